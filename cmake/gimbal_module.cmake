@@ -1,0 +1,49 @@
+# Warnings and sanitizers, on one interface target that every target of the project links.
+add_library(gimbal_options INTERFACE)
+target_compile_options(gimbal_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow
+                       -Wnon-virtual-dtor -Woverloaded-virtual -Werror
+                       -fno-omit-frame-pointer)
+if(GIMBAL_SANITIZE)
+  target_compile_options(gimbal_options INTERFACE -fsanitize=${GIMBAL_SANITIZE}
+                         -fno-sanitize-recover=all)
+  target_link_options(gimbal_options INTERFACE -fsanitize=${GIMBAL_SANITIZE})
+endif()
+
+# gimbal_module(NAME HDRS header... SRCS source... DEPS module... LIBS library... TESTS source...
+#               TEST_DEPS module... TEST_LABELS label...)
+#
+# Makes the library gimbal_NAME (alias gimbal::NAME) of src/NAME, verifies that each header compiles
+# alone, and makes one test program gimbal_NAME_test whose tests CTest runs one by one.
+# Paths are relative to src/NAME. DEPS and LIBS are public.
+function(gimbal_module name)
+  cmake_parse_arguments(ARG "" "" "HDRS;SRCS;DEPS;LIBS;PRIVATE_LIBS;TESTS;TEST_DEPS;TEST_LIBS;TEST_LABELS" ${ARGN})
+  if(ARG_UNPARSED_ARGUMENTS)
+    message(FATAL_ERROR "gimbal_module(${name}): unknown arguments ${ARG_UNPARSED_ARGUMENTS}")
+  endif()
+  set(target gimbal_${name})
+  list(TRANSFORM ARG_DEPS PREPEND gimbal::)
+  if(ARG_SRCS)
+    add_library(${target} STATIC ${ARG_SRCS})
+    set(scope PUBLIC)
+    target_link_libraries(${target} PRIVATE gimbal_options ${ARG_PRIVATE_LIBS})
+  else()
+    add_library(${target} INTERFACE)
+    set(scope INTERFACE)
+  endif()
+  add_library(gimbal::${name} ALIAS ${target})
+  target_include_directories(${target} ${scope} ${PROJECT_SOURCE_DIR}/src)
+  target_link_libraries(${target} ${scope} ${ARG_DEPS} ${ARG_LIBS})
+  target_sources(${target} ${scope} FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/src
+                 FILES ${ARG_HDRS})
+  if(GIMBAL_TESTS AND ARG_TESTS)
+    if(NOT ARG_TEST_LABELS)
+      set(ARG_TEST_LABELS unit)
+    endif()
+    list(TRANSFORM ARG_TEST_DEPS PREPEND gimbal::)
+    add_executable(${target}_test ${ARG_TESTS})
+    target_link_libraries(${target}_test PRIVATE gimbal_options gimbal::${name} ${ARG_TEST_DEPS}
+                          ${ARG_TEST_LIBS} GTest::gmock GTest::gtest_main)
+    gtest_discover_tests(${target}_test DISCOVERY_MODE PRE_TEST
+                         PROPERTIES LABELS "${ARG_TEST_LABELS}" TIMEOUT 300)
+  endif()
+endfunction()

@@ -1,0 +1,76 @@
+#include "base/json.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace gimbal {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+TEST(Json, RefusesWhatIsNotJson) {
+  for (const char* text : {"", "{", "[1,]", "{\"a\":}", "nul", "\"\xff\"", "1 2", "{'a':1}"}) {
+    const auto parsed = parse_json(text);
+    ASSERT_FALSE(parsed.ok()) << text;
+    EXPECT_THAT(parsed.error().message, HasSubstr("JSON")) << text;
+  }
+}
+
+TEST(Json, RefusesDuplicateKeysAndNamesThem) {
+  const auto parsed = parse_json(R"({"a": {"seed": 1, "seed": 2}})");
+  ASSERT_FALSE(parsed.ok());
+  EXPECT_EQ(parsed.error().field, "seed");
+}
+
+TEST(Json, AllowsTheSameKeyInSiblings) {
+  EXPECT_TRUE(parse_json(R"([{"a": 1}, {"a": 1, "b": {"a": 2}}])").ok());
+}
+
+TEST(Json, RefusesDeepNestingWithoutRecursion) {
+  const std::string deep(100000, '[');
+  const auto parsed = parse_json(deep);
+  ASSERT_FALSE(parsed.ok());
+  EXPECT_THAT(parsed.error().message, HasSubstr("nested"));
+}
+
+TEST(Json, HugeNumberIsAnError) {
+  EXPECT_FALSE(parse_json("[1e99999]").ok());
+}
+
+TEST(JsonObject, NamesFieldValueAndRange) {
+  const Json root = *parse_json(R"({"n": 900, "x": "hot", "inner": {"flag": 1}})");
+  JsonObject object(root);
+  const auto n = object.integer("n", 1, 128);
+  ASSERT_FALSE(n.ok());
+  EXPECT_EQ(n.error().message, "n must be an integer from 1 to 128, is 900");
+  EXPECT_EQ(n.error().field, "n");
+  EXPECT_FALSE(object.number("x", 0, 2).ok());
+  JsonObject inner(*object.raw("inner"), "inner");
+  EXPECT_EQ(inner.boolean("flag").error().field, "inner.flag");
+}
+
+TEST(JsonObject, NullIsAbsentAndWholeFloatsAreIntegers) {
+  const Json root = *parse_json(R"({"a": null, "b": 3.0, "c": 3.5, "d": 18446744073709551615})");
+  JsonObject object(root);
+  EXPECT_EQ(*object.integer("a", 0, 9), std::nullopt);
+  EXPECT_EQ(*object.integer("b", 0, 9), 3);
+  EXPECT_FALSE(object.integer("c", 0, 9).ok());
+  EXPECT_FALSE(object.integer("d", 0, INT64_MAX).ok());
+}
+
+TEST(JsonObject, KnowsWhatNobodyAskedFor) {
+  const Json root = *parse_json(R"({"a": 1, "b": 2, "c": 3})");
+  JsonObject object(root);
+  (void)object.raw("b");
+  EXPECT_THAT(object.unread(), ElementsAre("a", "c"));
+}
+
+TEST(JsonObject, NotANumberIsOutOfEveryRange) {
+  const Json root = {{"x", std::nan("")}};
+  JsonObject object(root);
+  EXPECT_FALSE(object.number("x", -1e300, 1e300).ok());
+}
+
+}  // namespace
+}  // namespace gimbal

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "sched/request.h"
+
+namespace gimbal::cluster {
+
+// One step's news of one request. A request gets any number of these and exactly one with `finish`.
+struct TokenOutput {
+  RequestId request;
+  std::optional<TokenId> token;                    // absent in a bare end (cancelled, failed, …)
+  std::unique_ptr<sched::TokenLogprobs> logprobs;  // of `token`, where asked for
+  std::vector<sched::TokenLogprobs> prompt_logprobs;  // positions in order, the first has no entry
+  std::optional<sched::FinishReason> finish;
+  std::string error;               // with FinishReason::kFailed: what happened
+  std::int32_t cached_tokens = 0;  // prompt tokens found in the prefix cache
+};
+
+// Receives what an engine generates. Called on the engine's thread, at most once a step; must not
+// block or call back into the engine.
+class TokenSink {
+ public:
+  virtual ~TokenSink() = default;
+  virtual void on_outputs(std::span<TokenOutput> outputs) = 0;  // may move from the outputs
+};
+
+// What an engine says of itself after every step (`3-algorithms` §1). A missing signal is never 0:
+// fields that an engine cannot know are nullopt.
+struct EngineSnapshot {
+  std::uint64_t sequence = 0;  // of snapshots
+  std::uint64_t steps = 0;     // finished
+  // KV pressure, in pages; cached pages that nobody refers to count as free.
+  std::int64_t pages_total = 0;
+  std::int64_t pages_referenced = 0;
+  std::int64_t page_tokens = 16;
+  // Prompt tokens not computed yet, after prefix hits.
+  std::int64_t running_prefill_tokens = 0;
+  std::int64_t waiting_prefill_tokens = 0;
+  std::int64_t waiting_best_effort_prefill_tokens = 0;  // of the line above
+  // Requests.
+  std::int64_t waiting_requests = 0;
+  std::int64_t running_requests = 0;
+  std::int64_t decodes = 0;
+  std::int64_t decode_context_tokens = 0;
+  // Counters since the start.
+  std::uint64_t prompt_tokens = 0;
+  std::uint64_t generated_tokens = 0;
+  std::uint64_t prefix_queried_tokens = 0;
+  std::uint64_t prefix_hit_tokens = 0;
+  std::uint64_t evictions = 0;  // sequences that lost their pages and are computed again
+  std::uint64_t expert_rows = 0;
+  std::uint64_t distinct_experts = 0;               // summed over layers and steps
+  std::optional<double> prefill_tokens_per_second;  // measured; nullopt before any was
+};
+
+// What limits a request, known from the start.
+struct EngineLimits {
+  std::int64_t max_model_len = 0;  // prompt and output tokens of one request
+  std::int64_t vocab_size = 0;
+  std::int64_t max_waiting_prefill_tokens = 0;
+};
+
+// An engine as the server and the dispatcher see it: real, simulated or remote. Thread-safe.
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  // Queues a request; its outputs go to the sink given when the engine was made.
+  // kResourceExhausted: the queue is full, try later. kUnavailable: draining, or the engine failed.
+  // kInvalidArgument: prompt and max_tokens exceed max_model_len, or a token is not in the
+  // vocabulary.
+  [[nodiscard]] virtual Result<void> submit(sched::Request request) = 0;
+  // Ends a request early: its pages are free within one stage, and the sink gets kCancelled unless
+  // the request ended before. Unknown ids are ignored.
+  virtual void cancel(RequestId request) = 0;
+  [[nodiscard]] virtual EngineSnapshot snapshot() const = 0;
+  [[nodiscard]] virtual const EngineLimits& limits() const = 0;
+  // False once the engine can serve no more; `why` says it for people.
+  [[nodiscard]] virtual bool healthy(std::string* why) const = 0;
+};
+
+}  // namespace gimbal::cluster

@@ -1,0 +1,46 @@
+# make serve    install what is missing, build, and serve the demo model on 127.0.0.1:8000
+# make test     install what is missing, build, and run all tests
+# make build    install what is missing and build build/release/gimbal
+# make asan     the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+# make tsan     the threaded tests under ThreadSanitizer
+# make check    the guards: include table, sizes, header self-containment, formatting
+# make format   reformat all sources
+PORT ?= 8000
+HOST ?= 127.0.0.1
+MODEL ?= build/demo-model
+CTEST_JOBS ?= $(shell nproc)
+
+.PHONY: serve test build setup asan tsan check format
+.DEFAULT_GOAL := build
+
+setup:
+	@tools/install_packages.sh tools/debian-packages.txt
+	@tools/setup_python.sh build/python-env
+
+build: setup
+	cmake --preset release
+	cmake --build --preset release
+
+serve: build
+	@test -e $(MODEL)/config.json || build/release/gimbal make-model $(MODEL) --preset demo
+	build/release/gimbal serve $(MODEL) --host $(HOST) --port $(PORT)
+
+test: setup
+	cmake --preset test
+	cmake --build --preset test
+	ctest --preset test -j $(CTEST_JOBS)
+
+asan tsan: setup
+	cmake --preset $@
+	cmake --build --preset $@
+	ctest --preset $@ -j $(CTEST_JOBS)
+
+check:
+	/usr/bin/python3 tools/check_layers.py
+	/usr/bin/python3 tools/check_sizes.py
+	tools/check_format.sh
+	cmake --preset test
+	cmake --build --preset test --target all_verify_interface_header_sets
+
+format:
+	git ls-files '*.h' '*.cc' | xargs -d '\n' clang-format -i

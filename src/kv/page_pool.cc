@@ -1,0 +1,63 @@
+#include "kv/page_pool.h"
+
+#include "base/check.h"
+
+namespace gimbal::kv {
+
+PagePool::PagePool(int pages) {
+  GIMBAL_CHECK(pages >= 1);
+  const auto count = static_cast<std::size_t>(pages);
+  references_.resize(count);
+  cached_.resize(count);
+  clean_.reserve(count);
+  for (int page = pages - 1; page >= 0; --page)
+    clean_.push_back(PageId{page});
+}
+
+std::size_t PagePool::index(PageId page) const {
+  GIMBAL_CHECK(page.value() >= 0 && page.value() < pages());
+  return static_cast<std::size_t>(page.value());
+}
+
+std::optional<PageId> PagePool::allocate() {
+  if (clean_.empty()) return std::nullopt;
+  const PageId page = clean_.back();
+  clean_.pop_back();
+  references_[index(page)] = 1;
+  return page;
+}
+
+void PagePool::share(PageId page) {
+  const std::size_t i = index(page);
+  GIMBAL_CHECK(references_[i] > 0 || cached_[i] != 0, "a clean page cannot be shared");
+  if (references_[i]++ == 0) --idle_;
+}
+
+void PagePool::release(PageId page) {
+  const std::size_t i = index(page);
+  GIMBAL_CHECK(references_[i] > 0, "page released twice");
+  if (--references_[i] > 0) return;
+  if (cached_[i] != 0) {
+    ++idle_;
+  } else {
+    clean_.push_back(page);
+  }
+}
+
+void PagePool::set_cached(PageId page) {
+  const std::size_t i = index(page);
+  GIMBAL_CHECK(references_[i] > 0 && cached_[i] == 0);
+  cached_[i] = 1;
+}
+
+void PagePool::clear_cached(PageId page) {
+  const std::size_t i = index(page);
+  GIMBAL_CHECK(cached_[i] != 0);
+  cached_[i] = 0;
+  if (references_[i] == 0) {
+    --idle_;
+    clean_.push_back(page);
+  }
+}
+
+}  // namespace gimbal::kv

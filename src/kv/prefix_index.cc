@@ -1,0 +1,177 @@
+#include "kv/prefix_index.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "base/check.h"
+#include "base/hash.h"
+
+namespace gimbal::kv {
+
+std::uint64_t page_hash(std::uint64_t parent, std::span<const TokenId> tokens) {
+  return hash_tokens(tokens, parent);
+}
+
+std::uint64_t root_hash(std::uint64_t salt) {
+  return hash_combine(0x6b76ULL, salt);
+}
+
+PrefixIndex::PrefixIndex(const PrefixIndexOptions& options) : options_(options) {
+  GIMBAL_CHECK(options.pages >= 1 && options.page_tokens >= 1 && options.hash != nullptr);
+  const auto pages = static_cast<std::size_t>(options.pages);
+  nodes_.resize(pages);
+  tokens_.resize(pages * static_cast<std::size_t>(options.page_tokens));
+  buckets_.assign(std::bit_ceil(2 * pages), kNoPage);
+  removed_.reserve(pages);
+}
+
+const PrefixIndex::Node& PrefixIndex::node(PageId page) const {
+  GIMBAL_CHECK(page.value() >= 0 && page.value() < options_.pages);
+  return nodes_[static_cast<std::size_t>(page.value())];
+}
+
+PrefixIndex::Node& PrefixIndex::node(PageId page) {
+  return const_cast<Node&>(std::as_const(*this).node(page));
+}
+
+std::span<const TokenId> PrefixIndex::tokens_of(PageId page) const {
+  const auto size = static_cast<std::size_t>(options_.page_tokens);
+  return {tokens_.data() + static_cast<std::size_t>(page.value()) * size, size};
+}
+
+std::span<TokenId> PrefixIndex::tokens_of(PageId page) {
+  const auto size = static_cast<std::size_t>(options_.page_tokens);
+  return {tokens_.data() + static_cast<std::size_t>(page.value()) * size, size};
+}
+
+std::uint64_t PrefixIndex::parent_hash(PageId parent, std::uint64_t salt) const {
+  if (parent == kNoPage) return root_hash(salt);
+  GIMBAL_CHECK(node(parent).in_index, "the parent page has left the index");
+  return node(parent).hash;
+}
+
+std::size_t PrefixIndex::bucket(std::uint64_t hash) const {
+  return static_cast<std::size_t>(hash) & (buckets_.size() - 1);
+}
+
+PageId PrefixIndex::find_hashed(std::uint64_t hash, PageId parent, std::uint64_t salt,
+                                std::span<const TokenId> tokens) const {
+  for (PageId page = buckets_[bucket(hash)]; page != kNoPage; page = node(page).next_in_bucket) {
+    const Node& candidate = node(page);
+    if (candidate.hash == hash && candidate.parent == parent && candidate.salt == salt &&
+        std::ranges::equal(tokens_of(page), tokens)) {
+      return page;
+    }
+  }
+  return kNoPage;
+}
+
+PageId PrefixIndex::find(PageId parent, std::uint64_t salt, std::span<const TokenId> tokens) const {
+  GIMBAL_CHECK(tokens.size() == static_cast<std::size_t>(options_.page_tokens));
+  return find_hashed(options_.hash(parent_hash(parent, salt), tokens), parent, salt, tokens);
+}
+
+PageId PrefixIndex::insert(PageId page, PageId parent, std::uint64_t salt,
+                           std::span<const TokenId> tokens) {
+  GIMBAL_CHECK(tokens.size() == static_cast<std::size_t>(options_.page_tokens));
+  const std::uint64_t above = parent_hash(parent, salt);
+  const std::uint64_t hash = options_.hash(above, tokens);
+  if (const PageId known = find_hashed(hash, parent, salt, tokens); known != kNoPage) return known;
+
+  Node& entry = node(page);
+  GIMBAL_CHECK(!entry.in_index, "the page has another identity");
+  entry.hash = hash;
+  entry.salt = salt;
+  entry.parent = parent;
+  entry.in_index = true;
+  std::ranges::copy(tokens, tokens_of(page).begin());
+  PageId& head = buckets_[bucket(hash)];
+  entry.next_in_bucket = head;
+  head = page;
+  if (parent != kNoPage) {
+    Node& up = node(parent);
+    entry.next_sibling = up.first_child;
+    if (up.first_child != kNoPage) node(up.first_child).previous_sibling = page;
+    up.first_child = page;
+  }
+  ++size_;
+  if (options_.record_events) events_.push_back({PrefixEvent::Kind::kInsert, hash, above});
+  return page;
+}
+
+void PrefixIndex::mark_idle(PageId page) {
+  mark_busy(page);
+  Node& entry = node(page);
+  GIMBAL_CHECK(entry.in_index);
+  entry.idle = true;
+  entry.older = newest_;
+  if (newest_ != kNoPage) {
+    node(newest_).newer = page;
+  } else {
+    oldest_ = page;
+  }
+  newest_ = page;
+}
+
+void PrefixIndex::mark_busy(PageId page) {
+  Node& entry = node(page);
+  if (!entry.idle) return;
+  if (entry.older != kNoPage) {
+    node(entry.older).newer = entry.newer;
+  } else {
+    oldest_ = entry.newer;
+  }
+  if (entry.newer != kNoPage) {
+    node(entry.newer).older = entry.older;
+  } else {
+    newest_ = entry.older;
+  }
+  entry.older = kNoPage;
+  entry.newer = kNoPage;
+  entry.idle = false;
+}
+
+std::span<const PageId> PrefixIndex::evict() {
+  removed_.clear();
+  const PageId victim = oldest_;
+  if (victim == kNoPage) return removed_;
+  PageId page = victim;
+  while (true) {
+    while (node(page).first_child != kNoPage)
+      page = node(page).first_child;
+    GIMBAL_CHECK(page == victim || !node(page).idle, "an idle descendant was used before its page");
+    const PageId up = node(page).parent;
+    remove(page);
+    removed_.push_back(page);
+    if (page == victim) return removed_;
+    page = up;
+  }
+}
+
+void PrefixIndex::remove(PageId page) {
+  Node& entry = node(page);
+  mark_busy(page);
+  if (options_.record_events) {
+    events_.push_back(
+        {PrefixEvent::Kind::kEvict, entry.hash, parent_hash(entry.parent, entry.salt)});
+  }
+  PageId* link = &buckets_[bucket(entry.hash)];
+  while (*link != page)
+    link = &node(*link).next_in_bucket;
+  *link = entry.next_in_bucket;
+  if (entry.previous_sibling != kNoPage) {
+    node(entry.previous_sibling).next_sibling = entry.next_sibling;
+  } else if (entry.parent != kNoPage) {
+    node(entry.parent).first_child = entry.next_sibling;
+  }
+  if (entry.next_sibling != kNoPage) {
+    node(entry.next_sibling).previous_sibling = entry.previous_sibling;
+  }
+  const std::uint32_t generation = entry.generation + 1;
+  entry = Node{};
+  entry.generation = generation;
+  --size_;
+}
+
+}  // namespace gimbal::kv

@@ -1,0 +1,123 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/ids.h"
+#include "kv/page_pool.h"
+
+namespace gimbal::kv {
+
+// The hash of a full page: of the pages before it (`parent`; root_hash for a first page) and of its
+// token ids. Engines of one process and one salt agree on it, so a mirror elsewhere can use it; it
+// is a hint there, never proof of equal content.
+using PageHash = std::uint64_t (*)(std::uint64_t parent, std::span<const TokenId> tokens);
+[[nodiscard]] std::uint64_t page_hash(std::uint64_t parent, std::span<const TokenId> tokens);
+[[nodiscard]] std::uint64_t root_hash(std::uint64_t salt);
+
+// A change of the index, for a mirror. A parent is inserted before its children and evicted after.
+struct PrefixEvent {
+  enum class Kind : std::uint8_t { kInsert, kEvict };
+  Kind kind = Kind::kInsert;
+  std::uint64_t hash = 0;
+  std::uint64_t parent = 0;  // root_hash(salt) for a first page
+
+  bool operator==(const PrefixEvent&) const = default;
+};
+
+struct PrefixIndexOptions {
+  int pages = 0;               // of the pool: page ids are in [0, pages)
+  int page_tokens = 16;        // tokens a page
+  PageHash hash = &page_hash;  // replaced by tests that want collisions
+  bool record_events = false;  // keep PrefixEvents until they are drained
+};
+
+// Which full pages hold what: a tree of cached pages. A page's identity is (its parent page, its
+// token ids, the salt); there is never more than one page of one identity. The hash only finds
+// candidates: a hit has the same parent page, the same salt and the same token ids, so a collision
+// costs time and is never a wrong hit.
+//
+// Idle pages (those that no block table refers to) stand in order of last use. In that order every
+// idle descendant of a page stands before it, as long as the owner marks pages idle child first and
+// goes on to the idle ancestors (see mark_idle); so the front has no idle descendants.
+//
+// Costs: find and insert O(page_tokens), the rest O(1), evict O(pages removed). Nothing allocates
+// after the constructor but recorded events. One thread; owned by KvCache.
+class PrefixIndex {
+ public:
+  // Requires: pages >= 1, page_tokens >= 1.
+  explicit PrefixIndex(const PrefixIndexOptions& options);
+
+  // The page with this identity, or kNoPage. `parent` is kNoPage for a first page.
+  // Requires: tokens.size() == page_tokens; parent is kNoPage or in the index.
+  [[nodiscard]] PageId find(PageId parent, std::uint64_t salt,
+                            std::span<const TokenId> tokens) const;
+
+  // Gives `page` this identity, unless a page has it already (perhaps `page` itself). Returns the
+  // page that has it now: `page` was entered if and only if it was not in the index before and is
+  // what is returned. Requires: as find; the page is referenced; it has no other identity.
+  PageId insert(PageId page, PageId parent, std::uint64_t salt, std::span<const TokenId> tokens);
+
+  [[nodiscard]] bool contains(PageId page) const { return node(page).in_index; }
+  // Requires: contains(page).
+  [[nodiscard]] PageId parent(PageId page) const { return node(page).parent; }
+  // Rises whenever the page leaves the index: a remembered (page, generation) that still holds
+  // names the same content.
+  [[nodiscard]] std::uint32_t generation(PageId page) const { return node(page).generation; }
+
+  // The page has become, or still is, unreferenced and was used now: it goes to the back of the
+  // order. The caller then does the same for every idle ancestor, parent after child.
+  // Requires: contains(page).
+  void mark_idle(PageId page);
+  // The page is referenced again. Requires: contains(page). No effect on a page that is not idle.
+  void mark_busy(PageId page);
+
+  // Removes the least recently used idle page, and before it its descendants (which are referenced:
+  // by sequences that computed an ancestor's content themselves, at the same time, into a page of
+  // their own). Returns what left, the idle page last; the span holds until the next call. Empty
+  // when no page is idle.
+  std::span<const PageId> evict();
+
+  [[nodiscard]] int size() const { return size_; }
+  [[nodiscard]] std::span<const PrefixEvent> events() const { return events_; }
+  void clear_events() { events_.clear(); }
+
+ private:
+  struct Node {
+    std::uint64_t hash = 0;
+    std::uint64_t salt = 0;
+    PageId parent = kNoPage;
+    PageId first_child = kNoPage;
+    PageId next_sibling = kNoPage;
+    PageId previous_sibling = kNoPage;
+    PageId next_in_bucket = kNoPage;
+    PageId newer = kNoPage;  // towards the back of the order of last use
+    PageId older = kNoPage;
+    std::uint32_t generation = 0;
+    bool in_index = false;
+    bool idle = false;
+  };
+
+  [[nodiscard]] const Node& node(PageId page) const;
+  [[nodiscard]] Node& node(PageId page);
+  [[nodiscard]] std::span<TokenId> tokens_of(PageId page);
+  [[nodiscard]] std::span<const TokenId> tokens_of(PageId page) const;
+  [[nodiscard]] std::uint64_t parent_hash(PageId parent, std::uint64_t salt) const;
+  [[nodiscard]] std::size_t bucket(std::uint64_t hash) const;
+  [[nodiscard]] PageId find_hashed(std::uint64_t hash, PageId parent, std::uint64_t salt,
+                                   std::span<const TokenId> tokens) const;
+  void remove(PageId page);  // a page without children
+
+  PrefixIndexOptions options_;
+  std::vector<Node> nodes_;      // [pages]
+  std::vector<TokenId> tokens_;  // [pages, page_tokens]
+  std::vector<PageId> buckets_;  // heads of lists; a power of two of them
+  PageId oldest_ = kNoPage;
+  PageId newest_ = kNoPage;
+  int size_ = 0;
+  std::vector<PageId> removed_;
+  std::vector<PrefixEvent> events_;
+};
+
+}  // namespace gimbal::kv

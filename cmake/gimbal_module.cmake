@@ -1,7 +1,8 @@
 # Warnings and sanitizers, on one interface target that every target of the project links.
 add_library(gimbal_options INTERFACE)
 target_compile_options(gimbal_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow
-                       -Wnon-virtual-dtor -Woverloaded-virtual -Werror
+                       -Wnon-virtual-dtor -Woverloaded-virtual -Wno-missing-field-initializers
+                       -Werror
                        -fno-omit-frame-pointer)
 if(GIMBAL_SANITIZE)
   target_compile_options(gimbal_options INTERFACE -fsanitize=${GIMBAL_SANITIZE}

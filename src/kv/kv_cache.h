@@ -86,6 +86,8 @@ class KvCache {
   [[nodiscard]] std::span<const PageId> pages(SequenceSlot slot) const;
   // Pages that only this sequence refers to: what evicting it would free.
   [[nodiscard]] int exclusive_pages(SequenceSlot slot) const;
+  // In how many tables the page is.
+  [[nodiscard]] int references(PageId page) const { return pool_.references(page); }
 
   [[nodiscard]] int total_pages() const { return pool_.pages(); }
   [[nodiscard]] int referenced_pages() const { return pool_.referenced(); }

@@ -1,0 +1,134 @@
+#include "kv/prefix_index.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <array>
+
+namespace gimbal::kv {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+using Tokens = std::array<TokenId, 2>;
+
+constexpr PageId page(int i) {
+  return PageId{i};
+}
+
+std::uint64_t always_the_same(std::uint64_t, std::span<const TokenId>) {
+  return 7;
+}
+
+PrefixIndex small_index(PageHash hash = &page_hash) {
+  return PrefixIndex({.pages = 8, .page_tokens = 2, .hash = hash, .record_events = true});
+}
+
+TEST(PrefixIndex, FindsWhatWasInserted) {
+  PrefixIndex index = small_index();
+  const Tokens first{1, 2};
+  const Tokens second{3, 4};
+  EXPECT_EQ(index.find(kNoPage, 0, first), kNoPage);
+  EXPECT_EQ(index.insert(page(5), kNoPage, 0, first), page(5));
+  EXPECT_EQ(index.insert(page(2), page(5), 0, second), page(2));
+  EXPECT_EQ(index.find(kNoPage, 0, first), page(5));
+  EXPECT_EQ(index.find(page(5), 0, second), page(2));
+  EXPECT_EQ(index.parent(page(2)), page(5));
+  EXPECT_EQ(index.size(), 2);
+}
+
+TEST(PrefixIndex, AHitHasEqualTokensParentAndSaltEvenIfAllHashesCollide) {
+  PrefixIndex index = small_index(&always_the_same);
+  const Tokens a{1, 2};
+  const Tokens b{1, 3};
+  index.insert(page(0), kNoPage, 0, a);
+  EXPECT_EQ(index.find(kNoPage, 0, b), kNoPage);
+  EXPECT_EQ(index.find(kNoPage, 1, a), kNoPage);
+  EXPECT_EQ(index.find(page(0), 0, a), kNoPage);
+  index.insert(page(1), kNoPage, 0, b);
+  index.insert(page(2), kNoPage, 1, a);
+  index.insert(page(3), page(0), 0, a);
+  index.insert(page(4), page(1), 0, a);
+  EXPECT_EQ(index.find(kNoPage, 0, a), page(0));
+  EXPECT_EQ(index.find(kNoPage, 0, b), page(1));
+  EXPECT_EQ(index.find(kNoPage, 1, a), page(2));
+  EXPECT_EQ(index.find(page(0), 0, a), page(3));
+  EXPECT_EQ(index.find(page(1), 0, a), page(4));
+}
+
+TEST(PrefixIndex, TheFirstPageOfAnIdentityStays) {
+  PrefixIndex index = small_index();
+  const Tokens tokens{1, 2};
+  index.insert(page(0), kNoPage, 0, tokens);
+  EXPECT_EQ(index.insert(page(1), kNoPage, 0, tokens), page(0));
+  EXPECT_FALSE(index.contains(page(1)));
+  EXPECT_EQ(index.insert(page(0), kNoPage, 0, tokens), page(0));
+  EXPECT_EQ(index.size(), 1);
+}
+
+TEST(PrefixIndex, EvictsTheLeastRecentlyUsedIdlePage) {
+  PrefixIndex index = small_index();
+  for (int i = 0; i < 4; ++i)
+    index.insert(page(i), kNoPage, 0, Tokens{i, i});
+  EXPECT_THAT(index.evict(), IsEmpty());
+  for (int i : {2, 0, 3, 1})
+    index.mark_idle(page(i));
+  index.mark_idle(page(2));  // used again
+  index.mark_busy(page(0));
+  EXPECT_THAT(index.evict(), ElementsAre(page(3)));
+  EXPECT_THAT(index.evict(), ElementsAre(page(1)));
+  EXPECT_THAT(index.evict(), ElementsAre(page(2)));
+  EXPECT_THAT(index.evict(), IsEmpty());
+  EXPECT_TRUE(index.contains(page(0)));
+  EXPECT_EQ(index.find(kNoPage, 0, Tokens{3, 3}), kNoPage);
+}
+
+TEST(PrefixIndex, ReferencedDescendantsLeaveBeforeTheirIdlePage) {
+  PrefixIndex index = small_index();
+  index.insert(page(0), kNoPage, 0, Tokens{0, 0});
+  index.insert(page(1), page(0), 0, Tokens{1, 1});
+  index.insert(page(2), page(1), 0, Tokens{2, 2});
+  index.insert(page(3), page(0), 0, Tokens{3, 3});
+  index.insert(page(4), kNoPage, 0, Tokens{4, 4});
+  index.mark_idle(page(0));
+  EXPECT_THAT(index.evict(), ElementsAre(page(3), page(2), page(1), page(0)));
+  EXPECT_EQ(index.size(), 1);
+  EXPECT_EQ(index.insert(page(2), page(4), 0, Tokens{2, 2}), page(2));
+}
+
+TEST(PrefixIndex, GenerationsRiseWhenAPageLeaves) {
+  PrefixIndex index = small_index();
+  index.insert(page(0), kNoPage, 0, Tokens{1, 1});
+  const std::uint32_t before = index.generation(page(0));
+  index.mark_idle(page(0));
+  index.mark_busy(page(0));
+  EXPECT_EQ(index.generation(page(0)), before);
+  index.mark_idle(page(0));
+  (void)index.evict();
+  index.insert(page(0), kNoPage, 0, Tokens{1, 1});
+  EXPECT_NE(index.generation(page(0)), before);
+}
+
+TEST(PrefixIndex, EventsNameTheChainOfHashes) {
+  PrefixIndex index = small_index();
+  const Tokens first{1, 2};
+  const Tokens second{3, 4};
+  const std::uint64_t root = root_hash(9);
+  const std::uint64_t top = page_hash(root, first);
+  const std::uint64_t below = page_hash(top, second);
+  index.insert(page(0), kNoPage, 9, first);
+  index.insert(page(1), page(0), 9, second);
+  index.insert(page(2), page(0), 9, second);
+  index.mark_idle(page(0));
+  (void)index.evict();
+  using Kind = PrefixEvent::Kind;
+  EXPECT_THAT(
+      index.events(),
+      ElementsAre(PrefixEvent{Kind::kInsert, top, root}, PrefixEvent{Kind::kInsert, below, top},
+                  PrefixEvent{Kind::kEvict, below, top}, PrefixEvent{Kind::kEvict, top, root}));
+  index.clear_events();
+  EXPECT_THAT(index.events(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace gimbal::kv

@@ -1,0 +1,98 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+
+namespace gimbal::policy {
+
+// A sequence that holds KV pages.
+struct RunningSequence {
+  bool best_effort = false;
+  int prefill_left = 0;           // rows to run before it makes a token; 0: it decodes, one row
+  std::uint64_t last_served = 0;  // the step that ran it last; smaller is longer ago
+};
+
+// A request that could be admitted now.
+struct WaitingRequest {
+  bool best_effort = false;
+  TimePoint arrival{};
+  int prefill = 0;  // rows to run before it makes a token, after prefix hits; >= 1
+  int pages = 0;    // of the free ones, that admitting it takes
+};
+
+// What a batch former sees at a step boundary.
+struct BatchView {
+  std::span<const RunningSequence> running;  // in order of admission
+  std::span<const WaitingRequest> waiting;   // heads of the queues: latency-sensitive ones in queue
+                                             // order, then best-effort ones in queue order
+  int max_rows = 1;                          // of a step (max_num_batched_tokens); >= 1
+  int max_sequences = 1;                     // running at once (max_num_seqs); >= 1
+  int free_pages = 0;
+  std::int64_t backlog = 0;     // rows to prefill of all running and all waiting requests
+  double best_effort_owed = 0;  // what the last decision said
+};
+
+// Rows of one sequence in the step.
+struct Grant {
+  int index = 0;         // in BatchView::running or ::waiting
+  bool waiting = false;  // which of them; granting a waiting request admits it
+  int rows = 0;          // >= 1; at most prefill_left, one for a decode
+
+  bool operator==(const Grant&) const = default;
+};
+
+// A step's batch. Reused from step to step, so that forming a batch allocates nothing.
+struct BatchDecision {
+  std::vector<Grant> grants;    // each sequence at most once, in order of importance
+  double best_effort_owed = 0;  // rows of the best-effort share not given yet: for the next view
+  std::vector<int> work_space;  // content means nothing
+};
+
+// Decides which sequences run in the next step, with how many rows. Every former keeps: rows in all
+// <= max_rows; sequences running after it <= max_sequences; a waiting request is admitted only if
+// its pages are free beside one page for each running decode and those admitted before it; heads
+// are admitted in queue order, and one that does not fit stops admission. Something is granted
+// whenever a sequence runs, or a head fits. Stateless; thread-safe.
+class BatchFormer {
+ public:
+  virtual ~BatchFormer() = default;
+
+  // Overwrites `decision`.
+  virtual void form(const BatchView& view, BatchDecision& decision) const = 0;
+};
+
+struct BatchFormerOptions {
+  // tgi
+  int tgi_max_batch = 32;  // N, sequences running at once; >= 1
+  // gimbal
+  double drain_steps = 8;            // k: a backlog is to be gone after that many steps; > 0
+  int prefill_floor = 64;            // rows whose compute hides in the streaming of weights; >= 1
+  double best_effort_filler = 0.25;  // of a step's rows, beside latency-sensitive ones; [0, 1]
+  double best_effort_share = 0.10;   // of all rows, while best-effort work can run; [0, 1]
+};
+
+// By name:
+//   vllm    decodes first, then prefill in chunks: running ones in order of admission, then waiting
+//           ones in queue order, up to max_rows.
+//   tgi     while fewer than N run and a request can be admitted, decoding stops and the arrivals
+//           are prefilled whole as their own batch, in order of arrival over both classes; a prompt
+//           longer than max_rows takes several such steps.
+//   gimbal  latency-sensitive decodes, latency-sensitive prefill, best-effort decodes, best-effort
+//           prefill. Beside decodes the prefill is clamp(backlog / k, floor, max_rows). Beside
+//           latency-sensitive rows, best-effort ones are at most max(filler share of the step's
+//           rows, floor − latency-sensitive prefill). Best-effort work that can run gets its share
+//           of rows over every stretch of steps, before all else; once a whole step's rows are owed
+//           its head is admitted before latency-sensitive ones.
+// In all of them, of more decodes than rows the least recently served run.
+// An unknown name or an option out of range is kInvalidArgument.
+[[nodiscard]] Result<std::unique_ptr<BatchFormer>> make_batch_former(
+    std::string_view name, const BatchFormerOptions& options);
+[[nodiscard]] std::vector<std::string_view> batch_former_names();
+
+}  // namespace gimbal::policy

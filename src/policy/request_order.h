@@ -1,0 +1,72 @@
+#pragma once
+
+#include <compare>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+
+namespace gimbal::policy {
+
+// What an order may know of a request. Frozen when the request is queued: a prefix that another
+// request brings into the cache later does not move it.
+struct OrderedRequest {
+  TimePoint arrival{};
+  double job_ms = 0;  // predicted prefill time of its uncached prompt tokens
+  int priority = 0;   // lower runs earlier
+};
+
+// Where a request stands among those of its class: smaller runs earlier. Ties: earlier arrival.
+struct OrderKey {
+  int level = 0;  // compared before the value
+  double value = 0;
+
+  auto operator<=>(const OrderKey&) const = default;
+};
+
+// Predicted prefill time, ms = c1·n + c_q·n². Value type.
+struct PrefillCost {
+  double ms_per_token = 0.1;         // c1
+  double ms_per_square_token = 0.0;  // c_q: attention, which long prompts feel
+
+  [[nodiscard]] double ms(double tokens) const {
+    return tokens * (ms_per_token + tokens * ms_per_square_token);
+  }
+};
+
+// The order of waiting requests of one class in one engine. Keys do not depend on the time, so a
+// queue sorted by key stays sorted. Stateless; thread-safe.
+class RequestOrder {
+ public:
+  virtual ~RequestOrder() = default;
+
+  [[nodiscard]] virtual OrderKey key(const OrderedRequest& request) const = 0;
+
+  // Requests that have waited longer than this run before all others of their class, in order of
+  // arrival. nullopt: keys alone decide. `median_wait` is that of recently admitted requests.
+  [[nodiscard]] virtual std::optional<Duration> promote_after(Duration median_wait) const;
+};
+
+struct RequestOrderOptions {
+  double aging = 0.1;                   // a of sjf-aging, ms of job a ms of waiting is worth; > 0
+  double ms_per_priority_level = 1000;  // b; >= 0
+  Duration promote_after = std::chrono::seconds(5);  // of sjf-priority-aging
+  bool promote_after_auto = false;  // 2 × the median wait in place of promote_after
+};
+
+// By name:
+//   fcfs                (priority, arrival)
+//   sjf                 (priority, job size)
+//   sjf-priority-aging  job size + b·priority; whoever waits beyond the threshold comes first
+//                       (Gimbal v1, "SJF and priority-aware aging")
+//   sjf-aging           k = job size + a·arrival + b·priority: a request is overtaken only by those
+//                       that arrive within (job size + b·Δpriority)/a after it
+// An unknown name or an option out of range is kInvalidArgument.
+[[nodiscard]] Result<std::unique_ptr<RequestOrder>> make_request_order(
+    std::string_view name, const RequestOrderOptions& options);
+[[nodiscard]] std::vector<std::string_view> request_order_names();
+
+}  // namespace gimbal::policy

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "sched/batch_executor.h"
+#include "sched/request.h"
+
+namespace gimbal::sched {
+
+struct SubmitRequest {
+  Request request;
+};
+struct CancelRequest {
+  RequestId request;
+};
+// While draining new requests are refused; those accepted before go on.
+struct SetDraining {
+  bool draining = true;
+};
+
+// All that reaches a StepLoop.
+using Event =
+    std::variant<SubmitRequest, CancelRequest, SetDraining, StageReached, StepFinished, StepFailed>;
+
+// What became known of one request. A request gets any number of these, at most one of them with a
+// token for each step, and exactly one, the last, with `finish`.
+struct TokenNews {
+  RequestId request;
+  std::optional<TokenId> token;
+  std::unique_ptr<TokenLogprobs> logprobs;     // of `token`, where asked for
+  std::vector<TokenLogprobs> prompt_logprobs;  // positions in order, the first token has no entry
+  std::optional<FinishReason> finish;
+  std::string error;               // with FinishReason::kFailed: what happened
+  std::int32_t cached_tokens = 0;  // prompt tokens found in the prefix cache at first admission
+};
+
+// A request that was not accepted: nothing else is said of it.
+struct Refusal {
+  RequestId request;
+  Error error;
+};
+
+// What a StepLoop says in answer to events; commands to the executor are given directly.
+struct Outputs {
+  std::vector<TokenNews> news;
+  std::vector<Refusal> refusals;
+};
+
+}  // namespace gimbal::sched

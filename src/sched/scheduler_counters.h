@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+namespace gimbal::sched {
+
+// What an engine's scheduler says of itself. Value type.
+struct SchedulerCounters {
+  std::uint64_t steps = 0;         // finished
+  std::uint64_t failed_steps = 0;  // ended by StepFailed
+  // KV pressure, in pages; cached pages that nobody refers to count as free.
+  std::int64_t pages_total = 0;
+  std::int64_t pages_referenced = 0;
+  std::int64_t page_tokens = 0;
+  // Tokens not computed yet, after prefix hits. Those of waiting requests are as they were when the
+  // request was queued, and of an evicted one include what it had generated.
+  std::int64_t running_prefill_tokens = 0;
+  std::int64_t waiting_prefill_tokens = 0;
+  std::int64_t waiting_best_effort_prefill_tokens = 0;  // of the line above
+  // Requests.
+  std::int64_t waiting_requests = 0;
+  std::int64_t running_requests = 0;  // hold pages
+  std::int64_t decodes = 0;           // of them
+  std::int64_t decode_context_tokens = 0;
+  // Since the start.
+  std::uint64_t prompt_tokens = 0;  // of accepted requests
+  std::uint64_t generated_tokens = 0;
+  std::uint64_t prefix_queried_tokens = 0;          // prompt tokens of first admissions
+  std::uint64_t prefix_hit_tokens = 0;              // of them, found in the cache
+  std::uint64_t evictions = 0;                      // sequences that lost their pages
+  std::uint64_t recomputed_tokens = 0;              // rows run again after evictions
+  std::optional<double> prefill_tokens_per_second;  // measured; nullopt before any was
+};
+
+}  // namespace gimbal::sched

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "policy/batch_former.h"
+#include "policy/request_order.h"
+
+namespace gimbal::sched {
+
+// How one engine schedules. Checked by StepLoop::make.
+struct StepLoopOptions {
+  std::string order = "sjf-aging";
+  policy::RequestOrderOptions order_options;
+  std::string former = "gimbal";
+  policy::BatchFormerOptions former_options;
+
+  int max_num_seqs = 256;             // sequences that hold pages at once; >= 1
+  int max_num_batched_tokens = 2048;  // rows of a step; >= 1, also below max_num_seqs
+  int max_model_len = 0;              // prompt and output tokens of one request; must fit the pool
+  int vocab_size = 0;                 // tokens are in [0, vocab_size); >= 1
+  // Prompt tokens that may wait, after prefix hits. nullopt: what 60 s of measured prefill clear,
+  // at least 65 536.
+  std::optional<std::int64_t> max_waiting_prefill_tokens;
+
+  int kv_pages = 0;  // of the engine's pool
+  int page_tokens = 16;
+  bool prefix_caching = true;
+  std::uint64_t model_salt = 0;  // with Request::cache_salt, what keeps prefixes apart
+
+  policy::PrefillCost prefill_cost;  // until a prefill was measured
+};
+
+}  // namespace gimbal::sched

@@ -1,0 +1,350 @@
+#include <immintrin.h>
+
+#include "kernels/panel_kernel.h"
+
+namespace gimbal::kernels {
+namespace {
+
+// One row's inputs of one block as float32, zero from `count` to `padded` (a multiple of 16).
+void widen_row(const std::byte* source, std::int64_t count, std::int64_t padded, float* target) {
+  const auto* in = reinterpret_cast<const std::uint16_t*>(source);
+  std::int64_t k = 0;
+  for (; k + 16 <= count; k += 16) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + k));
+    const __m256i low = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(bits));
+    const __m256i high = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(bits, 1));
+    _mm256_store_ps(target + k, _mm256_castsi256_ps(_mm256_slli_epi32(low, 16)));
+    _mm256_store_ps(target + k + 8, _mm256_castsi256_ps(_mm256_slli_epi32(high, 16)));
+  }
+  auto* out = reinterpret_cast<std::uint32_t*>(target);
+  for (; k < count; ++k)
+    out[k] = static_cast<std::uint32_t>(in[k]) << 16;
+  for (; k < padded; ++k)
+    out[k] = 0;
+}
+
+// The same without a change of type; `bytes` and `padded_bytes` (a multiple of 32) a row.
+void copy_row(const std::byte* source, std::int64_t bytes, std::int64_t padded_bytes,
+              std::byte* target) {
+  std::int64_t at = 0;
+  for (; at + 32 <= bytes; at += 32) {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(target + at),
+                       _mm256_loadu_si256(reinterpret_cast<const __m256i*>(source + at)));
+  }
+  for (; at < bytes; ++at)
+    target[at] = source[at];
+  for (; at < padded_bytes; ++at)
+    target[at] = std::byte{0};
+}
+
+// Calls stage_row(row, first input, inputs, inputs with padding, target) for every row and block.
+template <StagedLayout kLayout, int kElement, int kRowMultiple, class StageRow>
+void for_each_staged_row(int count, std::int64_t k_count, std::int64_t k_padded, std::byte* staged,
+                         StageRow stage_row) {
+  const int rows = (count + kRowMultiple - 1) / kRowMultiple * kRowMultiple;
+  for (std::int64_t begin = 0; begin < k_padded; begin += kLayout.k_block) {
+    std::int64_t padded = k_padded - begin;
+    if (padded > kLayout.k_block) padded = kLayout.k_block;
+    std::int64_t valid = k_count - begin;
+    if (valid > padded) valid = padded;
+    if (valid < 0) valid = 0;
+    for (int row = 0; row < rows; ++row) {
+      stage_row(row, begin, row < count ? valid : 0, padded, staged);
+      staged += kLayout.stride * kElement;
+    }
+  }
+}
+
+template <StagedLayout kLayout, int kElement, int kRowMultiple>
+void stage_copies(const std::byte* const* rows, int count, std::int64_t k_begin,
+                  std::int64_t k_count, std::int64_t k_padded, std::byte* staged) {
+  for_each_staged_row<kLayout, kElement, kRowMultiple>(
+      count, k_count, k_padded, staged,
+      [&](int row, std::int64_t begin, std::int64_t valid, std::int64_t padded, std::byte* target) {
+        const std::byte* source = valid > 0 ? rows[row] + (k_begin + begin) * kElement : nullptr;
+        copy_row(source, valid * kElement, padded * kElement, target);
+      });
+}
+
+// Accumulators [kRows][16] of kPanels panels, over `depth` inputs of one block. Loops over arrays
+// are unrolled, so that the sums live in registers.
+template <int kRows, int kPanels>
+struct Sums {
+  __m256 at[kRows][kPanels][2];
+
+  __attribute__((always_inline)) void load(const float* accumulators, bool first) {
+#pragma GCC unroll 8
+    for (int row = 0; row < kRows; ++row) {
+#pragma GCC unroll 8
+      for (int panel = 0; panel < kPanels; ++panel) {
+        const float* from = accumulators + (panel * kMaxTileRows + row) * kPanelLanes;
+        at[row][panel][0] = first ? _mm256_setzero_ps() : _mm256_load_ps(from);
+        at[row][panel][1] = first ? _mm256_setzero_ps() : _mm256_load_ps(from + 8);
+      }
+    }
+  }
+
+  __attribute__((always_inline)) void store(float* accumulators) const {
+#pragma GCC unroll 8
+    for (int row = 0; row < kRows; ++row) {
+#pragma GCC unroll 8
+      for (int panel = 0; panel < kPanels; ++panel) {
+        float* to = accumulators + (panel * kMaxTileRows + row) * kPanelLanes;
+        _mm256_store_ps(to, at[row][panel][0]);
+        _mm256_store_ps(to + 8, at[row][panel][1]);
+      }
+    }
+  }
+
+  // One input of every row times one panel's 16 weights.
+  __attribute__((always_inline)) void add(int panel, const float* inputs, int stride, __m256 low,
+                                          __m256 high) {
+#pragma GCC unroll 8
+    for (int row = 0; row < kRows; ++row) {
+      const __m256 input = _mm256_broadcast_ss(inputs + row * stride);
+      at[row][panel][0] = _mm256_fmadd_ps(input, low, at[row][panel][0]);
+      at[row][panel][1] = _mm256_fmadd_ps(input, high, at[row][panel][1]);
+    }
+  }
+};
+
+template <int kRows, int kPanels>
+void tile_bf16(const float* inputs, const std::byte* panels, std::size_t panel_bytes, int depth,
+               float* accumulators, bool first) {
+  Sums<kRows, kPanels> sums;
+  sums.load(accumulators, first);
+  const __m256 odd_mask = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(0xffff0000U)));
+  for (int k = 0; k < depth; k += 2) {
+#pragma GCC unroll 8
+    for (int panel = 0; panel < kPanels; ++panel) {
+      const std::byte* line = panels + panel * panel_bytes;
+      const auto* pairs = reinterpret_cast<const __m256i*>(line);
+      sums.add(panel, inputs, kStagedWidened.stride,
+               _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_load_si256(pairs), 16)),
+               _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_load_si256(pairs + 1), 16)));
+      // Makes the compiler load the line again: with it in registers, the sums would not fit.
+      asm("" : "+r"(line));
+      const auto* halves = reinterpret_cast<const float*>(line);
+      sums.add(panel, inputs + 1, kStagedWidened.stride,
+               _mm256_and_ps(odd_mask, _mm256_load_ps(halves)),
+               _mm256_and_ps(odd_mask, _mm256_load_ps(halves + 8)));
+    }
+    panels += 2 * kPanelLanes * 2;
+    inputs += 2;
+  }
+  sums.store(accumulators);
+}
+
+template <int kRows, int kPanels>
+void tile_f32(const float* inputs, const std::byte* panels, std::size_t panel_bytes, int depth,
+              float* accumulators, bool first) {
+  Sums<kRows, kPanels> sums;
+  sums.load(accumulators, first);
+  for (int k = 0; k < depth; ++k) {
+#pragma GCC unroll 8
+    for (int panel = 0; panel < kPanels; ++panel) {
+      const auto* weights = reinterpret_cast<const float*>(panels + panel * panel_bytes);
+      sums.add(panel, inputs, kStagedF32.stride, _mm256_load_ps(weights),
+               _mm256_load_ps(weights + 8));
+    }
+    panels += kPanelLanes * sizeof(float);
+    inputs += 1;
+  }
+  sums.store(accumulators);
+}
+
+using Tile = void (*)(const float* inputs, const std::byte* panels, std::size_t panel_bytes,
+                      int depth, float* accumulators, bool first);
+
+// The kernels for one number of rows: `wide` panels at once where rows are few, else one.
+struct TileShapes {
+  int wide_panels;
+  Tile wide;
+  Tile single;
+};
+
+constexpr int kTileRows = 6;
+constexpr TileShapes kTilesBf16[kTileRows] = {
+    {4, tile_bf16<1, 4>, tile_bf16<1, 1>}, {2, tile_bf16<2, 2>, tile_bf16<2, 1>},
+    {2, tile_bf16<3, 2>, tile_bf16<3, 1>}, {1, nullptr, tile_bf16<4, 1>},
+    {1, nullptr, tile_bf16<5, 1>},         {1, nullptr, tile_bf16<6, 1>}};
+constexpr TileShapes kTilesF32[kTileRows] = {
+    {4, tile_f32<1, 4>, tile_f32<1, 1>}, {2, tile_f32<2, 2>, tile_f32<2, 1>},
+    {2, tile_f32<3, 2>, tile_f32<3, 1>}, {1, nullptr, tile_f32<4, 1>},
+    {1, nullptr, tile_f32<5, 1>},        {1, nullptr, tile_f32<6, 1>}};
+
+// Rows are cut evenly into blocks of at most kTileRows, which share each block of a panel while it
+// is in the first-level cache.
+template <StagedLayout kLayout>
+void multiply(const TileShapes* shapes, std::size_t line_bytes, const float* staged, int rows,
+              std::int64_t k_padded, const std::byte* panels, std::size_t panel_bytes,
+              int panel_count, float* accumulators, bool first) {
+  const int blocks = (rows + kTileRows - 1) / kTileRows;
+  const TileShapes& largest = shapes[(rows + blocks - 1) / blocks - 1];
+  const int step = blocks == 1 ? largest.wide_panels : 1;
+  for (int panel = 0; panel < panel_count;) {
+    const bool wide = step > 1 && panel + step <= panel_count;
+    const std::byte* weights = panels + panel * panel_bytes;
+    for (std::int64_t k = 0; k < k_padded; k += kLayout.k_block) {
+      const std::int64_t left = k_padded - k;
+      const int depth = static_cast<int>(left < kLayout.k_block ? left : kLayout.k_block);
+      const float* inputs = staged + k / kLayout.k_block * rows * kLayout.stride;
+      for (int block = 0; block < blocks; ++block) {
+        const int begin = rows * block / blocks;
+        const int count = rows * (block + 1) / blocks - begin;
+        const TileShapes& shape = shapes[count - 1];
+        (wide ? shape.wide : shape.single)(
+            inputs + begin * kLayout.stride, weights + k * line_bytes, panel_bytes, depth,
+            accumulators + (panel * kMaxTileRows + begin) * kPanelLanes, first && k == 0);
+      }
+    }
+    panel += wide ? step : 1;
+  }
+}
+
+// Lanes [0, lanes) of eight, for masked loads and stores.
+__m256i lane_mask(int lanes) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+// Rounds to bfloat16 (nearest, ties to even; NaN stays NaN), in the low half of each lane.
+__m256i round_to_bf16(__m256 value) {
+  const __m256i bits = _mm256_castps_si256(value);
+  const __m256i high = _mm256_srli_epi32(bits, 16);
+  const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_srli_epi32(
+      _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
+  const __m256i quiet = _mm256_or_si256(high, _mm256_set1_epi32(0x40));
+  const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(value, value, _CMP_UNORD_Q));
+  return _mm256_blendv_epi8(rounded, quiet, is_nan);
+}
+
+void store_lanes(__m256 low, __m256 high, bool accumulate, int lanes, tensor::DType dtype,
+                 std::byte* target) {
+  if (dtype == tensor::DType::kF32) {
+    auto* out = reinterpret_cast<float*>(target);
+    if (lanes == kPanelLanes) {
+      if (accumulate) {
+        low = _mm256_add_ps(low, _mm256_loadu_ps(out));
+        high = _mm256_add_ps(high, _mm256_loadu_ps(out + 8));
+      }
+      _mm256_storeu_ps(out, low);
+      _mm256_storeu_ps(out + 8, high);
+      return;
+    }
+    const __m256i low_mask = lane_mask(lanes);
+    const __m256i high_mask = lane_mask(lanes - 8);
+    if (accumulate) {
+      low = _mm256_add_ps(low, _mm256_maskload_ps(out, low_mask));
+      high = _mm256_add_ps(high, _mm256_maskload_ps(out + 8, high_mask));
+    }
+    _mm256_maskstore_ps(out, low_mask, low);
+    _mm256_maskstore_ps(out + 8, high_mask, high);
+    return;
+  }
+  const __m256i packed = _mm256_permute4x64_epi64(
+      _mm256_packus_epi32(round_to_bf16(low), round_to_bf16(high)), 0b11011000);
+  if (lanes == kPanelLanes) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(target), packed);
+    return;
+  }
+  alignas(32) std::uint16_t words[kPanelLanes];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(words), packed);
+  auto* out = reinterpret_cast<std::uint16_t*>(target);
+  for (int lane = 0; lane < lanes; ++lane)
+    out[lane] = words[lane];
+}
+
+// e^x for x in [-87, 88], within 2 units in the last place: 2^n times a Taylor polynomial.
+__m256 exp_bounded(__m256 x) {
+  const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504088896341F)),
+                                   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  // ln 2 in two parts; the first has few bits, so that n times it is exact.
+  __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375F), x);
+  r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4F), r);
+  __m256 y = _mm256_set1_ps(1.0F / 5040);
+  y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.0F / 720));
+  y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.0F / 120));
+  y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.0F / 24));
+  y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.0F / 6));
+  y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(0.5F));
+  y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.0F));
+  y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.0F));
+  const __m256i power =
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+  return _mm256_mul_ps(y, _mm256_castsi256_ps(power));
+}
+
+__m256 swiglu(__m256 gate, __m256 up) {
+  const __m256 minus = _mm256_sub_ps(_mm256_setzero_ps(), gate);
+  const __m256 bounded =
+      _mm256_min_ps(_mm256_max_ps(minus, _mm256_set1_ps(-87.0F)), _mm256_set1_ps(88.0F));
+  const __m256 silu =
+      _mm256_div_ps(gate, _mm256_add_ps(_mm256_set1_ps(1.0F), exp_bounded(bounded)));
+  return _mm256_mul_ps(silu, up);
+}
+
+}  // namespace
+
+void stage_f32(const std::byte* const* rows, int count, std::int64_t k_begin, std::int64_t k_count,
+               std::int64_t k_padded, std::byte* staged) {
+  stage_copies<kStagedF32, 4, 1>(rows, count, k_begin, k_count, k_padded, staged);
+}
+
+void stage_bf16(const std::byte* const* rows, int count, std::int64_t k_begin, std::int64_t k_count,
+                std::int64_t k_padded, std::byte* staged) {
+  stage_copies<kStagedBf16, 2, 1>(rows, count, k_begin, k_count, k_padded, staged);
+}
+
+void stage_tiles(const std::byte* const* rows, int count, std::int64_t k_begin,
+                 std::int64_t k_count, std::int64_t k_padded, std::byte* staged) {
+  stage_copies<kStagedTiles, 2, 16>(rows, count, k_begin, k_count, k_padded, staged);
+}
+
+void stage_widened(const std::byte* const* rows, int count, std::int64_t k_begin,
+                   std::int64_t k_count, std::int64_t k_padded, std::byte* staged) {
+  for_each_staged_row<kStagedWidened, 4, 1>(
+      count, k_count, k_padded, staged,
+      [&](int row, std::int64_t begin, std::int64_t valid, std::int64_t padded, std::byte* target) {
+        widen_row(rows[row] + (k_begin + begin) * 2, valid, padded,
+                  reinterpret_cast<float*>(target));
+      });
+}
+
+void store_panel(const float* accumulators, int rows, const float* bias, bool accumulate,
+                 const PanelOutput& output) {
+  __m256 low_bias = _mm256_setzero_ps();
+  __m256 high_bias = _mm256_setzero_ps();
+  if (bias != nullptr) {
+    low_bias = _mm256_maskload_ps(bias, lane_mask(output.lanes));
+    high_bias = _mm256_maskload_ps(bias + 8, lane_mask(output.lanes - 8));
+  }
+  for (int row = 0; row < rows; ++row) {
+    const float* sums = accumulators + row * kPanelLanes;
+    store_lanes(_mm256_add_ps(_mm256_load_ps(sums), low_bias),
+                _mm256_add_ps(_mm256_load_ps(sums + 8), high_bias), accumulate, output.lanes,
+                output.dtype, output.rows[row] + output.offset);
+  }
+}
+
+void store_panel_swiglu(const float* gate, const float* up, int rows, const PanelOutput& output) {
+  for (int row = 0; row < rows; ++row) {
+    const float* g = gate + row * kPanelLanes;
+    const float* u = up + row * kPanelLanes;
+    store_lanes(swiglu(_mm256_load_ps(g), _mm256_load_ps(u)),
+                swiglu(_mm256_load_ps(g + 8), _mm256_load_ps(u + 8)), false, output.lanes,
+                output.dtype, output.rows[row] + output.offset);
+  }
+}
+
+GIMBAL_PANEL_MULTIPLY(multiply_f32_avx2) {
+  multiply<kStagedF32>(kTilesF32, kPanelLanes * 4, reinterpret_cast<const float*>(staged), rows,
+                       k_padded, panels, panel_bytes, panel_count, accumulators, first);
+}
+
+GIMBAL_PANEL_MULTIPLY(multiply_bf16_avx2) {
+  multiply<kStagedWidened>(kTilesBf16, kPanelLanes * 2, reinterpret_cast<const float*>(staged),
+                           rows, k_padded, panels, panel_bytes, panel_count, accumulators, first);
+}
+
+}  // namespace gimbal::kernels

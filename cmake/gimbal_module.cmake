@@ -10,6 +10,10 @@ if(GIMBAL_SANITIZE)
   target_link_options(gimbal_options INTERFACE -fsanitize=${GIMBAL_SANITIZE})
 endif()
 
+if(GIMBAL_FUZZ)  # coverage for libFuzzer; its targets alone link the fuzzer itself
+  target_compile_options(gimbal_options INTERFACE -fsanitize=fuzzer-no-link)
+endif()
+
 # gimbal_module(NAME HDRS header... SRCS source... DEPS module... LIBS library... TESTS source...
 #               TEST_DEPS module... TEST_LABELS label...)
 #

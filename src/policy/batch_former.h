@@ -51,7 +51,9 @@ struct Grant {
 struct BatchDecision {
   std::vector<Grant> grants;    // each sequence at most once, in order of importance
   double best_effort_owed = 0;  // rows of the best-effort share not given yet: for the next view
-  std::vector<int> work_space;  // content means nothing
+  // Work space of the formers: content means nothing.
+  std::vector<int> grant_of;
+  std::vector<int> least_recent;
 };
 
 // Decides which sequences run in the next step, with how many rows. Every former keeps: rows in all
@@ -87,8 +89,9 @@ struct BatchFormerOptions {
 //           prefill. Beside decodes the prefill is clamp(backlog / k, floor, max_rows). Beside
 //           latency-sensitive rows, best-effort ones are at most max(filler share of the step's
 //           rows, floor − latency-sensitive prefill). Best-effort work that can run gets its share
-//           of rows over every stretch of steps, before all else; once a whole step's rows are owed
-//           its head is admitted before latency-sensitive ones.
+//           of the rows over every stretch of steps, before all else. A best-effort head is
+//           admitted on that share if the pages of the first latency-sensitive head stay free; once
+//           a whole step's rows are owed, latency-sensitive heads wait until it is admitted.
 // In all of them, of more decodes than rows the least recently served run.
 // An unknown name or an option out of range is kInvalidArgument.
 [[nodiscard]] Result<std::unique_ptr<BatchFormer>> make_batch_former(

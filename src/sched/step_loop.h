@@ -7,10 +7,16 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "kv/kv_cache.h"
+#include "policy/batch_former.h"
+#include "policy/request_order.h"
 #include "sched/batch_executor.h"
 #include "sched/event.h"
+#include "sched/prefill_rate.h"
+#include "sched/request_table.h"
 #include "sched/scheduler_counters.h"
 #include "sched/step_loop_options.h"
+#include "sched/step_planner.h"
 
 namespace gimbal::sched {
 
@@ -31,7 +37,6 @@ class StepLoop {
   [[nodiscard]] static Result<std::unique_ptr<StepLoop>> make(const StepLoopOptions& options,
                                                               BatchExecutor& executor,
                                                               EventRecorder* recorder = nullptr);
-  ~StepLoop();
   StepLoop(const StepLoop&) = delete;
   StepLoop& operator=(const StepLoop&) = delete;
 
@@ -47,12 +52,12 @@ class StepLoop {
   Outputs& on(TimePoint now, std::span<Event> events);
   Outputs& on(TimePoint now, Event event) { return on(now, std::span<Event>(&event, 1)); }
 
-  // Whether no request is known and no batch runs.
-  [[nodiscard]] bool idle() const;
-  [[nodiscard]] bool draining() const;
+  // Whether no request is known; then no batch runs either.
+  [[nodiscard]] bool idle() const { return table_.size() == 0; }
+  [[nodiscard]] bool draining() const { return draining_; }
 
   [[nodiscard]] SchedulerCounters counters() const;
-  [[nodiscard]] const StepLoopOptions& options() const;
+  [[nodiscard]] const StepLoopOptions& options() const { return options_; }
 
   // The queue's bound as it is now. A request is refused when the prompt tokens that wait and its
   // own, after prefix hits, exceed it; an empty queue takes any request. Another thread that
@@ -60,10 +65,54 @@ class StepLoop {
   [[nodiscard]] std::int64_t max_waiting_prefill_tokens() const;
 
  private:
-  class State;
-  explicit StepLoop(std::unique_ptr<State> state);
+  enum class BatchState : std::uint8_t {
+    kNone,
+    kRunning,    // holds a lease, to the end of its forward pass
+    kFinishing,  // its tokens are being chosen
+  };
 
-  std::unique_ptr<State> state_;
+  struct Policies {
+    std::unique_ptr<policy::RequestOrder> order;
+    std::unique_ptr<policy::BatchFormer> former;
+  };
+  StepLoop(const StepLoopOptions& options, Policies policies, BatchExecutor& executor,
+           EventRecorder* recorder);
+
+  void handle(SubmitRequest& event);
+  void handle(const CancelRequest& event);
+  void handle(const SetDraining& event);
+  void handle(const StageReached& event);
+  void handle(StepFinished& event);
+  void handle(const StepFailed& event);
+
+  [[nodiscard]] Result<void> check(const Request& request) const;
+  void start_step();
+  void drop_cancelled();
+  void take_result(const SequenceStep& step, SequenceResult& result);
+  void append_token(Sequence& sequence, TokenId token);
+  [[nodiscard]] static std::vector<TokenLogprobs> untold_logprobs(Sequence& sequence, int position,
+                                                                  SequenceResult& result);
+  void end(Sequence& sequence, FinishReason reason, std::string error = {});
+  TokenNews& tell(const Sequence& sequence);
+
+  const StepLoopOptions options_;
+  const Policies policies_;
+  BatchExecutor& executor_;
+  EventRecorder* const recorder_;
+
+  TimePoint now_{};
+  bool draining_ = false;
+  RequestTable table_;
+  kv::KvCache cache_;
+  StepPlanner planner_;
+  PrefillRate prefill_rate_;
+  StepPlan plan_;  // of the batch that runs
+  BatchState batch_state_ = BatchState::kNone;
+  bool yielding_ = false;
+  std::uint64_t steps_started_ = 0;
+  SchedulerCounters totals_;  // its sums since the start
+  Outputs outputs_;
+  std::vector<RequestId> dropped_;  // work space
 };
 
 }  // namespace gimbal::sched

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 
+#include "base/result.h"
 #include "policy/batch_former.h"
 #include "policy/request_order.h"
 
@@ -31,5 +32,9 @@ struct StepLoopOptions {
 
   policy::PrefillCost prefill_cost;  // until a prefill was measured
 };
+
+// kInvalidArgument, with the option's name as field, when one is out of range. Names of orders and
+// formers and their own options are checked where they are made.
+[[nodiscard]] Result<void> check_options(const StepLoopOptions& options);
 
 }  // namespace gimbal::sched

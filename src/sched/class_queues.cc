@@ -1,0 +1,86 @@
+#include "sched/class_queues.h"
+
+#include <algorithm>
+#include <tuple>
+
+#include "base/check.h"
+
+namespace gimbal::sched {
+
+bool ClassQueues::ByKey::operator()(const Entry& a, const Entry& b) const {
+  return std::tie(a.key, a.arrival, a.ordinal) < std::tie(b.key, b.arrival, b.ordinal);
+}
+
+bool ClassQueues::ByArrival::operator()(const Entry& a, const Entry& b) const {
+  return std::tie(a.arrival, a.ordinal) < std::tie(b.arrival, b.ordinal);
+}
+
+const ClassQueues::Queue& ClassQueues::queue(RequestClass request_class) const {
+  return queues_[static_cast<std::size_t>(request_class)];
+}
+
+ClassQueues::Queue& ClassQueues::queue(RequestClass request_class) {
+  return queues_[static_cast<std::size_t>(request_class)];
+}
+
+void ClassQueues::push(const Sequence& sequence) {
+  Queue& to = queue(sequence.request.request_class);
+  const Entry entry{sequence.key, sequence.arrival, sequence.ordinal, sequence.request.id};
+  GIMBAL_CHECK(to.by_key.insert(entry).second && to.by_arrival.insert(entry).second);
+  to.prefill_tokens += sequence.queued_prefill;
+}
+
+void ClassQueues::erase(const Sequence& sequence) {
+  Queue& from = queue(sequence.request.request_class);
+  const Entry entry{sequence.key, sequence.arrival, sequence.ordinal, sequence.request.id};
+  GIMBAL_CHECK(from.by_key.erase(entry) == 1 && from.by_arrival.erase(entry) == 1);
+  from.prefill_tokens -= sequence.queued_prefill;
+}
+
+void ClassQueues::for_each(RequestClass request_class, TimePoint now,
+                           FunctionRef<bool(RequestId)> visit) const {
+  const Queue& from = queue(request_class);
+  const auto promote_after = order_.promote_after(median_wait());
+  const auto promoted = [&](const Entry& entry) {
+    return promote_after && now - entry.arrival > *promote_after;
+  };
+  for (const Entry& entry : from.by_arrival) {
+    if (!promoted(entry)) break;
+    if (!visit(entry.request)) return;
+  }
+  for (const Entry& entry : from.by_key) {
+    if (!promoted(entry) && !visit(entry.request)) return;
+  }
+}
+
+void ClassQueues::note_wait(Duration wait) {
+  waits_[waits_seen_++ % kWaits] = wait;
+}
+
+Duration ClassQueues::median_wait() const {
+  const std::size_t count = std::min(waits_seen_, kWaits);
+  if (count == 0) return Duration::zero();
+  std::array<Duration, kWaits> sorted = waits_;
+  const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(count / 2);
+  std::nth_element(sorted.begin(), middle, sorted.begin() + static_cast<std::ptrdiff_t>(count));
+  return *middle;
+}
+
+std::int64_t ClassQueues::size(RequestClass request_class) const {
+  return static_cast<std::int64_t>(queue(request_class).by_key.size());
+}
+
+std::int64_t ClassQueues::size() const {
+  return size(RequestClass::kLatencySensitive) + size(RequestClass::kBestEffort);
+}
+
+std::int64_t ClassQueues::prefill_tokens(RequestClass request_class) const {
+  return queue(request_class).prefill_tokens;
+}
+
+std::int64_t ClassQueues::prefill_tokens() const {
+  return prefill_tokens(RequestClass::kLatencySensitive) +
+         prefill_tokens(RequestClass::kBestEffort);
+}
+
+}  // namespace gimbal::sched

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <set>
+
+#include "base/clock.h"
+#include "base/function_ref.h"
+#include "base/ids.h"
+#include "policy/request_order.h"
+#include "sched/request_table.h"
+
+namespace gimbal::sched {
+
+// The waiting requests of one engine, a queue a class, each in its RequestOrder. Keys are computed
+// once, by the owner. push and erase are O(log n). One thread. Refers to the order.
+class ClassQueues {
+ public:
+  explicit ClassQueues(const policy::RequestOrder& order) : order_(order) {}
+
+  // Uses key, arrival, ordinal and queued_prefill of the sequence, which must stay as they are
+  // until it is erased.
+  void push(const Sequence& sequence);
+  void erase(const Sequence& sequence);  // requires: it was pushed
+
+  // Visits the waiting requests of a class, first to run first, until `visit` returns false.
+  void for_each(RequestClass request_class, TimePoint now,
+                FunctionRef<bool(RequestId)> visit) const;
+
+  // Tells how long a request waited: the median of the last ones may be a promotion threshold.
+  void note_wait(Duration wait);
+
+  [[nodiscard]] std::int64_t size() const;
+  [[nodiscard]] std::int64_t size(RequestClass request_class) const;
+  // Uncached prompt tokens of the waiting requests, as they were when they were queued.
+  [[nodiscard]] std::int64_t prefill_tokens() const;
+  [[nodiscard]] std::int64_t prefill_tokens(RequestClass request_class) const;
+
+ private:
+  struct Entry {
+    policy::OrderKey key;
+    TimePoint arrival{};
+    std::uint64_t ordinal = 0;
+    RequestId request;
+  };
+  struct ByKey {
+    bool operator()(const Entry& a, const Entry& b) const;
+  };
+  struct ByArrival {
+    bool operator()(const Entry& a, const Entry& b) const;
+  };
+  struct Queue {
+    std::set<Entry, ByKey> by_key;
+    std::set<Entry, ByArrival> by_arrival;  // the same entries
+    std::int64_t prefill_tokens = 0;
+  };
+  static constexpr std::size_t kWaits = 63;
+
+  [[nodiscard]] const Queue& queue(RequestClass request_class) const;
+  [[nodiscard]] Queue& queue(RequestClass request_class);
+  [[nodiscard]] Duration median_wait() const;
+
+  const policy::RequestOrder& order_;
+  std::array<Queue, 2> queues_;
+  std::array<Duration, kWaits> waits_{};  // a ring
+  std::size_t waits_seen_ = 0;
+};
+
+}  // namespace gimbal::sched

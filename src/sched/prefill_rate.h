@@ -1,0 +1,31 @@
+#pragma once
+
+#include <optional>
+
+#include "base/clock.h"
+#include "policy/request_order.h"
+
+namespace gimbal::sched {
+
+// What a prefill token costs on this engine, measured from finished steps: the time of steps with
+// prefill rows, less what their decodes alone would take, over their rows; older steps count less.
+// Value type.
+class PrefillRate {
+ public:
+  explicit PrefillRate(const policy::PrefillCost& initial) : initial_(initial) {}
+
+  // A finished step: how long it ran (waits left out) and its rows.
+  void note_step(Duration ran, int prefill_rows, int decodes);
+
+  // The initial cost with the measured ms a token, once there is one.
+  [[nodiscard]] policy::PrefillCost cost() const;
+  [[nodiscard]] std::optional<double> tokens_per_second() const;
+
+ private:
+  policy::PrefillCost initial_;
+  double decode_step_ms_ = 0;  // of steps without prefill
+  double prefill_ms_ = 0;      // decayed sums
+  double prefill_tokens_ = 0;
+};
+
+}  // namespace gimbal::sched

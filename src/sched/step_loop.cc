@@ -1,0 +1,294 @@
+#include "sched/step_loop.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/cursor.h"
+#include "sched/event_recorder.h"
+
+namespace gimbal::sched {
+namespace {
+
+constexpr std::int64_t kLeastQueueBound = 65'536;  // tokens
+constexpr double kQueueBoundSeconds = 60;          // of measured prefill
+
+}  // namespace
+
+Result<std::unique_ptr<StepLoop>> StepLoop::make(const StepLoopOptions& options,
+                                                 BatchExecutor& executor, EventRecorder* recorder) {
+  GIMBAL_RETURN_IF_ERROR(check_options(options));
+  Policies policies;
+  GIMBAL_ASSIGN_OR_RETURN(policies.order,
+                          policy::make_request_order(options.order, options.order_options));
+  GIMBAL_ASSIGN_OR_RETURN(policies.former,
+                          policy::make_batch_former(options.former, options.former_options));
+  return std::unique_ptr<StepLoop>(new StepLoop(options, std::move(policies), executor, recorder));
+}
+
+StepLoop::StepLoop(const StepLoopOptions& options, Policies policies, BatchExecutor& executor,
+                   EventRecorder* recorder)
+    : options_(options),
+      policies_(std::move(policies)),
+      executor_(executor),
+      recorder_(recorder),
+      cache_({.pages = options.kv_pages,
+              .page_tokens = options.page_tokens,
+              .prefix_caching = options.prefix_caching}),
+      planner_(options_, {.order = *policies_.order,
+                          .former = *policies_.former,
+                          .table = table_,
+                          .cache = cache_}),
+      prefill_rate_(options.prefill_cost) {
+  if (recorder_ != nullptr) recorder_->header(options_, executor_.layers());
+}
+
+Outputs& StepLoop::on(TimePoint now, std::span<Event> events) {
+  GIMBAL_CHECK(now >= now_, "time went backwards");
+  now_ = now;
+  outputs_.news.clear();
+  outputs_.refusals.clear();
+  if (recorder_ != nullptr) recorder_->events(now, events);
+  for (Event& event : events) {
+    std::visit([this](auto& what) { handle(what); }, event);
+  }
+  if (batch_state_ == BatchState::kNone) start_step();
+  return outputs_;
+}
+
+Result<void> StepLoop::check(const Request& request) const {
+  if (draining_) return Error{ErrorCode::kUnavailable, "the engine is draining"};
+  if (request.prompt.empty()) return invalid_argument("the prompt has no tokens", "prompt");
+  if (request.max_tokens < 0) {
+    return invalid_argument(fmt::format("max_tokens must be at least 0, is {}", request.max_tokens),
+                            "max_tokens");
+  }
+  const auto length = static_cast<std::int64_t>(request.prompt.size()) + request.max_tokens;
+  if (length > options_.max_model_len) {
+    return invalid_argument(
+        fmt::format("prompt tokens and max_tokens must be at most {} together, are {} and {}",
+                    options_.max_model_len, request.prompt.size(), request.max_tokens),
+        "max_tokens");
+  }
+  for (const TokenId token : request.prompt) {
+    if (token < 0 || token >= options_.vocab_size) {
+      return invalid_argument(
+          fmt::format("a prompt token must be in [0, {}), is {}", options_.vocab_size, token),
+          "prompt");
+    }
+  }
+  return {};
+}
+
+void StepLoop::handle(SubmitRequest& event) {
+  const RequestId id = event.request.id;
+  if (const auto valid = check(event.request); !valid.ok()) {
+    outputs_.refusals.push_back({id, valid.error()});
+    return;
+  }
+  Sequence& sequence = table_.add(std::move(event.request), now_, options_.max_model_len);
+  const std::int64_t waiting = planner_.queues().prefill_tokens();
+  const int missing = planner_.missing_prefill(sequence);
+  if (waiting > 0 && waiting + missing > max_waiting_prefill_tokens()) {
+    outputs_.refusals.push_back(
+        {id, Error{ErrorCode::kResourceExhausted,
+                   fmt::format("the queue is full: {} prompt tokens wait, at most {} may", waiting,
+                               max_waiting_prefill_tokens())}});
+    table_.erase(id);
+    return;
+  }
+  totals_.prompt_tokens += static_cast<std::uint64_t>(sequence.prompt_tokens);
+  planner_.enqueue(sequence, prefill_rate_.cost());
+}
+
+void StepLoop::handle(const CancelRequest& event) {
+  Sequence* sequence = table_.find(event.request);
+  if (sequence == nullptr || sequence->cancelled) return;
+  if (!sequence->in_batch) {
+    end(*sequence, FinishReason::kCancelled);
+    return;
+  }
+  sequence->cancelled = true;
+  if (batch_state_ != BatchState::kRunning || yielding_) return;
+  yielding_ = true;
+  if (recorder_ != nullptr) recorder_->yielded(plan_.batch);
+  executor_.yield(plan_.batch);
+}
+
+void StepLoop::handle(const SetDraining& event) {
+  draining_ = event.draining;
+}
+
+void StepLoop::handle(const StageReached& event) {
+  GIMBAL_CHECK(batch_state_ == BatchState::kRunning && event.batch == plan_.batch);
+  yielding_ = false;
+  drop_cancelled();
+  if (plan_.sequences.empty()) {
+    batch_state_ = BatchState::kNone;
+    return;
+  }
+  const Cursor end = Cursor::end(executor_.layers());
+  if (event.cursor < end) {
+    executor_.advance(plan_.batch, end);
+  } else {
+    batch_state_ = BatchState::kFinishing;
+    executor_.finish(plan_.batch);
+  }
+}
+
+void StepLoop::drop_cancelled() {
+  dropped_.clear();
+  std::erase_if(plan_.sequences, [this](const SequenceStep& step) {
+    const bool cancelled = table_.at(step.request).cancelled;
+    if (cancelled) dropped_.push_back(step.request);
+    return cancelled;
+  });
+  if (dropped_.empty()) return;
+  if (recorder_ != nullptr) recorder_->dropped(plan_.batch, dropped_);
+  executor_.drop(plan_.batch, dropped_);
+  for (const RequestId id : dropped_)
+    end(table_.at(id), FinishReason::kCancelled);
+}
+
+void StepLoop::handle(StepFinished& event) {
+  GIMBAL_CHECK(batch_state_ == BatchState::kFinishing && event.batch == plan_.batch);
+  GIMBAL_CHECK(event.sequences.size() == plan_.sequences.size());
+  batch_state_ = BatchState::kNone;
+  ++totals_.steps;
+  int prefill_rows = 0;
+  int decodes = 0;
+  for (std::size_t i = 0; i < event.sequences.size(); ++i) {
+    const SequenceStep& step = plan_.sequences[i];
+    const bool decode = table_.at(step.request).phase == Phase::kDecode;
+    (decode ? decodes : prefill_rows) += step.rows;
+    take_result(step, event.sequences[i]);
+  }
+  prefill_rate_.note_step(event.attention + event.service, prefill_rows, decodes);
+}
+
+void StepLoop::take_result(const SequenceStep& step, SequenceResult& result) {
+  GIMBAL_CHECK(result.request == step.request && result.token.has_value() == step.samples);
+  Sequence& sequence = table_.at(step.request);
+  sequence.in_batch = false;
+  planner_.commit(sequence, step.position + step.rows);
+  if (sequence.cancelled) {
+    end(sequence, FinishReason::kCancelled);
+    return;
+  }
+  std::vector<TokenLogprobs> prompt_logprobs = untold_logprobs(sequence, step.position, result);
+  std::optional<FinishReason> finish;
+  if (result.token) {
+    append_token(sequence, *result.token);
+    if (sequence.known() == sequence.max_tokens_known) finish = FinishReason::kLength;
+    if (result.finish) finish = result.finish;
+  } else if (sequence.request.max_tokens == 0 && sequence.uncomputed() == 0) {
+    finish = FinishReason::kLength;
+  }
+  if (!result.token && !finish && prompt_logprobs.empty()) return;
+  if (finish) {
+    end(sequence, *finish);
+  } else {
+    tell(sequence);
+  }
+  TokenNews& news = outputs_.news.back();
+  news.token = result.token;
+  news.logprobs = std::move(result.logprobs);
+  news.prompt_logprobs = std::move(prompt_logprobs);
+}
+
+void StepLoop::append_token(Sequence& sequence, TokenId token) {
+  GIMBAL_CHECK(sequence.known() < sequence.max_tokens_known);
+  if (sequence.generated() == 0) sequence.first_token = now_;
+  sequence.tokens.push_back(token);
+  sequence.phase = Phase::kDecode;
+  sequence.evicted_since_token = false;
+  ++totals_.generated_tokens;
+}
+
+// A sequence that was evicted computes its prompt again; what was told is not told twice.
+std::vector<TokenLogprobs> StepLoop::untold_logprobs(Sequence& sequence, int position,
+                                                     SequenceResult& result) {
+  std::vector<TokenLogprobs> entries = std::move(result.prompt_logprobs);
+  const int count = static_cast<int>(entries.size());  // entry i is of token position + 1 + i
+  const int told = std::clamp(sequence.prompt_logprobs_told - position, 0, count);
+  entries.erase(entries.begin(), entries.begin() + told);
+  sequence.prompt_logprobs_told = std::max(sequence.prompt_logprobs_told, position + count);
+  return entries;
+}
+
+void StepLoop::handle(const StepFailed& event) {
+  GIMBAL_CHECK(batch_state_ != BatchState::kNone && event.batch == plan_.batch);
+  batch_state_ = BatchState::kNone;
+  yielding_ = false;
+  ++totals_.failed_steps;
+  for (const SequenceStep& step : plan_.sequences) {
+    Sequence& sequence = table_.at(step.request);
+    end(sequence, sequence.cancelled ? FinishReason::kCancelled : FinishReason::kFailed,
+        sequence.cancelled ? std::string() : event.message);
+  }
+}
+
+void StepLoop::start_step() {
+  if (!planner_.plan(now_, steps_started_ + 1, plan_)) return;
+  ++steps_started_;
+  plan_.batch = BatchId{static_cast<BatchId::rep>(steps_started_)};
+  for (const SequenceStep& step : plan_.sequences)
+    table_.at(step.request).in_batch = true;
+  batch_state_ = BatchState::kRunning;
+  if (recorder_ != nullptr) recorder_->plan(plan_);
+  executor_.start(plan_);
+  executor_.advance(plan_.batch, Cursor::end(executor_.layers()));
+}
+
+TokenNews& StepLoop::tell(const Sequence& sequence) {
+  TokenNews& news = outputs_.news.emplace_back();
+  news.request = sequence.request.id;
+  news.cached_tokens = sequence.cached_tokens;
+  return news;
+}
+
+void StepLoop::end(Sequence& sequence, FinishReason reason, std::string error) {
+  TokenNews& news = tell(sequence);
+  news.finish = reason;
+  news.error = std::move(error);
+  planner_.remove(sequence);
+  table_.erase(sequence.request.id);
+}
+
+std::int64_t StepLoop::max_waiting_prefill_tokens() const {
+  if (options_.max_waiting_prefill_tokens) return *options_.max_waiting_prefill_tokens;
+  const double rate = prefill_rate_.tokens_per_second().value_or(0);
+  return std::max(kLeastQueueBound, static_cast<std::int64_t>(rate * kQueueBoundSeconds));
+}
+
+SchedulerCounters StepLoop::counters() const {
+  SchedulerCounters counters = totals_;
+  counters.pages_total = cache_.total_pages();
+  counters.pages_referenced = cache_.referenced_pages();
+  counters.page_tokens = cache_.page_tokens();
+  const ClassQueues& queues = planner_.queues();
+  counters.waiting_prefill_tokens = queues.prefill_tokens();
+  counters.waiting_best_effort_prefill_tokens = queues.prefill_tokens(RequestClass::kBestEffort);
+  counters.waiting_requests = queues.size();
+  counters.running_requests = static_cast<std::int64_t>(planner_.running().size());
+  for (const RequestId id : planner_.running()) {
+    const Sequence& sequence = table_.at(id);
+    if (sequence.phase == Phase::kDecode) {
+      ++counters.decodes;
+      counters.decode_context_tokens += sequence.known();
+    } else {
+      counters.running_prefill_tokens += sequence.uncomputed();
+    }
+  }
+  const StepPlanner::Totals& planned = planner_.totals();
+  counters.prefix_queried_tokens = planned.prefix_queried_tokens;
+  counters.prefix_hit_tokens = planned.prefix_hit_tokens;
+  counters.evictions = planned.evictions;
+  counters.recomputed_tokens = planned.recomputed_tokens;
+  counters.prefill_tokens_per_second = prefill_rate_.tokens_per_second();
+  return counters;
+}
+
+}  // namespace gimbal::sched

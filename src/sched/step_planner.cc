@@ -1,0 +1,230 @@
+#include "sched/step_planner.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/check.h"
+#include "base/hash.h"
+
+namespace gimbal::sched {
+
+StepPlanner::StepPlanner(const StepLoopOptions& options, const Collaborators& collaborators)
+    : options_(options),
+      order_(collaborators.order),
+      former_(collaborators.former),
+      table_(collaborators.table),
+      cache_(collaborators.cache),
+      queues_(collaborators.order) {}
+
+int StepPlanner::max_hit_tokens(const Sequence& sequence) const {
+  return sequence.request.sampling.prompt_logprobs ? 0 : std::numeric_limits<int>::max();
+}
+
+std::uint64_t StepPlanner::salt(const Sequence& sequence) const {
+  return hash_combine(options_.model_salt, sequence.request.cache_salt);
+}
+
+int StepPlanner::missing_prefill(const Sequence& sequence) const {
+  return sequence.known() -
+         cache_.match(sequence.tokens, salt(sequence), max_hit_tokens(sequence)).tokens;
+}
+
+void StepPlanner::enqueue(Sequence& sequence, const policy::PrefillCost& cost) {
+  sequence.queued_prefill = missing_prefill(sequence);
+  sequence.key =
+      order_.key({sequence.arrival, cost.ms(sequence.queued_prefill), sequence.request.priority});
+  queues_.push(sequence);
+}
+
+void StepPlanner::remove(Sequence& sequence) {
+  if (sequence.phase == Phase::kWaiting) {
+    queues_.erase(sequence);
+    return;
+  }
+  cache_.release(*sequence.slot);
+  sequence.slot.reset();
+  std::erase(running_, sequence.request.id);
+}
+
+void StepPlanner::commit(Sequence& sequence, int computed) {
+  sequence.computed = computed;
+  cache_.commit(*sequence.slot, sequence.tokens, computed);
+}
+
+bool StepPlanner::plan(TimePoint now, std::uint64_t step, StepPlan& plan) {
+  plan.sequences.clear();
+  while (!running_.empty() || queues_.size() > 0) {
+    policy::BatchView view;
+    view.max_rows = options_.max_num_batched_tokens;
+    view.max_sequences = options_.max_num_seqs;
+    view.free_pages = cache_.free_pages();
+    view.best_effort_owed = best_effort_owed_;
+    collect_running(view);
+    collect_waiting(now, view);
+    former_.form(view, decision_);
+    const bool evicted = carry_out(now);
+    best_effort_owed_ = decision_.best_effort_owed;
+    write_plan(step, plan);
+    if (!plan.sequences.empty()) return true;
+    // Whoever was to run has been evicted: plan for the others.
+    GIMBAL_CHECK(evicted, "a batch former let work stand still");
+  }
+  return false;
+}
+
+void StepPlanner::collect_running(policy::BatchView& view) {
+  running_views_.clear();
+  for (const RequestId id : running_) {
+    const Sequence& sequence = table_.at(id);
+    const int prefill_left = sequence.phase == Phase::kPrefill ? sequence.uncomputed() : 0;
+    running_views_.push_back({sequence.best_effort(), prefill_left, sequence.last_served});
+    view.backlog += prefill_left;
+  }
+  view.running = running_views_;
+}
+
+void StepPlanner::collect_waiting(TimePoint now, policy::BatchView& view) {
+  waiting_views_.clear();
+  heads_.clear();
+  collect_heads(now, RequestClass::kLatencySensitive);
+  collect_heads(now, RequestClass::kBestEffort);
+  view.backlog += queues_.prefill_tokens();
+  view.waiting = waiting_views_;
+}
+
+// No more heads than a step could admit, for each of them costs a look into the prefix index.
+void StepPlanner::collect_heads(TimePoint now, RequestClass request_class) {
+  int slots = options_.max_num_seqs - static_cast<int>(running_.size());
+  std::int64_t rows = options_.max_num_batched_tokens;
+  std::int64_t pages = cache_.free_pages();
+  queues_.for_each(request_class, now, [&](RequestId id) {
+    const Sequence& sequence = table_.at(id);
+    kv::PrefixMatch match;
+    if (slots > 0) {
+      match = cache_.match(sequence.tokens, salt(sequence), max_hit_tokens(sequence));
+    }
+    policy::WaitingRequest head;
+    head.best_effort = sequence.best_effort();
+    head.arrival = sequence.arrival;
+    head.prefill = sequence.known() - match.tokens;
+    head.pages = cache_.pages_needed(match, sequence.known());
+    waiting_views_.push_back(head);
+    heads_.push_back(id);
+    --slots;
+    rows -= head.prefill;
+    pages -= head.pages;
+    return slots > 0 && rows > 0 && pages > 0;
+  });
+}
+
+// Gives the granted sequences their pages and admits; fills granted_. True: somebody was evicted.
+bool StepPlanner::carry_out(TimePoint now) {
+  granted_.clear();
+  for (const policy::Grant& grant : decision_.grants) {
+    const RequestId id = grant.waiting ? heads_[static_cast<std::size_t>(grant.index)]
+                                       : running_[static_cast<std::size_t>(grant.index)];
+    granted_.push_back({id, grant.rows});
+  }
+  const std::uint64_t evictions = totals_.evictions;
+  for (std::size_t i = 0; i < granted_.size(); ++i) {
+    Sequence& sequence = table_.at(granted_[i].request);
+    const bool runs = sequence.phase != Phase::kWaiting && !decision_.grants[i].waiting;
+    if (runs && !grow(sequence, sequence.computed + granted_[i].rows)) granted_[i].rows = 0;
+  }
+  bool admitting = totals_.evictions == evictions;
+  for (std::size_t i = 0; i < granted_.size(); ++i) {
+    Sequence& sequence = table_.at(granted_[i].request);
+    if (decision_.grants[i].waiting) {
+      admitting = admitting && admit(sequence, now);
+      if (admitting) granted_[i].rows = std::min(granted_[i].rows, sequence.uncomputed());
+    }
+    if (sequence.phase == Phase::kWaiting) granted_[i].rows = 0;  // evicted, or not admitted
+  }
+  return totals_.evictions != evictions;
+}
+
+// False: the sequence itself had to be evicted.
+bool StepPlanner::grow(Sequence& sequence, int tokens) {
+  while (!cache_.grow(*sequence.slot, tokens)) {
+    Sequence& victim = choose_victim();
+    evict(victim);
+    if (&victim == &sequence) return false;
+  }
+  return true;
+}
+
+Sequence& StepPlanner::choose_victim() {
+  Sequence* victim = nullptr;
+  const auto goes_before = [](const Sequence& a, const Sequence& b) {
+    if (a.evicted_since_token != b.evicted_since_token) return b.evicted_since_token;
+    if (a.best_effort() != b.best_effort()) return a.best_effort();
+    return a.arrival != b.arrival ? a.arrival > b.arrival : a.ordinal > b.ordinal;
+  };
+  for (const RequestId id : running_) {
+    Sequence& sequence = table_.at(id);
+    if (victim == nullptr || goes_before(sequence, *victim)) victim = &sequence;
+  }
+  GIMBAL_CHECK(victim != nullptr);
+  return *victim;
+}
+
+void StepPlanner::evict(Sequence& sequence) {
+  ++totals_.evictions;
+  remove(sequence);
+  sequence.lost_tokens = std::max(sequence.lost_tokens, sequence.computed);
+  sequence.computed = 0;
+  sequence.evicted_since_token = true;
+  sequence.phase = Phase::kWaiting;
+  sequence.queued_prefill = missing_prefill(sequence);
+  queues_.push(sequence);
+}
+
+// The former has counted the pages; admissions before this one, or decodes, may have pushed its
+// prefix out of the cache since.
+bool StepPlanner::admit(Sequence& sequence, TimePoint now) {
+  const kv::PrefixMatch match =
+      cache_.match(sequence.tokens, salt(sequence), max_hit_tokens(sequence));
+  if (cache_.pages_needed(match, sequence.known()) > cache_.free_pages()) return false;
+  queues_.erase(sequence);
+  sequence.tokens.reserve(static_cast<std::size_t>(sequence.max_tokens_known));
+  const kv::Attached attached = cache_.attach(sequence.tokens, salt(sequence),
+                                              sequence.max_tokens_known, max_hit_tokens(sequence));
+  sequence.slot = attached.slot;
+  sequence.computed = attached.hit_tokens;
+  sequence.phase = Phase::kPrefill;
+  GIMBAL_CHECK(cache_.grow(attached.slot, sequence.known()));
+  running_.push_back(sequence.request.id);
+  totals_.recomputed_tokens +=
+      static_cast<std::uint64_t>(std::max(0, sequence.lost_tokens - sequence.computed));
+  sequence.lost_tokens = 0;
+  if (sequence.was_admitted) return true;
+  sequence.was_admitted = true;
+  sequence.admitted = now;
+  sequence.cached_tokens = attached.hit_tokens;
+  queues_.note_wait(now - sequence.arrival);
+  if (options_.prefix_caching && !sequence.request.sampling.prompt_logprobs) {
+    totals_.prefix_queried_tokens += static_cast<std::uint64_t>(sequence.prompt_tokens);
+    totals_.prefix_hit_tokens += static_cast<std::uint64_t>(attached.hit_tokens);
+  }
+  return true;
+}
+
+void StepPlanner::write_plan(std::uint64_t step, StepPlan& plan) {
+  for (const GrantedRows& granted : granted_) {
+    if (granted.rows == 0) continue;
+    Sequence& sequence = table_.at(granted.request);
+    sequence.last_served = step;
+    SequenceStep& row = plan.sequences.emplace_back();
+    row.request = granted.request;
+    row.request_class = sequence.request.request_class;
+    row.tokens = sequence.tokens;
+    row.position = sequence.computed;
+    row.rows = granted.rows;
+    row.pages = cache_.pages(*sequence.slot);
+    row.prompt_tokens = sequence.prompt_tokens;
+    row.samples = granted.rows == sequence.uncomputed() && sequence.request.max_tokens > 0;
+    row.sampling = &sequence.request.sampling;
+  }
+}
+
+}  // namespace gimbal::sched

@@ -1,0 +1,99 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ids.h"
+#include "kv/kv_cache.h"
+#include "policy/batch_former.h"
+#include "policy/request_order.h"
+#include "sched/batch_executor.h"
+#include "sched/class_queues.h"
+#include "sched/request_table.h"
+#include "sched/step_loop_options.h"
+
+namespace gimbal::sched {
+
+// Forms the batch of a step: shows the BatchFormer what runs and waits, and carries its grants out
+// on the KV cache. Knows who holds pages and who waits.
+//
+// KV rules. A request is admitted when the pages of its uncached tokens are free beside one for
+// each running decode; it gets them all at once. A decode that needs a page and finds none takes
+// those of the lowest class's latest arrival, perhaps its own: that sequence is evicted, waits
+// again with its old rank, and all its tokens are computed again. One that was evicted is spared
+// until it has made a token, unless all have been. In a step that evicts nobody is admitted.
+//
+// One thread. Refers to the collaborators, which must outlive it.
+class StepPlanner {
+ public:
+  struct Collaborators {
+    const policy::RequestOrder& order;
+    const policy::BatchFormer& former;
+    RequestTable& table;
+    kv::KvCache& cache;
+  };
+  struct Totals {
+    std::uint64_t prefix_queried_tokens = 0;
+    std::uint64_t prefix_hit_tokens = 0;
+    std::uint64_t evictions = 0;
+    std::uint64_t recomputed_tokens = 0;
+  };
+
+  StepPlanner(const StepLoopOptions& options, const Collaborators& collaborators);
+
+  // Uncached tokens that the sequence would bring to the queue now.
+  [[nodiscard]] int missing_prefill(const Sequence& sequence) const;
+  // Queues a new sequence; `cost` freezes its job size.
+  void enqueue(Sequence& sequence, const policy::PrefillCost& cost);
+  // Takes a sequence out of its queue or the running ones and frees its pages.
+  void remove(Sequence& sequence);
+  // Says that the sequence's tokens up to `computed` have been computed.
+  void commit(Sequence& sequence, int computed);
+
+  // Fills plan.sequences for step number `step`. False: there is nothing to run. Sequences of
+  // the plan have their pages; the plan's spans hold until the sequences change.
+  // Requires: no batch runs.
+  [[nodiscard]] bool plan(TimePoint now, std::uint64_t step, StepPlan& plan);
+
+  [[nodiscard]] const ClassQueues& queues() const { return queues_; }
+  [[nodiscard]] const std::vector<RequestId>& running() const { return running_; }
+  [[nodiscard]] const Totals& totals() const { return totals_; }
+
+ private:
+  [[nodiscard]] int max_hit_tokens(const Sequence& sequence) const;
+  [[nodiscard]] std::uint64_t salt(const Sequence& sequence) const;
+  void collect_running(policy::BatchView& view);
+  void collect_waiting(TimePoint now, policy::BatchView& view);
+  void collect_heads(TimePoint now, RequestClass request_class);
+  [[nodiscard]] bool carry_out(TimePoint now);
+  [[nodiscard]] bool grow(Sequence& sequence, int tokens);
+  [[nodiscard]] Sequence& choose_victim();
+  void evict(Sequence& sequence);
+  [[nodiscard]] bool admit(Sequence& sequence, TimePoint now);
+  void write_plan(std::uint64_t step, StepPlan& plan);
+
+  const StepLoopOptions& options_;
+  const policy::RequestOrder& order_;
+  const policy::BatchFormer& former_;
+  RequestTable& table_;
+  kv::KvCache& cache_;
+  ClassQueues queues_;
+  std::vector<RequestId> running_;  // hold pages; in order of admission
+  double best_effort_owed_ = 0;
+  Totals totals_;
+
+  // Reused from step to step.
+  policy::BatchDecision decision_;
+  std::vector<policy::RunningSequence> running_views_;
+  std::vector<policy::WaitingRequest> waiting_views_;
+  std::vector<RequestId> heads_;  // of waiting_views_
+  struct GrantedRows {
+    RequestId request;
+    int rows = 0;
+  };
+  std::vector<GrantedRows> granted_;
+};
+
+}  // namespace gimbal::sched

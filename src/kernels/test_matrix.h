@@ -81,7 +81,7 @@ class TestMatrix {
 
 // Rounding to the type that results are stored in: the tolerance relative to a value.
 [[nodiscard]] inline double relative_tolerance(tensor::DType dtype) {
-  return dtype == tensor::DType::kBF16 ? 1.0 / 200 : 1e-5;
+  return dtype == tensor::DType::kBF16 ? 1.0 / 120 : 1e-5;
 }
 
 }  // namespace gimbal::kernels

@@ -1,0 +1,293 @@
+#include "engine/serving_engine.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <exception>
+#include <limits>
+#include <variant>
+
+#include "base/log.h"
+
+namespace gimbal::engine {
+namespace {
+
+constexpr std::int64_t kDefaultKvBytes = std::int64_t{1} << 30;
+
+std::int64_t available_memory() {
+  return static_cast<std::int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+}
+
+// Fills in what follows from the model. Errors name the option at fault.
+Result<void> complete(const model::Model& model, ServingEngineOptions& options) {
+  sched::StepLoopOptions& scheduler = options.scheduler;
+  const auto longest = static_cast<int>(model.max_positions());
+  if (scheduler.max_model_len == 0) scheduler.max_model_len = longest;
+  if (scheduler.max_model_len < 1 || scheduler.max_model_len > longest) {
+    return invalid_argument(fmt::format("max_model_len must be from 1 to the model's {}, is {}",
+                                        longest, scheduler.max_model_len),
+                            "max_model_len");
+  }
+  scheduler.vocab_size = model.config().vocab_size;
+  scheduler.page_tokens = kernels::kPageTokens;
+  const std::int64_t page = model::KvStorage::page_bytes(model.config(), model.dtype());
+  const std::int64_t one_request =
+      (scheduler.max_model_len + kernels::kPageTokens - 1) / kernels::kPageTokens * page;
+  if (options.kv_cache_bytes == 0) {
+    options.kv_cache_bytes =
+        std::max(one_request, std::min(kDefaultKvBytes, available_memory() / 4));
+  }
+  if (options.kv_cache_bytes < one_request) {
+    return invalid_argument(
+        fmt::format(
+            "kv_cache_memory_bytes must hold one request of max_model_len {}, which takes {} "
+            "bytes, is {}",
+            scheduler.max_model_len, one_request, options.kv_cache_bytes),
+        "kv_cache_memory_bytes");
+  }
+  scheduler.kv_pages = static_cast<int>(
+      std::min<std::int64_t>(options.kv_cache_bytes / page, std::numeric_limits<int>::max()));
+  return {};
+}
+
+}  // namespace
+
+ServingEngine::ServingEngine(const model::Model& model, ServingEngineOptions options,
+                             ThreadPool& pool, cluster::TokenSink& sink)
+    : model_(model),
+      options_(std::move(options)),
+      pool_(pool),
+      sink_(sink),
+      kv_(model.config(), model.dtype(), options_.scheduler.kv_pages),
+      executor_(model, kv_, {.pool = pool, .isa = options_.isa}, clock_,
+                {.max_batch_rows = options_.scheduler.max_num_batched_tokens}) {}
+
+Result<std::unique_ptr<ServingEngine>> ServingEngine::start(const model::Model& model,
+                                                            ServingEngineOptions options,
+                                                            ThreadPool& pool,
+                                                            cluster::TokenSink& sink) {
+  GIMBAL_RETURN_IF_ERROR(complete(model, options));
+  std::unique_ptr<ServingEngine> engine(new ServingEngine(model, std::move(options), pool, sink));
+  const sched::StepLoopOptions& scheduler = engine->options_.scheduler;
+  if (const std::string& path = engine->options_.record_path; !path.empty()) {
+    engine->record_.open(path, std::ios::trunc);
+    if (!engine->record_) return io_error(path, errno);
+    engine->recorder_.emplace(engine->record_);
+  }
+  GIMBAL_ASSIGN_OR_RETURN(engine->loop_,
+                          sched::StepLoop::make(scheduler, engine->executor_,
+                                                engine->recorder_ ? &*engine->recorder_ : nullptr));
+  engine->limits_ = {.max_model_len = scheduler.max_model_len,
+                     .vocab_size = scheduler.vocab_size,
+                     .max_waiting_prefill_tokens = engine->loop_->max_waiting_prefill_tokens()};
+  engine->publish();
+  engine->thread_ = std::thread([raw = engine.get()] { raw->work(); });
+  return engine;
+}
+
+ServingEngine::~ServingEngine() {
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    stopping_ = true;
+    inbox_pending_.store(true);
+  }
+  inbox_filled_.notify_one();
+  if (thread_.joinable()) thread_.join();
+}
+
+Result<void> ServingEngine::submit(sched::Request request) {
+  const auto prompt = static_cast<std::int64_t>(request.prompt.size());
+  if (prompt == 0)
+    return invalid_argument("the prompt must have at least one token, has none", "prompt");
+  if (prompt + request.max_tokens > limits_.max_model_len) {
+    return invalid_argument(
+        fmt::format("prompt and max_tokens must be at most {} tokens, are {} + {}",
+                    limits_.max_model_len, prompt, request.max_tokens),
+        "prompt");
+  }
+  for (const TokenId token : request.prompt) {
+    if (token < 0 || token >= limits_.vocab_size) {
+      return invalid_argument(
+          fmt::format("token ids must be from 0 to {}, one is {}", limits_.vocab_size - 1, token),
+          "prompt");
+    }
+  }
+  const std::int64_t waiting = snapshot().waiting_prefill_tokens;
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    if (!failure_.empty()) return Error{ErrorCode::kUnavailable, "the engine failed: " + failure_};
+    if (draining_ || stopping_)
+      return Error{ErrorCode::kUnavailable, "the server is shutting down"};
+    const std::int64_t ahead = waiting + inbox_prompt_tokens_;
+    if (ahead > 0 && ahead + prompt > limits_.max_waiting_prefill_tokens) {
+      return Error{ErrorCode::kResourceExhausted,
+                   fmt::format("the queue is full: {} prompt tokens wait, at most {} may", ahead,
+                               limits_.max_waiting_prefill_tokens)};
+    }
+    inbox_prompt_tokens_ += prompt;
+    accepted_.fetch_add(1);
+    inbox_.emplace_back(sched::SubmitRequest{std::move(request)});
+    inbox_pending_.store(true, std::memory_order_release);
+  }
+  inbox_filled_.notify_one();
+  return {};
+}
+
+void ServingEngine::push(sched::Event event) {
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    if (!failure_.empty()) return;
+    inbox_.push_back(std::move(event));
+    inbox_pending_.store(true, std::memory_order_release);
+  }
+  inbox_filled_.notify_one();
+}
+
+void ServingEngine::cancel(RequestId request) {
+  push(sched::CancelRequest{request});
+}
+
+void ServingEngine::drain() {
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    draining_ = true;
+  }
+  push(sched::SetDraining{true});
+}
+
+bool ServingEngine::idle() const {
+  return accepted_.load() == 0;
+}
+
+cluster::EngineSnapshot ServingEngine::snapshot() const {
+  const std::lock_guard lock(snapshot_mutex_);
+  return snapshot_;
+}
+
+bool ServingEngine::healthy(std::string* why) const {
+  const std::lock_guard lock(inbox_mutex_);
+  if (failure_.empty()) return true;
+  if (why != nullptr) *why = failure_;
+  return false;
+}
+
+bool ServingEngine::take_inbox(std::vector<sched::Event>& events, bool wait) {
+  if (!wait && !inbox_pending_.load(std::memory_order_acquire)) return true;
+  std::unique_lock lock(inbox_mutex_);
+  if (wait) inbox_filled_.wait(lock, [this] { return stopping_ || !inbox_.empty(); });
+  std::swap(events, inbox_);
+  inbox_prompt_tokens_ = 0;
+  inbox_pending_.store(false, std::memory_order_relaxed);
+  return !stopping_;
+}
+
+void ServingEngine::work() {
+  try {
+    serve();
+    fail_all(sched::FinishReason::kCancelled, "the engine was stopped");
+  } catch (const std::exception& cause) {
+    log_error("the engine's thread failed: {}", cause.what());
+    fail_all(sched::FinishReason::kFailed, cause.what());
+  }
+}
+
+void ServingEngine::serve() {
+  pool_.pin_caller();
+  std::vector<sched::Event> events;
+  bool worked = false;
+  while (take_inbox(events, !worked)) {
+    if (!events.empty()) handle(events);
+    worked = executor_.run(events);
+    if (!events.empty()) handle(events);
+  }
+  handle(events);
+}
+
+// Feeds the scheduler, tells what it says, and empties `events`.
+void ServingEngine::handle(std::vector<sched::Event>& events) {
+  const bool stage_only = std::all_of(events.begin(), events.end(), [](const sched::Event& event) {
+    return std::holds_alternative<sched::StageReached>(event);
+  });
+  for (const sched::Event& event : events) {
+    if (const auto* submitted = std::get_if<sched::SubmitRequest>(&event)) {
+      live_.insert(submitted->request.id);
+    }
+  }
+  sched::Outputs& said = loop_->on(clock_.now(), events);
+  events.clear();
+  outputs_.clear();
+  for (sched::TokenNews& news : said.news) {
+    outputs_.push_back({.request = news.request,
+                        .token = news.token,
+                        .logprobs = std::move(news.logprobs),
+                        .prompt_logprobs = std::move(news.prompt_logprobs),
+                        .finish = news.finish,
+                        .error = std::move(news.error),
+                        .cached_tokens = news.cached_tokens});
+  }
+  for (const sched::Refusal& refusal : said.refusals) {
+    outputs_.push_back({.request = refusal.request,
+                        .finish = sched::FinishReason::kFailed,
+                        .error = refusal.error.message});
+  }
+  std::int64_t ended = 0;
+  for (const cluster::TokenOutput& output : outputs_) {
+    if (output.finish && live_.erase(output.request) > 0) ++ended;
+  }
+  if (!stage_only || ended > 0) publish();
+  accepted_.fetch_sub(ended);
+  if (!outputs_.empty()) sink_.on_outputs(outputs_);
+}
+
+void ServingEngine::publish() {
+  const sched::SchedulerCounters counters = loop_->counters();
+  const ExpertService::Counters& experts = executor_.expert_service().counters();
+  const std::lock_guard lock(snapshot_mutex_);
+  const std::uint64_t sequence = snapshot_.sequence + 1;
+  snapshot_ = {.sequence = sequence,
+               .steps = counters.steps,
+               .pages_total = counters.pages_total,
+               .pages_referenced = counters.pages_referenced,
+               .page_tokens = counters.page_tokens,
+               .running_prefill_tokens = counters.running_prefill_tokens,
+               .waiting_prefill_tokens = counters.waiting_prefill_tokens,
+               .waiting_best_effort_prefill_tokens = counters.waiting_best_effort_prefill_tokens,
+               .waiting_requests = counters.waiting_requests,
+               .running_requests = counters.running_requests,
+               .decodes = counters.decodes,
+               .decode_context_tokens = counters.decode_context_tokens,
+               .prompt_tokens = counters.prompt_tokens,
+               .generated_tokens = counters.generated_tokens,
+               .prefix_queried_tokens = counters.prefix_queried_tokens,
+               .prefix_hit_tokens = counters.prefix_hit_tokens,
+               .evictions = counters.evictions,
+               .expert_rows = experts.rows,
+               .distinct_experts = experts.distinct_experts,
+               .prefill_tokens_per_second = counters.prefill_tokens_per_second};
+}
+
+// Ends what is left, inbox included, and takes nothing any more.
+void ServingEngine::fail_all(sched::FinishReason reason, const std::string& why) {
+  {
+    const std::lock_guard lock(inbox_mutex_);
+    failure_ = why;
+    for (const sched::Event& event : inbox_) {
+      if (const auto* submitted = std::get_if<sched::SubmitRequest>(&event)) {
+        live_.insert(submitted->request.id);
+      }
+    }
+    inbox_.clear();
+  }
+  outputs_.clear();
+  for (const RequestId request : live_) {
+    outputs_.push_back({.request = request,
+                        .finish = reason,
+                        .error = reason == sched::FinishReason::kFailed ? why : std::string()});
+  }
+  live_.clear();
+  if (!outputs_.empty()) sink_.on_outputs(outputs_);
+  accepted_.store(0);
+}
+
+}  // namespace gimbal::engine

@@ -1,0 +1,111 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <fstream>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unordered_set>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "cluster/engine.h"
+#include "engine/model_executor.h"
+#include "kernels/isa.h"
+#include "model/forward.h"
+#include "model/kv_storage.h"
+#include "sched/event_recorder.h"
+#include "sched/step_loop.h"
+
+namespace gimbal::engine {
+
+struct ServingEngineOptions {
+  // What the scheduler does. Filled in from the model: vocab_size; from kv_cache_bytes: kv_pages;
+  // where 0: max_model_len, from the model's context.
+  sched::StepLoopOptions scheduler;
+  // Memory for keys and values. 0: a quarter of what is available, at most 1 GiB, and at least
+  // enough for one request of max_model_len.
+  std::int64_t kv_cache_bytes = 0;
+  kernels::Isa isa = kernels::best_isa();
+  // Writes every event that the scheduler sees to this file; empty: no recording.
+  std::string record_path;
+};
+
+// An engine in this process: one thread that drives a scheduler (sched::StepLoop) and the executor
+// of a model. Between any two stages it looks at its inbox, so a cancelled request leaves within
+// one stage. Thread-safe, as cluster::Engine is. Outputs go to `sink` on the engine's thread.
+class ServingEngine final : public cluster::Engine {
+ public:
+  // Starts the thread. References must outlive the engine. Errors: options out of range, or a
+  // KV cache too small for one request of max_model_len; they name the option.
+  [[nodiscard]] static Result<std::unique_ptr<ServingEngine>> start(const model::Model& model,
+                                                                    ServingEngineOptions options,
+                                                                    ThreadPool& pool,
+                                                                    cluster::TokenSink& sink);
+  ~ServingEngine() override;  // ends every request with kCancelled
+
+  Result<void> submit(sched::Request request) override;
+  void cancel(RequestId request) override;
+  [[nodiscard]] cluster::EngineSnapshot snapshot() const override;
+  [[nodiscard]] const cluster::EngineLimits& limits() const override { return limits_; }
+  [[nodiscard]] bool healthy(std::string* why) const override;
+
+  // Accepts nothing from now on; what was accepted goes on.
+  void drain();
+  // No request is queued or runs.
+  [[nodiscard]] bool idle() const;
+  [[nodiscard]] const ServingEngineOptions& options() const { return options_; }
+
+ private:
+  ServingEngine(const model::Model& model, ServingEngineOptions options, ThreadPool& pool,
+                cluster::TokenSink& sink);
+
+  void push(sched::Event event);
+  void work();
+  void serve();
+  // Moves the inbox to `events`; waits for something in it when `wait`. False: the engine stops.
+  bool take_inbox(std::vector<sched::Event>& events, bool wait);
+  void handle(std::vector<sched::Event>& events);
+  void publish();
+  void fail_all(sched::FinishReason reason, const std::string& why);
+
+  const model::Model& model_;
+  ServingEngineOptions options_;
+  ThreadPool& pool_;
+  cluster::TokenSink& sink_;
+  cluster::EngineLimits limits_;
+  SteadyClock clock_;
+
+  // The engine thread's own.
+  model::KvStorage kv_;
+  ModelExecutor executor_;
+  std::ofstream record_;
+  std::optional<sched::EventRecorder> recorder_;
+  std::unique_ptr<sched::StepLoop> loop_;
+  std::unordered_set<RequestId> live_;
+  std::vector<cluster::TokenOutput> outputs_;
+
+  // The inbox.
+  mutable std::mutex inbox_mutex_;
+  std::condition_variable inbox_filled_;
+  std::vector<sched::Event> inbox_;
+  std::int64_t inbox_prompt_tokens_ = 0;
+  bool stopping_ = false;
+  bool draining_ = false;
+  std::string failure_;  // not empty: the thread has ended, and why
+  std::atomic<bool> inbox_pending_{false};
+  std::atomic<std::int64_t> accepted_{0};  // requests that have not ended
+
+  mutable std::mutex snapshot_mutex_;
+  cluster::EngineSnapshot snapshot_;
+
+  std::thread thread_;
+};
+
+}  // namespace gimbal::engine

@@ -37,6 +37,14 @@ bool is_valid_utf8(std::string_view text) {
 void Utf8Repair::append(std::string_view bytes, std::string& out) {
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     const bool in_character = !scanner_.between_characters();
+    if (!in_character && static_cast<std::uint8_t>(bytes[i]) < 0x80) {  // most text: a run of ASCII
+      const std::size_t begin = i;
+      while (i < bytes.size() && static_cast<std::uint8_t>(bytes[i]) < 0x80)
+        ++i;
+      out.append(bytes.substr(begin, i - begin));
+      --i;
+      continue;
+    }
     switch (scanner_.next(static_cast<std::uint8_t>(bytes[i]))) {
       case Utf8Scanner::Outcome::kComplete:
         out.append(pending_, pending_size_);

@@ -66,6 +66,12 @@ void stage_copies(const std::byte* const* rows, int count, std::int64_t k_begin,
       });
 }
 
+// sum += a * b. Written as an instruction because the compiler, given the intrinsic, lets the sum
+// wander into other registers and runs out of them.
+__attribute__((always_inline)) inline void multiply_add(__m256& sum, __m256 a, __m256 b) {
+  asm("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+}
+
 // Accumulators [kRows][16] of kPanels panels, over `depth` inputs of one block. Loops over arrays
 // are unrolled, so that the sums live in registers.
 template <int kRows, int kPanels>
@@ -99,11 +105,13 @@ struct Sums {
   // One input of every row times one panel's 16 weights.
   __attribute__((always_inline)) void add(int panel, const float* inputs, int stride, __m256 low,
                                           __m256 high) {
+    // With the inputs of all panels in registers, the sums would not fit: load them again.
+    if constexpr (kRows > 2 && kPanels > 1) asm("" : "+r"(inputs));
 #pragma GCC unroll 8
     for (int row = 0; row < kRows; ++row) {
       const __m256 input = _mm256_broadcast_ss(inputs + row * stride);
-      at[row][panel][0] = _mm256_fmadd_ps(input, low, at[row][panel][0]);
-      at[row][panel][1] = _mm256_fmadd_ps(input, high, at[row][panel][1]);
+      multiply_add(at[row][panel][0], input, low);
+      multiply_add(at[row][panel][1], input, high);
     }
   }
 };

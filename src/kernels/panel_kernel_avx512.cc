@@ -40,35 +40,41 @@ struct Widened {
   static constexpr int kWeightBytes = 2;
 
   template <int kRows, int kPanels>
+  __attribute__((always_inline)) static void add(Sums512<kRows, kPanels>& sums, const float* inputs,
+                                                 const __m512* weights) {
+#pragma GCC unroll 16
+    for (int row = 0; row < kRows; ++row) {
+      const __m512 input = _mm512_set1_ps(inputs[row * kLayout.stride]);
+#pragma GCC unroll 4
+      for (int panel = 0; panel < kPanels; ++panel)
+        sums.at[row][panel] = _mm512_fmadd_ps(input, weights[panel], sums.at[row][panel]);
+    }
+  }
+
+  template <int kRows, int kPanels>
   static void tile(const TileCall& call) {
     Sums512<kRows, kPanels> sums;
     sums.load(call.accumulators, call.first);
     const auto* inputs = reinterpret_cast<const float*>(call.inputs);
     const std::byte* panels = call.panels;
     for (int k = 0; k < call.depth; k += 2) {
-      __m512 even[kPanels];
-      __m512 odd[kPanels];
+      __m512 weights[kPanels];
+      const std::byte* lines = panels;
 #pragma GCC unroll 4
       for (int panel = 0; panel < kPanels; ++panel) {
-        const __m512i pairs = _mm512_load_si512(panels + panel * call.panel_bytes);
-        even[panel] = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
-        odd[panel] = _mm512_castsi512_ps(
+        const __m512i pairs = _mm512_load_si512(lines + panel * call.panel_bytes);
+        weights[panel] = _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16));
+      }
+      add(sums, inputs, weights);
+      // Makes the compiler load the lines again: with them in registers, the sums would not fit.
+      asm("" : "+r"(lines));
+#pragma GCC unroll 4
+      for (int panel = 0; panel < kPanels; ++panel) {
+        const __m512i pairs = _mm512_load_si512(lines + panel * call.panel_bytes);
+        weights[panel] = _mm512_castsi512_ps(
             _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000U))));
       }
-#pragma GCC unroll 16
-      for (int row = 0; row < kRows; ++row) {
-        const __m512 input = _mm512_set1_ps(inputs[row * kLayout.stride]);
-#pragma GCC unroll 4
-        for (int panel = 0; panel < kPanels; ++panel)
-          sums.at[row][panel] = _mm512_fmadd_ps(input, even[panel], sums.at[row][panel]);
-      }
-#pragma GCC unroll 16
-      for (int row = 0; row < kRows; ++row) {
-        const __m512 input = _mm512_set1_ps(inputs[row * kLayout.stride + 1]);
-#pragma GCC unroll 4
-        for (int panel = 0; panel < kPanels; ++panel)
-          sums.at[row][panel] = _mm512_fmadd_ps(input, odd[panel], sums.at[row][panel]);
-      }
+      add(sums, inputs + 1, weights);
       panels += 2 * kPanelLanes * kWeightBytes;
       inputs += 2;
     }

@@ -33,8 +33,8 @@ struct ShardWriterOptions {
 // the specs, and no tensor is held whole. The bytes depend on specs, options and data only.
 //
 // Nothing of the model is visible under its real names before finish(): shards are written under
-// temporary names, synced, renamed, the index last. A writer that is destroyed before finish()
-// removes its temporary files. One thread.
+// temporary names, synced, renamed, the index last; weights that are replaced go first. A writer
+// that is destroyed before finish() removes its temporary files. One thread.
 class ShardWriter {
  public:
   // Requires: names are unique and not "__metadata__". Makes `dir` if it is not there. Errors: the

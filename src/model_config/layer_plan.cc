@@ -20,9 +20,8 @@ Result<std::set<int>> read_mlp_only_layers(JsonObject& config) {
     return config.wrong("mlp_only_layers", expected);
   }
   for (const Json& item : *list) {
-    if (!item.is_number_unsigned() || item.get<std::uint64_t>() > kMaxIndex) {
-      return config.wrong("mlp_only_layers", expected);
-    }
+    const bool fits = item.is_number_integer() && item >= 0 && item <= kMaxIndex;
+    if (!fits) return config.wrong("mlp_only_layers", expected);
     out.insert(item.get<int>());
   }
   return out;

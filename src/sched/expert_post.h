@@ -17,7 +17,7 @@ inline constexpr std::uint32_t kSolo = 0;
 
 // A row that a source sends to the k experts that its router chose.
 struct PostedRow {
-  SourceSlot slot;
+  SourceSlot slot{};
   std::uint32_t epoch = 0;        // OutstandingRows::epoch(slot)
   std::int32_t row = 0;           // where the source keeps the row
   std::int32_t first_output = 0;  // its outputs go to [first_output, first_output + k) there
@@ -36,7 +36,7 @@ struct ExpertPost {
 
 // One row at one expert: a label that travels with the work and comes back with the output.
 struct ExpertEntry {
-  SourceSlot slot;
+  SourceSlot slot{};
   std::uint32_t epoch = 0;
   std::int32_t row = 0;
   std::int32_t output = 0;

@@ -1,5 +1,7 @@
 #include "sched/expert_queues.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace gimbal::sched {
@@ -10,10 +12,14 @@ ExpertQueues::ExpertQueues(const ExpertQueuesOptions& options) : options_(option
   GIMBAL_CHECK(options.layers >= 1 && options.experts >= 1 && options.max_entries >= 1);
   const auto queues =
       static_cast<std::size_t>(options.layers) * static_cast<std::size_t>(options.experts);
+  const auto entries = static_cast<std::size_t>(options.max_entries);
   queues_.resize(queues);
   waiting_.reserve(queues);
   decision_.run.reserve(queues);
-  nodes_.resize(static_cast<std::size_t>(options.max_entries));
+  // A queue wastes less than one chunk.
+  const std::size_t chunks = entries / kChunkEntries + std::min(queues, entries);
+  entries_.resize(chunks * kChunkEntries);
+  next_chunk_.resize(chunks);
 }
 
 ExpertQueues::Queue& ExpertQueues::queue(const WaitingExpertQueue& waiting) {
@@ -22,69 +28,73 @@ ExpertQueues::Queue& ExpertQueues::queue(const WaitingExpertQueue& waiting) {
                  static_cast<std::size_t>(waiting.expert.value())];
 }
 
-std::int32_t ExpertQueues::allocate_node() {
-  if (free_ < 0) return used_++;
-  const std::int32_t node = free_;
-  free_ = nodes_[static_cast<std::size_t>(node)].next;
-  return node;
+std::int32_t ExpertQueues::allocate_chunk() {
+  std::int32_t chunk = free_chunk_;
+  if (chunk < 0) {
+    chunk = used_chunks_++;
+  } else {
+    free_chunk_ = next_chunk_[static_cast<std::size_t>(chunk)];
+  }
+  next_chunk_[static_cast<std::size_t>(chunk)] = -1;
+  return chunk;
 }
 
-void ExpertQueues::free_nodes(std::int32_t head, std::int32_t tail, int count) {
-  live_ -= count;
-  if (live_ == 0) {  // start over, so that memory is used in order again
-    used_ = 0;
-    free_ = -1;
-    return;
-  }
-  nodes_[static_cast<std::size_t>(tail)].next = free_;
-  free_ = head;
+void ExpertQueues::free_chunks(std::int32_t head, std::int32_t tail) {
+  next_chunk_[static_cast<std::size_t>(tail)] = free_chunk_;
+  free_chunk_ = head;
 }
 
-void ExpertQueues::append(const ExpertPost& post, const PostedRow& row, std::size_t k,
-                          std::span<const std::int32_t> experts, TimePoint now) {
-  Queue* const layer = queues_.data() + static_cast<std::size_t>(post.layer.value()) *
-                                            static_cast<std::size_t>(options_.experts);
-  for (std::size_t choice = 0; choice < k; ++choice) {
-    const std::int32_t expert = experts[choice];
-    GIMBAL_CHECK(static_cast<std::uint32_t>(expert) < static_cast<std::uint32_t>(options_.experts));
-    Queue& queue = layer[expert];
-    const std::int32_t index = allocate_node();
-    Node& node = nodes_[static_cast<std::size_t>(index)];
-    node.entry = {.slot = row.slot,
-                  .epoch = row.epoch,
-                  .row = row.row,
-                  .output = row.first_output + static_cast<std::int32_t>(choice),
-                  .map_version = post.map_version,
-                  .step = post.step,
-                  .source = static_cast<std::int16_t>(post.source.value()),
-                  .request_class = row.request_class};
-    node.next = -1;
-    if (queue.waiting < 0) {
-      queue.head = index;
-      queue.waiting = static_cast<std::int32_t>(waiting_.size());
-      waiting_.push_back({.layer = post.layer, .expert = ExpertId{expert}, .oldest = now});
-    } else {
-      nodes_[static_cast<std::size_t>(queue.tail)].next = index;
-    }
-    queue.tail = index;
-    WaitingExpertQueue& waiting = waiting_[static_cast<std::size_t>(queue.waiting)];
-    if (row.request_class == RequestClass::kLatencySensitive) {
-      ++waiting.latency_sensitive_rows;
-    } else {
-      ++waiting.best_effort_rows;
-    }
-  }
+void ExpertQueues::open(Queue& queue, LayerIndex layer, std::int32_t expert, TimePoint now) {
+  queue.head = allocate_chunk();
+  queue.tail = queue.head;
+  queue.tail_entries = 0;
+  queue.waiting = static_cast<std::int32_t>(waiting_.size());
+  waiting_.push_back({.layer = layer, .expert = ExpertId{expert}, .oldest = now});
+}
+
+void ExpertQueues::extend(Queue& queue) {
+  const std::int32_t added = allocate_chunk();
+  next_chunk_[static_cast<std::size_t>(queue.tail)] = added;
+  queue.tail = added;
+  queue.tail_entries = 0;
 }
 
 void ExpertQueues::post(const ExpertPost& post, TimePoint now) {
   if (post.rows.empty()) return;
   GIMBAL_CHECK(post.experts.size() % post.rows.size() == 0);
   GIMBAL_CHECK(post.layer.value() >= 0 && post.layer.value() < options_.layers);
-  GIMBAL_CHECK(post.experts.size() <= nodes_.size() - static_cast<std::size_t>(live_),
+  GIMBAL_CHECK(post.experts.size() <= static_cast<std::size_t>(options_.max_entries - live_),
                "more rows wait than a service has room for");
   const std::size_t k = post.experts.size() / post.rows.size();
-  for (std::size_t i = 0; i < post.rows.size(); ++i) {
-    append(post, post.rows[i], k, post.experts.subspan(i * k, k), now);
+  const auto experts = static_cast<std::uint32_t>(options_.experts);
+  Queue* const layer = queues_.data() + static_cast<std::size_t>(post.layer.value()) * experts;
+  const std::int32_t* chosen = post.experts.data();
+  for (const PostedRow& row : post.rows) {
+    std::int32_t output = row.first_output;
+    const auto rows_of_class = row.request_class == RequestClass::kLatencySensitive
+                                   ? &WaitingExpertQueue::latency_sensitive_rows
+                                   : &WaitingExpertQueue::best_effort_rows;
+    for (const std::int32_t* const end = chosen + k; chosen != end; ++chosen) {
+      GIMBAL_CHECK(static_cast<std::uint32_t>(*chosen) < experts);
+      Queue& queue = layer[*chosen];
+      if (queue.waiting < 0) {
+        open(queue, post.layer, *chosen, now);
+      } else if (queue.tail_entries == kChunkEntries) {
+        extend(queue);
+      }
+      // Field by field: a whole entry would be put together on the stack and read back at once,
+      // which waits for the stores (three times slower).
+      ExpertEntry& entry = chunk(queue.tail)[queue.tail_entries++];
+      entry.slot = row.slot;
+      entry.epoch = row.epoch;
+      entry.row = row.row;
+      entry.output = output++;
+      entry.map_version = post.map_version;
+      entry.step = post.step;
+      entry.source = static_cast<std::int16_t>(post.source.value());
+      entry.request_class = row.request_class;
+      ++(waiting_[static_cast<std::size_t>(queue.waiting)].*rows_of_class);
+    }
   }
   live_ += static_cast<int>(post.experts.size());
 }
@@ -113,23 +123,32 @@ void ExpertQueues::take(std::span<const int> queues, ExpertRun& run) {
     WaitingExpertQueue& waiting = waiting_[static_cast<std::size_t>(index)];
     GIMBAL_CHECK(waiting.rows() > 0, "a queue is taken twice");
     Queue& taken = queue(waiting);
-    for (std::int32_t at = taken.head; at >= 0;) {
-      const Node& node = nodes_[static_cast<std::size_t>(at)];
-      run.entries[out] = node.entry;
-      run.rows[out] = node.entry.row;
-      run.outputs[out] = node.entry.output;
-      ++out;
-      at = node.next;
+    for (std::int32_t at = taken.head; at >= 0; at = next_chunk_[static_cast<std::size_t>(at)]) {
+      const ExpertEntry* const entries = chunk(at);
+      const std::int32_t count = at == taken.tail ? taken.tail_entries : kChunkEntries;
+      for (std::int32_t i = 0; i < count; ++i, ++out) {
+        run.entries[out] = entries[i];
+        run.rows[out] = entries[i].row;
+        run.outputs[out] = entries[i].output;
+      }
     }
-    free_nodes(taken.head, taken.tail, waiting.rows());
+    free_chunks(taken.head, taken.tail);
     waiting.latency_sensitive_rows = 0;
     waiting.best_effort_rows = 0;
     taken = Queue{};
   }
+  removed(static_cast<int>(total));
   remove_empty();
   for (WaitingExpertQueue& left : waiting_) {
     if (left.best_effort_only()) ++left.deferred_runs;
   }
+}
+
+void ExpertQueues::removed(int count) {
+  live_ -= count;
+  if (live_ > 0) return;
+  used_chunks_ = 0;  // start over, so that memory is used in order again
+  free_chunk_ = -1;
 }
 
 void ExpertQueues::remove_empty() {
@@ -149,42 +168,53 @@ void ExpertQueues::remove_empty() {
 int ExpertQueues::cancel(Rank source, SourceSlot slot, std::uint32_t epoch) {
   const ExpertEntry like{
       .slot = slot, .epoch = epoch, .source = static_cast<std::int16_t>(source.value())};
-  int removed = 0;
+  int count = 0;
   for (WaitingExpertQueue& waiting : waiting_)
-    removed += cancel_in(waiting, like);
-  if (removed > 0) remove_empty();
-  return removed;
+    count += cancel_in(waiting, like);
+  if (count > 0) {
+    removed(count);
+    remove_empty();
+  }
+  return count;
 }
 
+// Moves the entries that stay to the front of the queue's chunks and frees the rest.
 int ExpertQueues::cancel_in(WaitingExpertQueue& waiting, const ExpertEntry& like) {
   Queue& searched = queue(waiting);
-  int removed = 0;
-  std::int32_t previous = -1;
-  for (std::int32_t at = searched.head; at >= 0;) {
-    Node& node = nodes_[static_cast<std::size_t>(at)];
-    const std::int32_t following = node.next;
-    const ExpertEntry& entry = node.entry;
-    if (entry.slot == like.slot && entry.epoch == like.epoch && entry.source == like.source) {
-      if (entry.request_class == RequestClass::kLatencySensitive) {
-        --waiting.latency_sensitive_rows;
-      } else {
-        --waiting.best_effort_rows;
+  const std::int32_t old_tail = searched.tail;
+  const std::int32_t old_tail_entries = searched.tail_entries;
+  int count = 0;
+  std::int32_t to = searched.head;  // the next entry that stays goes to chunk(to)[filled]
+  std::int32_t filled = 0;
+  for (std::int32_t at = searched.head; at >= 0; at = next_chunk_[static_cast<std::size_t>(at)]) {
+    const std::int32_t entries = at == old_tail ? old_tail_entries : kChunkEntries;
+    for (std::int32_t i = 0; i < entries; ++i) {
+      const ExpertEntry& entry = chunk(at)[i];
+      if (entry.slot == like.slot && entry.epoch == like.epoch && entry.source == like.source) {
+        --(entry.request_class == RequestClass::kLatencySensitive ? waiting.latency_sensitive_rows
+                                                                  : waiting.best_effort_rows);
+        ++count;
+        continue;
       }
-      if (previous >= 0) {
-        nodes_[static_cast<std::size_t>(previous)].next = following;
-      } else {
-        searched.head = following;
+      if (filled == kChunkEntries) {
+        to = next_chunk_[static_cast<std::size_t>(to)];
+        filled = 0;
       }
-      if (following < 0) searched.tail = previous;
-      free_nodes(at, at, 1);
-      ++removed;
-    } else {
-      previous = at;
+      chunk(to)[filled++] = entry;
     }
-    at = following;
   }
-  if (searched.head < 0) searched = Queue{};
-  return removed;
+  if (waiting.rows() == 0) {
+    free_chunks(searched.head, old_tail);
+    searched = Queue{};
+    return count;
+  }
+  if (to != old_tail) {
+    free_chunks(next_chunk_[static_cast<std::size_t>(to)], old_tail);
+    next_chunk_[static_cast<std::size_t>(to)] = -1;
+  }
+  searched.tail = to;
+  searched.tail_entries = filled;
+  return count;
 }
 
 }  // namespace gimbal::sched

@@ -62,30 +62,34 @@ class ExpertQueues {
   void set_cost(const policy::ExpertRunCost& cost) { cost_ = cost; }
 
  private:
-  struct Node {
-    ExpertEntry entry;
-    std::int32_t next = -1;
-  };
+  // Entries of a queue stand in a list of chunks, all full but the last.
+  static constexpr std::int32_t kChunkEntries = 8;
   struct Queue {
-    std::int32_t head = -1;
+    std::int32_t head = -1;  // chunks
     std::int32_t tail = -1;
+    std::int32_t tail_entries = 0;
     std::int32_t waiting = -1;  // index into waiting_
   };
 
   [[nodiscard]] Queue& queue(const policy::WaitingExpertQueue& waiting);
-  [[nodiscard]] std::int32_t allocate_node();
-  void free_nodes(std::int32_t head, std::int32_t tail, int count);
-  void append(const ExpertPost& post, const PostedRow& row, std::size_t k,
-              std::span<const std::int32_t> experts, TimePoint now);
+  [[nodiscard]] ExpertEntry* chunk(std::int32_t index) {
+    return entries_.data() + static_cast<std::size_t>(index) * kChunkEntries;
+  }
+  [[nodiscard]] std::int32_t allocate_chunk();
+  void free_chunks(std::int32_t head, std::int32_t tail);
+  void open(Queue& queue, LayerIndex layer, std::int32_t expert, TimePoint now);
+  void extend(Queue& queue);
+  void removed(int count);
   int cancel_in(policy::WaitingExpertQueue& waiting, const ExpertEntry& like);
   void remove_empty();
 
   ExpertQueuesOptions options_;
   std::vector<Queue> queues_;  // [layers, experts]
   std::vector<policy::WaitingExpertQueue> waiting_;
-  std::vector<Node> nodes_;  // [max_entries]: [0, used_) have been in use since all were free
-  std::int32_t used_ = 0;
-  std::int32_t free_ = -1;  // list of those among them that are free
+  std::vector<ExpertEntry> entries_;      // [chunks, kChunkEntries]
+  std::vector<std::int32_t> next_chunk_;  // [chunks]
+  std::int32_t used_chunks_ = 0;          // [0, used_chunks_) were in use since all were free
+  std::int32_t free_chunk_ = -1;          // list of those among them that are free
   int live_ = 0;
   policy::ExpertRunCost cost_;
   policy::ExpertQueueDecision decision_;

@@ -26,20 +26,23 @@ KvCache::Table& KvCache::table(SequenceSlot slot) {
   return const_cast<Table&>(std::as_const(*this).table(slot));
 }
 
+PageId KvCache::hit_after(PageId parent, int at, std::span<const TokenId> tokens,
+                          std::uint64_t salt, int max_hit_tokens) const {
+  const int limit = std::min(static_cast<int>(tokens.size()) - 1, max_hit_tokens);
+  if (!options_.prefix_caching || at + options_.page_tokens > limit) return kNoPage;
+  return index_.find(
+      parent, salt,
+      tokens.subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(options_.page_tokens)));
+}
+
 PrefixMatch KvCache::match(std::span<const TokenId> tokens, std::uint64_t salt,
                            int max_hit_tokens) const {
   GIMBAL_CHECK(!tokens.empty());
   PrefixMatch match;
-  if (!options_.prefix_caching) return match;
-  const int limit = std::min(static_cast<int>(tokens.size()) - 1, max_hit_tokens);
-  const auto size = static_cast<std::size_t>(options_.page_tokens);
-  PageId parent = kNoPage;
-  while (match.tokens + options_.page_tokens <= limit) {
-    parent =
-        index_.find(parent, salt, tokens.subspan(static_cast<std::size_t>(match.tokens), size));
-    if (parent == kNoPage) break;
+  PageId page = kNoPage;
+  while ((page = hit_after(page, match.tokens, tokens, salt, max_hit_tokens)) != kNoPage) {
     match.tokens += options_.page_tokens;
-    if (pool_.references(parent) == 0) ++match.idle_pages;
+    if (pool_.references(page) == 0) ++match.idle_pages;
   }
   return match;
 }
@@ -64,13 +67,14 @@ Attached KvCache::attach(std::span<const TokenId> tokens, std::uint64_t salt, in
   added.max_pages = pages_for(max_tokens);
   added.pages.reserve(static_cast<std::size_t>(added.max_pages));
 
-  const int hit = match(tokens, salt, max_hit_tokens).tokens;
-  const auto size = static_cast<std::size_t>(options_.page_tokens);
-  for (std::size_t at = 0; at < static_cast<std::size_t>(hit); at += size) {
-    added.chain_end = index_.find(added.chain_end, salt, tokens.subspan(at, size));
-    pool_.share(added.chain_end);
-    index_.mark_busy(added.chain_end);
-    added.pages.push_back(added.chain_end);
+  int hit = 0;
+  PageId page = kNoPage;
+  while ((page = hit_after(page, hit, tokens, salt, max_hit_tokens)) != kNoPage) {
+    pool_.share(page);
+    index_.mark_busy(page);
+    added.pages.push_back(page);
+    added.chain_end = page;
+    hit += options_.page_tokens;
   }
   if (hit > 0) added.chain_generation = index_.generation(added.chain_end);
   added.chained_pages = hit / options_.page_tokens;

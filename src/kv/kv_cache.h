@@ -120,6 +120,9 @@ class KvCache {
 
   [[nodiscard]] const Table& table(SequenceSlot slot) const;
   [[nodiscard]] Table& table(SequenceSlot slot);
+  // The cached page after `parent`, for the tokens from `at` on; kNoPage where the hit ends.
+  [[nodiscard]] PageId hit_after(PageId parent, int at, std::span<const TokenId> tokens,
+                                 std::uint64_t salt, int max_hit_tokens) const;
   [[nodiscard]] PageId take_page();  // requires: free_pages() > 0
   void extend_chain(Table& table, std::span<const TokenId> tokens, int full_pages);
 

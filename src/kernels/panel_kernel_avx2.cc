@@ -66,10 +66,26 @@ void stage_copies(const std::byte* const* rows, int count, std::int64_t k_begin,
       });
 }
 
+// Bytes of a panel that are read together: 16 pairs of bfloat16, or 16 floats.
+constexpr int kLine = 64;
+
+// Arguments of one tile: a block of rows times one or more panels, over `depth` inputs of a block.
+struct TileCall {
+  const float* inputs;
+  const std::byte* panels;
+  std::size_t panel_bytes;
+  int depth;
+  float* accumulators;
+  bool first;
+  // What to fetch into the cache meanwhile, `ahead_step` bytes further for each line that is read.
+  const std::byte* ahead;
+  int ahead_step;
+};
+
 // sum += a * b. Written as an instruction because the compiler, given the intrinsic, lets the sum
 // wander into other registers and runs out of them.
 __attribute__((always_inline)) inline void multiply_add(__m256& sum, __m256 a, __m256 b) {
-  asm("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
+  asm volatile("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b));
 }
 
 // Accumulators [kRows][16] of kPanels panels, over `depth` inputs of one block. Loops over arrays
@@ -106,7 +122,7 @@ struct Sums {
   __attribute__((always_inline)) void add(int panel, const float* inputs, int stride, __m256 low,
                                           __m256 high) {
     // With the inputs of all panels in registers, the sums would not fit: load them again.
-    if constexpr (kRows > 2 && kPanels > 1) asm("" : "+r"(inputs));
+    if constexpr (kRows > 2 && kPanels > 1) asm volatile("" : "+r"(inputs));
 #pragma GCC unroll 8
     for (int row = 0; row < kRows; ++row) {
       const __m256 input = _mm256_broadcast_ss(inputs + row * stride);
@@ -116,94 +132,122 @@ struct Sums {
   }
 };
 
-template <int kRows, int kPanels>
-void tile_bf16(const float* inputs, const std::byte* panels, std::size_t panel_bytes, int depth,
-               float* accumulators, bool first) {
+template <int kRows, int kPanels, bool kFetch>
+void tile_bf16(const TileCall& call) {
   Sums<kRows, kPanels> sums;
-  sums.load(accumulators, first);
+  sums.load(call.accumulators, call.first);
+  const float* inputs = call.inputs;
+  const std::byte* panels = call.panels;
+  const std::byte* ahead = call.ahead;
   const __m256 odd_mask = _mm256_castsi256_ps(_mm256_set1_epi32(static_cast<int>(0xffff0000U)));
-  for (int k = 0; k < depth; k += 2) {
+  for (int k = 0; k < call.depth; k += 2) {
 #pragma GCC unroll 8
     for (int panel = 0; panel < kPanels; ++panel) {
-      const std::byte* line = panels + panel * panel_bytes;
+      if constexpr (kFetch) _mm_prefetch(ahead + panel * call.panel_bytes, _MM_HINT_T0);
+      const std::byte* line = panels + panel * call.panel_bytes;
       const auto* pairs = reinterpret_cast<const __m256i*>(line);
       sums.add(panel, inputs, kStagedWidened.stride,
                _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_load_si256(pairs), 16)),
                _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_load_si256(pairs + 1), 16)));
       // Makes the compiler load the line again: with it in registers, the sums would not fit.
-      asm("" : "+r"(line));
+      asm volatile("" : "+r"(line));
       const auto* halves = reinterpret_cast<const float*>(line);
       sums.add(panel, inputs + 1, kStagedWidened.stride,
                _mm256_and_ps(odd_mask, _mm256_load_ps(halves)),
                _mm256_and_ps(odd_mask, _mm256_load_ps(halves + 8)));
     }
-    panels += 2 * kPanelLanes * 2;
+    panels += kLine;
+    ahead += call.ahead_step;
     inputs += 2;
   }
-  sums.store(accumulators);
+  sums.store(call.accumulators);
 }
 
-template <int kRows, int kPanels>
-void tile_f32(const float* inputs, const std::byte* panels, std::size_t panel_bytes, int depth,
-              float* accumulators, bool first) {
+template <int kRows, int kPanels, bool kFetch>
+void tile_f32(const TileCall& call) {
   Sums<kRows, kPanels> sums;
-  sums.load(accumulators, first);
-  for (int k = 0; k < depth; ++k) {
+  sums.load(call.accumulators, call.first);
+  const float* inputs = call.inputs;
+  const std::byte* panels = call.panels;
+  const std::byte* ahead = call.ahead;
+  for (int k = 0; k < call.depth; ++k) {
 #pragma GCC unroll 8
     for (int panel = 0; panel < kPanels; ++panel) {
-      const auto* weights = reinterpret_cast<const float*>(panels + panel * panel_bytes);
+      if constexpr (kFetch) _mm_prefetch(ahead + panel * call.panel_bytes, _MM_HINT_T0);
+      const auto* weights = reinterpret_cast<const float*>(panels + panel * call.panel_bytes);
       sums.add(panel, inputs, kStagedF32.stride, _mm256_load_ps(weights),
                _mm256_load_ps(weights + 8));
     }
-    panels += kPanelLanes * sizeof(float);
+    panels += kLine;
+    ahead += call.ahead_step;
     inputs += 1;
   }
-  sums.store(accumulators);
+  sums.store(call.accumulators);
 }
 
-using Tile = void (*)(const float* inputs, const std::byte* panels, std::size_t panel_bytes,
-                      int depth, float* accumulators, bool first);
+using Tile = void (*)(const TileCall&);
 
-// The kernels for one number of rows: `wide` panels at once where rows are few, else one.
+// The kernels for one number of rows: `wide` takes several panels at once, for enough independent
+// sums where rows are few; `fetching` and `single` take one, with and without fetching ahead.
 struct TileShapes {
   int wide_panels;
   Tile wide;
+  Tile fetching;
   Tile single;
 };
 
 constexpr int kTileRows = 6;
 constexpr TileShapes kTilesBf16[kTileRows] = {
-    {4, tile_bf16<1, 4>, tile_bf16<1, 1>}, {2, tile_bf16<2, 2>, tile_bf16<2, 1>},
-    {2, tile_bf16<3, 2>, tile_bf16<3, 1>}, {1, nullptr, tile_bf16<4, 1>},
-    {1, nullptr, tile_bf16<5, 1>},         {1, nullptr, tile_bf16<6, 1>}};
+    {4, tile_bf16<1, 4, false>, tile_bf16<1, 1, true>, tile_bf16<1, 1, false>},
+    {2, tile_bf16<2, 2, true>, tile_bf16<2, 1, true>, tile_bf16<2, 1, false>},
+    {2, tile_bf16<3, 2, true>, tile_bf16<3, 1, true>, tile_bf16<3, 1, false>},
+    {1, nullptr, tile_bf16<4, 1, true>, tile_bf16<4, 1, false>},
+    {1, nullptr, tile_bf16<5, 1, true>, tile_bf16<5, 1, false>},
+    {1, nullptr, tile_bf16<6, 1, true>, tile_bf16<6, 1, false>}};
 constexpr TileShapes kTilesF32[kTileRows] = {
-    {4, tile_f32<1, 4>, tile_f32<1, 1>}, {2, tile_f32<2, 2>, tile_f32<2, 1>},
-    {2, tile_f32<3, 2>, tile_f32<3, 1>}, {1, nullptr, tile_f32<4, 1>},
-    {1, nullptr, tile_f32<5, 1>},        {1, nullptr, tile_f32<6, 1>}};
+    {4, tile_f32<1, 4, false>, tile_f32<1, 1, true>, tile_f32<1, 1, false>},
+    {2, tile_f32<2, 2, true>, tile_f32<2, 1, true>, tile_f32<2, 1, false>},
+    {2, tile_f32<3, 2, true>, tile_f32<3, 1, true>, tile_f32<3, 1, false>},
+    {1, nullptr, tile_f32<4, 1, true>, tile_f32<4, 1, false>},
+    {1, nullptr, tile_f32<5, 1, true>, tile_f32<5, 1, false>},
+    {1, nullptr, tile_f32<6, 1, true>, tile_f32<6, 1, false>}};
+
+// How far ahead a single block of rows fetches weights. Several blocks share the fetching of the
+// next block of inputs.
+constexpr int kFetchAhead = 4096;
+// With more blocks of rows, arithmetic hides the reading by itself.
+constexpr int kFetchingBlocks = 3;
 
 // Rows are cut evenly into blocks of at most kTileRows, which share each block of a panel while it
 // is in the first-level cache.
-template <StagedLayout kLayout>
-void multiply(const TileShapes* shapes, std::size_t line_bytes, const float* staged, int rows,
-              std::int64_t k_padded, const std::byte* panels, std::size_t panel_bytes,
-              int panel_count, float* accumulators, bool first) {
+template <StagedLayout kLayout, int kWeightBytes>
+void multiply(const TileShapes* shapes, const std::byte* staged, int rows, std::int64_t k_padded,
+              const std::byte* panels, std::size_t panel_bytes, int panel_count,
+              float* accumulators, bool first) {
   const int blocks = (rows + kTileRows - 1) / kTileRows;
   const TileShapes& largest = shapes[(rows + blocks - 1) / blocks - 1];
   const int step = blocks == 1 ? largest.wide_panels : 1;
   for (int panel = 0; panel < panel_count;) {
     const bool wide = step > 1 && panel + step <= panel_count;
-    const std::byte* weights = panels + panel * panel_bytes;
     for (std::int64_t k = 0; k < k_padded; k += kLayout.k_block) {
       const std::int64_t left = k_padded - k;
-      const int depth = static_cast<int>(left < kLayout.k_block ? left : kLayout.k_block);
-      const float* inputs = staged + k / kLayout.k_block * rows * kLayout.stride;
+      TileCall call{};
+      call.panels = panels + panel * panel_bytes + k * kPanelLanes * kWeightBytes;
+      call.panel_bytes = panel_bytes;
+      call.depth = static_cast<int>(left < kLayout.k_block ? left : kLayout.k_block);
+      call.first = first && k == 0;
+      call.ahead_step = kLine / blocks;
+      const int block_bytes = call.depth * kPanelLanes * kWeightBytes;
       for (int block = 0; block < blocks; ++block) {
         const int begin = rows * block / blocks;
         const int count = rows * (block + 1) / blocks - begin;
+        call.inputs = reinterpret_cast<const float*>(staged) +
+                      (k / kLayout.k_block * rows + begin) * kLayout.stride;
+        call.accumulators = accumulators + (panel * kMaxTileRows + begin) * kPanelLanes;
+        call.ahead =
+            call.panels + (blocks == 1 ? kFetchAhead : block_bytes + block_bytes / blocks * block);
         const TileShapes& shape = shapes[count - 1];
-        (wide ? shape.wide : shape.single)(
-            inputs + begin * kLayout.stride, weights + k * line_bytes, panel_bytes, depth,
-            accumulators + (panel * kMaxTileRows + begin) * kPanelLanes, first && k == 0);
+        (wide ? shape.wide : blocks <= kFetchingBlocks ? shape.fetching : shape.single)(call);
       }
     }
     panel += wide ? step : 1;
@@ -346,13 +390,13 @@ void store_panel_swiglu(const float* gate, const float* up, int rows, const Pane
 }
 
 GIMBAL_PANEL_MULTIPLY(multiply_f32_avx2) {
-  multiply<kStagedF32>(kTilesF32, kPanelLanes * 4, reinterpret_cast<const float*>(staged), rows,
-                       k_padded, panels, panel_bytes, panel_count, accumulators, first);
+  multiply<kStagedF32, 4>(kTilesF32, staged, rows, k_padded, panels, panel_bytes, panel_count,
+                          accumulators, first);
 }
 
 GIMBAL_PANEL_MULTIPLY(multiply_bf16_avx2) {
-  multiply<kStagedWidened>(kTilesBf16, kPanelLanes * 2, reinterpret_cast<const float*>(staged),
-                           rows, k_padded, panels, panel_bytes, panel_count, accumulators, first);
+  multiply<kStagedWidened, 2>(kTilesBf16, staged, rows, k_padded, panels, panel_bytes, panel_count,
+                              accumulators, first);
 }
 
 }  // namespace gimbal::kernels

@@ -51,6 +51,7 @@ class LoopDriver {
   }
 
   void send(Event event) { take(loop->on(now, std::move(event))); }
+  void send_together(std::vector<Event> events) { take(loop->on(now, events)); }
 
   RequestId submit(std::vector<TokenId> prompt, int max_tokens,
                    RequestClass request_class = RequestClass::kLatencySensitive) {

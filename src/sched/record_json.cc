@@ -11,6 +11,7 @@ namespace gimbal::sched {
 namespace {
 
 constexpr int kVersion = 1;
+constexpr std::int64_t kMaxPoolTokens = std::int64_t{1} << 28;  // a record asks for no more memory
 constexpr std::int64_t kInt32Max = std::numeric_limits<std::int32_t>::max();
 constexpr std::int64_t kInt64Max = std::numeric_limits<std::int64_t>::max();
 constexpr double kHuge = std::numeric_limits<double>::max();
@@ -291,6 +292,9 @@ Result<RecordHeader> header_from_json(const Json& line) {
         Integer{"max_model_len", &o.max_model_len}, Integer{"vocab_size", &o.vocab_size},
         Integer{"kv_pages", &o.kv_pages}, Integer{"page_tokens", &o.page_tokens}}) {
     GIMBAL_RETURN_IF_ERROR(object.read(name, 1, kInt32Max, *value));
+  }
+  if (std::int64_t{o.kv_pages} * o.page_tokens > kMaxPoolTokens) {
+    return object.wrong("kv_pages", "a pool of at most 2^28 tokens");
   }
   GIMBAL_ASSIGN_OR_RETURN(o.max_waiting_prefill_tokens,
                           object.integer("max_waiting_prefill_tokens", 1, kInt64Max));

@@ -102,8 +102,7 @@ void ScriptedExecutor::advance(BatchId batch, Cursor until) {
   batch_->leased = true;
   batch_->until = until;
   if (rng_.uniform() < options_.failure_rate) {
-    events.push_back(StepFailed{batch, "the device is gone"});
-    batch_.reset();
+    fail("the device is gone");
     return;
   }
   if (!hold_leases && rng_.below(2) == 0) reach(until);  // else it takes until asked
@@ -111,6 +110,12 @@ void ScriptedExecutor::advance(BatchId batch, Cursor until) {
 
 void ScriptedExecutor::release_lease() {
   if (batch_ && batch_->leased) reach(batch_->until);
+}
+
+void ScriptedExecutor::fail(std::string message) {
+  GIMBAL_CHECK(batch_ && batch_->leased);
+  events.push_back(StepFailed{batch_->plan.batch, std::move(message)});
+  batch_.reset();
 }
 
 void ScriptedExecutor::yield(BatchId batch) {

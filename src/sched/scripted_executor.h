@@ -60,6 +60,8 @@ class ScriptedExecutor final : public BatchExecutor {
 
   // With hold_leases: the batch stands at the end of its lease.
   void release_lease();
+  // The batch fails in the middle of its lease. Requires: it has one.
+  void fail(std::string message);
   [[nodiscard]] bool busy() const { return batch_.has_value(); }
 
  private:

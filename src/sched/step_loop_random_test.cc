@@ -4,93 +4,23 @@
 
 #include <algorithm>
 #include <map>
-#include <sstream>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "base/random.h"
 #include "policy/batch_former.h"
 #include "policy/request_order.h"
-#include "sched/event_recorder.h"
 #include "sched/loop_driver.h"
-#include "sched/replay.h"
+#include "sched/random_run.h"
 
 namespace gimbal::sched {
 namespace {
 
-constexpr int kVocab = 997;
-constexpr int kMaxModelLen = 48;
-
-StepLoopOptions random_options(Rng& rng) {
-  StepLoopOptions options;
-  options.max_model_len = kMaxModelLen;
-  options.vocab_size = kVocab;
-  options.page_tokens = static_cast<int>(rng.between(1, 5));
-  const int least_pages = (kMaxModelLen + options.page_tokens - 1) / options.page_tokens;
-  options.kv_pages =
-      least_pages * static_cast<int>(rng.between(1, 4)) + static_cast<int>(rng.between(0, 5));
-  options.max_num_seqs = static_cast<int>(rng.between(1, 12));
-  options.max_num_batched_tokens =
-      static_cast<int>(rng.below(2) == 0 ? rng.between(1, 6) : rng.between(7, 100));
-  options.prefix_caching = rng.below(4) != 0;
-  options.former_options.tgi_max_batch = static_cast<int>(rng.between(1, 8));
-  options.former_options.prefill_floor = static_cast<int>(rng.between(1, 16));
-  options.former_options.drain_steps = static_cast<double>(rng.between(1, 8));
-  options.order_options.promote_after = from_ms(0.05);
-  options.order_options.promote_after_auto = rng.below(2) == 0;
-  return options;
-}
-
-Request random_request(Rng& rng, RequestId id) {
-  Request request;
-  request.id = id;
-  const int length = static_cast<int>(rng.between(1, kMaxModelLen - 1));
-  // Few distinct prompts, so that prefixes meet.
-  TokenId token = static_cast<TokenId>(rng.below(3));
-  for (int i = 0; i < length; ++i)
-    request.prompt.push_back((token + i * 7) % kVocab);
-  if (rng.below(3) == 0) {
-    request.prompt[rng.below(static_cast<std::uint64_t>(length))] =
-        static_cast<TokenId>(rng.below(kVocab));
-  }
-  request.max_tokens = static_cast<int>(rng.between(1, kMaxModelLen - length));
-  request.request_class =
-      rng.below(3) == 0 ? RequestClass::kBestEffort : RequestClass::kLatencySensitive;
-  request.priority = static_cast<int>(rng.between(-1, 1));
-  request.cache_salt = rng.below(2);
-  if (rng.below(6) == 0) {
-    request.sampling.prompt_logprobs = true;
-    if (rng.below(2) == 0) request.max_tokens = 0;
-  }
-  return request;
-}
-
-// Sends `count` requests at random moments, cancels some, and runs to the end.
-std::map<RequestId, Request> run_random(LoopDriver& driver, Rng& rng, int count,
-                                        double cancel_rate) {
-  std::map<RequestId, Request> requests;
-  while (static_cast<int>(requests.size()) < count || !driver.loop->idle()) {
-    const auto dice = rng.below(4);
-    if (dice == 0 && static_cast<int>(requests.size()) < count) {
-      do {
-        Request request = random_request(rng, driver.next_id());
-        requests.emplace(request.id, request);
-        driver.now += Duration{static_cast<std::int64_t>(rng.below(20'000))};
-        driver.submit(std::move(request));
-      } while (rng.below(2) == 0 && static_cast<int>(requests.size()) < count);
-    } else if (dice == 1 && rng.uniform() < cancel_rate && !requests.empty()) {
-      driver.send(CancelRequest{RequestId{rng.below(requests.size()) + 1}});
-    } else {
-      driver.deliver(Duration{static_cast<std::int64_t>(rng.below(20'000))});
-    }
-  }
-  return requests;
-}
-
 void expect_right_tokens(const Request& request, const LoopDriver::Told& told) {
   ASSERT_TRUE(told.finish.has_value());
   FinishReason reason{};
-  const std::vector<TokenId> expected = ScriptedExecutor::generate(request, kVocab, &reason);
+  const std::vector<TokenId> expected = ScriptedExecutor::generate(request, kRandomVocab, &reason);
   if (*told.finish == FinishReason::kCancelled || *told.finish == FinishReason::kFailed) {
     ASSERT_LE(told.tokens.size(), expected.size());
     EXPECT_TRUE(std::equal(told.tokens.begin(), told.tokens.end(), expected.begin()));
@@ -137,6 +67,46 @@ TEST_P(StepLoopRandomTest, EveryRequestGetsItsTokensAndEndsOnce) {
 TEST_P(StepLoopRandomTest, CancelsAndFailuresTouchNobodyElse) {
   for (std::uint64_t seed = 1; seed <= 40; ++seed)
     run(seed, 0.3, 0.02);
+}
+
+TEST(StepLoopOrderTest, SjfAgingOvertakesOnlyWithinItsBound) {
+  int overtakings = 0;
+  for (std::uint64_t seed = 1; seed <= 30; ++seed) {
+    Rng rng(seed);
+    StepLoopOptions options = random_options(rng);
+    options.order = "sjf-aging";
+    options.order_options.ms_per_priority_level = 0.002;
+    options.former = seed % 2 == 0 ? "vllm" : "gimbal";
+    options.prefill_cost.ms_per_token = 0.0001;
+    auto executor = LoopDriver::executor_options(options, seed);
+    executor.per_row = Duration{0};  // no time is measured: the cost stays as it is
+    LoopDriver driver(options, executor);
+    std::map<RequestId, TimePoint> arrivals;
+    const auto requests =
+        run_random(driver, rng, 60, 0, [&](RequestId id) { arrivals[id] = driver.now; });
+    std::vector<RequestId> admitted;
+    for (const StepPlan& plan : driver.executor.plans) {
+      for (const SequenceStep& step : plan.sequences) {
+        if (std::find(admitted.begin(), admitted.end(), step.request) == admitted.end()) {
+          admitted.push_back(step.request);
+        }
+      }
+    }
+    for (std::size_t i = 0; i < admitted.size(); ++i) {
+      for (std::size_t j = i + 1; j < admitted.size(); ++j) {
+        const Request& first = requests.at(admitted[i]);
+        const Request& overtaken = requests.at(admitted[j]);
+        const Duration lead = arrivals.at(first.id) - arrivals.at(overtaken.id);
+        if (first.request_class != overtaken.request_class || lead <= Duration{0}) continue;
+        ++overtakings;
+        const double bound = (0.0001 * static_cast<double>(overtaken.prompt.size()) +
+                              0.002 * (overtaken.priority - first.priority)) /
+                             options.order_options.aging;
+        EXPECT_LE(to_ms(lead), bound + 1e-9) << "seed " << seed;
+      }
+    }
+  }
+  EXPECT_GT(overtakings, 100);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, StepLoopRandomTest,

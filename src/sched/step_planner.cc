@@ -131,7 +131,7 @@ bool StepPlanner::carry_out(TimePoint now) {
     const bool runs = sequence.phase != Phase::kWaiting && !decision_.grants[i].waiting;
     if (runs && !grow(sequence, sequence.computed + granted_[i].rows)) granted_[i].rows = 0;
   }
-  bool admitting = totals_.evictions == evictions;
+  bool admitting = true;
   for (std::size_t i = 0; i < granted_.size(); ++i) {
     Sequence& sequence = table_.at(granted_[i].request);
     if (decision_.grants[i].waiting) {

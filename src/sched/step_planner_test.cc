@@ -1,0 +1,183 @@
+#include "sched/step_planner.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace gimbal::sched {
+namespace {
+
+// A planner whose steps succeed at once; pages of one token.
+class StepPlannerTest : public ::testing::Test {
+ protected:
+  void use(int pages, int max_rows = 64, std::string_view former = "vllm") {
+    options_.max_model_len = pages;
+    options_.kv_pages = pages;
+    options_.page_tokens = 1;
+    options_.max_num_batched_tokens = max_rows;
+    options_.prefix_caching = false;
+    order_ = std::move(policy::make_request_order("fcfs", {})).value();
+    former_ = std::move(policy::make_batch_former(former, {})).value();
+    cache_ = std::make_unique<kv::KvCache>(
+        kv::KvCacheOptions{.pages = pages, .page_tokens = 1, .prefix_caching = false});
+    planner_ = std::make_unique<StepPlanner>(
+        options_, StepPlanner::Collaborators{
+                      .order = *order_, .former = *former_, .table = table_, .cache = *cache_});
+  }
+
+  Sequence& submit(int prompt_tokens,
+                   RequestClass request_class = RequestClass::kLatencySensitive) {
+    Request request;
+    request.id = RequestId{table_.size() + 1};
+    request.prompt.assign(static_cast<std::size_t>(prompt_tokens), 1);
+    request.max_tokens = 1000;
+    request.request_class = request_class;
+    now_ += from_ms(1);
+    Sequence& sequence = table_.add(std::move(request), now_, options_.max_model_len);
+    planner_->enqueue(sequence, {});
+    return sequence;
+  }
+
+  // Plans a step and carries it out. Returns its rows by request.
+  std::vector<std::pair<std::uint64_t, int>> step() {
+    EXPECT_TRUE(planner_->plan(now_, ++steps_, plan_));
+    std::vector<std::pair<std::uint64_t, int>> rows;
+    for (const SequenceStep& member : plan_.sequences) {
+      rows.emplace_back(member.request.value(), member.rows);
+      Sequence& sequence = table_.at(member.request);
+      planner_->commit(sequence, member.position + member.rows);
+      if (!member.samples) continue;
+      sequence.tokens.push_back(1);
+      sequence.phase = Phase::kDecode;
+      sequence.evicted_since_token = false;
+    }
+    return rows;
+  }
+
+  StepLoopOptions options_;
+  std::unique_ptr<policy::RequestOrder> order_;
+  std::unique_ptr<policy::BatchFormer> former_;
+  RequestTable table_;
+  std::unique_ptr<kv::KvCache> cache_;
+  std::unique_ptr<StepPlanner> planner_;
+  StepPlan plan_;
+  TimePoint now_{};
+  std::uint64_t steps_ = 0;
+};
+
+using Rows = std::vector<std::pair<std::uint64_t, int>>;
+constexpr RequestClass kBestEffort = RequestClass::kBestEffort;
+
+TEST_F(StepPlannerTest, NothingToDoIsNoPlan) {
+  use(8);
+  EXPECT_FALSE(planner_->plan(now_, 1, plan_));
+}
+
+TEST_F(StepPlannerTest, AdmissionLeavesAPageForEachRunningDecode) {
+  use(10);
+  submit(3);
+  submit(3);
+  EXPECT_EQ(step(), (Rows{{1, 3}, {2, 3}}));  // 4 pages are left, 2 of them for the decodes
+  submit(3);
+  EXPECT_EQ(step(), (Rows{{1, 1}, {2, 1}}));
+  Sequence& second = table_.at(RequestId{2});
+  planner_->remove(second);  // 6 free, one of them for a decode
+  EXPECT_EQ(step(), (Rows{{1, 1}, {3, 3}}));
+}
+
+TEST_F(StepPlannerTest, TheLatestArrivalIsEvictedAndKeepsItsRank) {
+  use(8);
+  submit(3);
+  const Sequence& second = submit(3);
+  step();
+  step();                             // 4 + 4 pages
+  const Sequence& third = submit(1);  // waits behind it
+  EXPECT_EQ(step(), (Rows{{1, 1}}));
+  EXPECT_EQ(second.phase, Phase::kWaiting);
+  EXPECT_EQ(second.computed, 0);
+  EXPECT_EQ(planner_->totals().evictions, 1U);
+  EXPECT_EQ(planner_->queues().prefill_tokens(), 5 + 1);
+  planner_->remove(table_.at(RequestId{1}));
+  EXPECT_EQ(step(), (Rows{{2, 5}, {3, 1}}));
+  EXPECT_EQ(planner_->totals().recomputed_tokens, 4U);
+  EXPECT_EQ(third.phase, Phase::kDecode);
+}
+
+TEST_F(StepPlannerTest, BestEffortIsEvictedBeforeLaterArrivals) {
+  use(8);
+  const Sequence& first = submit(3, kBestEffort);
+  submit(3);
+  step();
+  step();
+  EXPECT_EQ(step(), (Rows{{2, 1}}));
+  EXPECT_EQ(first.phase, Phase::kWaiting);
+}
+
+TEST_F(StepPlannerTest, TheRequesterMayBeTheVictim) {
+  use(9);
+  submit(5);
+  submit(1);
+  step();
+  step();  // 6 + 2 pages: the first takes the last one
+  EXPECT_EQ(step(), (Rows{{1, 1}}));
+  EXPECT_EQ(table_.at(RequestId{2}).phase, Phase::kWaiting);
+}
+
+TEST_F(StepPlannerTest, OneThatWasEvictedIsSparedUntilItHasMadeAToken) {
+  use(8);
+  Sequence& first = submit(3);
+  Sequence& second = submit(3);
+  step();
+  step();
+  second.evicted_since_token = true;
+  EXPECT_EQ(step(), (Rows{{2, 1}}));  // it is the earlier arrival that has to go
+  EXPECT_EQ(first.phase, Phase::kWaiting);
+  EXPECT_FALSE(second.evicted_since_token);
+}
+
+TEST_F(StepPlannerTest, UnlessAllHaveBeenEvicted) {
+  use(8);
+  Sequence& first = submit(3);
+  Sequence& second = submit(3);
+  step();
+  step();
+  first.evicted_since_token = second.evicted_since_token = true;
+  EXPECT_EQ(step(), (Rows{{1, 1}}));
+}
+
+TEST_F(StepPlannerTest, NobodyIsAdmittedInAStepThatEvicts) {
+  use(9);
+  submit(3);
+  submit(5);
+  EXPECT_EQ(step(), (Rows{{1, 3}, {2, 5}}));
+  submit(1);
+  EXPECT_EQ(step(), (Rows{{1, 1}}));  // the second had 5 pages; the third waits all the same
+  EXPECT_EQ(planner_->totals().evictions, 1U);
+}
+
+TEST_F(StepPlannerTest, PlansForTheOthersWhenTheOnlyOneServedIsEvicted) {
+  use(9, 1, "tgi");
+  submit(1);
+  submit(1);
+  for (int i = 0; i < 9; ++i)
+    step();  // in turn: 5 + 4 pages, and the second is served next
+  EXPECT_EQ(step(), (Rows{{1, 1}}));
+  EXPECT_EQ(table_.at(RequestId{2}).phase, Phase::kWaiting);
+  EXPECT_EQ(planner_->totals().evictions, 1U);
+}
+
+TEST_F(StepPlannerTest, TokensDoNotMoveWhileASequenceHoldsPages) {
+  use(64);
+  Sequence& sequence = submit(3);
+  step();
+  const TokenId* at = sequence.tokens.data();
+  while (sequence.known() < 60)
+    step();
+  EXPECT_EQ(sequence.tokens.data(), at);
+}
+
+}  // namespace
+}  // namespace gimbal::sched

@@ -88,6 +88,7 @@ Result<void> stream(const LoadedText& text, OutputQueue& outputs, std::size_t pr
     shown.clear();
   }
   std::fputc('\n', stdout);
+  std::fflush(stdout);
   const double after_first = to_ms(clock.now() - first);
   fmt::print(stderr,
              "{} prompt tokens, {} generated; first after {:.0f} ms, then {:.1f} tokens/s\n",

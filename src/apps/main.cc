@@ -3,13 +3,15 @@
 #include <exception>
 
 #include "apps/generate.h"
+#include "apps/inspect.h"
 #include "apps/make_model.h"
+#include "apps/serve.h"
 
 namespace {
 
 constexpr const char* kAbout =
     "Serves Mixture-of-Experts language models, with every scheduling decision made from one "
-    "shared "
+    "shared\n"
     "picture of pressure.";
 
 int run(int argc, char** argv) {
@@ -17,8 +19,10 @@ int run(int argc, char** argv) {
   program.set_version_flag("--version", "gimbal " GIMBAL_VERSION);
   program.require_subcommand(1);
   int status = 0;
+  gimbal::apps::add_serve(program, status);
   gimbal::apps::add_generate(program, status);
   gimbal::apps::add_make_model(program, status);
+  gimbal::apps::add_inspect(program, status);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -111,6 +111,8 @@ void add_expert_options(FieldOptions& add) {
   add.value("--mlp-only-layers", GIMBAL_FIELD(mlp_only_layers),
             "layers without experts, by number (qwen2_moe, qwen3_moe)")
       .delimiter(',');
+  add.value("--router-gain", GIMBAL_FIELD(router_gain),
+            "deviation of router logits that comes from noise");
   add.value("--routing-skew", GIMBAL_FIELD(routing_skew),
             "popularity of experts: about Zipf with this exponent");
   add.value("--topics", GIMBAL_FIELD(topics), "vocabulary ranges that prefer different experts");

@@ -1,0 +1,267 @@
+#include "apps/serve.h"
+
+#include <fmt/format.h>
+#include <pthread.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdlib>
+#include <filesystem>
+#include <limits>
+#include <memory>
+
+#include "apps/model_flags.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "engine/serving_engine.h"
+#include "server/server.h"
+#include "server/text_codec.h"
+#include "synthetic/make_model.h"
+
+namespace gimbal::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Arguments {
+  ModelFlags model;
+  server::ServerOptions server;
+  engine::ServingEngineOptions engine;
+  std::string default_class = "default";
+  std::string log_level = "info";
+  int block_size = kernels::kPageTokens;
+  std::int64_t max_waiting_prefill_tokens = 0;
+  double shutdown_timeout = 300;
+};
+
+void add_server_flags(CLI::App& command, Arguments& arguments) {
+  server::ServerOptions& server = arguments.server;
+  command.add_option("--host", server.http.host, "address to listen on")->capture_default_str();
+  command.add_option("--port", server.http.port, "port to listen on; 0: any free one")
+      ->capture_default_str();
+  command.add_option("--served-model-name", server.served_model_names,
+                     "names that requests may use; default: the folder's name");
+  command.add_option("--api-key", server.api_keys, "keys that requests must bring; default: open");
+  command.add_option("--cors-origin", server.cors_origins,
+                     "origins that browsers may call from; * allows any");
+  command.add_option("--ssl-certfile", server.http.ssl_certfile, "PEM certificate: serve HTTPS");
+  command.add_option("--ssl-keyfile", server.http.ssl_keyfile, "PEM key of --ssl-certfile");
+  command.add_option("--io-threads", server.http.io_threads, "threads for connections")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  command.add_option("--max-connections", server.http.max_connections, "connections at once")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--seed", server.seed, "of requests that bring no seed")
+      ->capture_default_str();
+  command
+      .add_option("--default-class", arguments.default_class,
+                  "class of requests without service_tier: default (latency-sensitive) or flex "
+                  "(best-effort)")
+      ->check(CLI::IsMember({"default", "flex"}))
+      ->capture_default_str();
+  command
+      .add_option("--shutdown-timeout", arguments.shutdown_timeout,
+                  "seconds that running requests get after SIGTERM")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--log-level", arguments.log_level, "debug, info, warning or error")
+      ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
+      ->capture_default_str();
+}
+
+void add_scheduler_flags(CLI::App& command, Arguments& arguments) {
+  sched::StepLoopOptions& scheduler = arguments.engine.scheduler;
+  command.add_option("--max-num-seqs", scheduler.max_num_seqs, "sequences that run at once")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      .add_option("--max-num-batched-tokens", scheduler.max_num_batched_tokens,
+                  "rows of one step, prompt chunks and decodes together")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--block-size", arguments.block_size, "tokens of a KV page; only 16")
+      ->check(CLI::IsMember({kernels::kPageTokens}))
+      ->capture_default_str();
+  command
+      .add_option("--kv-cache-memory-bytes", arguments.engine.kv_cache_bytes,
+                  "memory for keys and values; 0: a quarter of what is free, at most 1 GiB")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_flag("--enable-prefix-caching,!--no-enable-prefix-caching", scheduler.prefix_caching,
+                   "keep and share the KV of common prefixes (default)");
+  command.add_option("--order", scheduler.order, "fcfs, sjf, sjf-priority-aging or sjf-aging")
+      ->capture_default_str();
+  command
+      .add_option("--aging", scheduler.order_options.aging,
+                  "milliseconds of prefill that a millisecond of waiting outweighs (sjf-aging)")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--batch-former", scheduler.former, "gimbal, vllm or tgi")
+      ->capture_default_str();
+  command
+      .add_option("--drain-steps", scheduler.former_options.drain_steps,
+                  "steps over which the gimbal former spreads the prefill backlog")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      .add_option("--max-waiting-prefill-tokens", arguments.max_waiting_prefill_tokens,
+                  "prompt tokens that may wait before requests get a 429; 0: what 60 s of measured "
+                  "prefill clear, at least 65536")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command.add_option("--record", arguments.engine.record_path,
+                     "write the scheduler's events and decisions to this file");
+}
+
+// Where the demo model lives between runs.
+std::string demo_model_dir() {
+  const char* cache = std::getenv("XDG_CACHE_HOME");
+  const char* home = std::getenv("HOME");
+  const fs::path base = cache != nullptr && *cache != '\0' ? fs::path(cache)
+                        : home != nullptr                  ? fs::path(home) / ".cache"
+                                                           : fs::temp_directory_path();
+  return (base / "gimbal" / "demo-" GIMBAL_VERSION).string();
+}
+
+Result<void> ensure_demo_model(const std::string& dir) {
+  if (fs::exists(fs::path(dir) / "config.json")) return {};
+  log_info("making the demo model in {}", dir);
+  std::error_code failed;
+  fs::create_directories(fs::path(dir).parent_path(), failed);
+  if (failed) return io_error(dir, failed.value());
+  GIMBAL_ASSIGN_OR_RETURN(const auto options, synthetic::preset("demo"));
+  ThreadPool pool;
+  const auto made = synthetic::make_model(options, dir, true, pool, [](auto, auto) {});
+  if (!made.ok()) return made.error();
+  return {};
+}
+
+// What follows from several flags together. Errors name the flag.
+Result<void> complete(Arguments& arguments) {
+  server::ServerOptions& server = arguments.server;
+  if (server.http.ssl_certfile.empty() && !server.http.ssl_keyfile.empty()) {
+    return invalid_argument("--ssl-keyfile needs --ssl-certfile", "ssl-certfile");
+  }
+  if (arguments.model.model_dir.empty()) {
+    arguments.model.model_dir = demo_model_dir();
+    if (server.served_model_names.empty()) server.served_model_names = {"demo"};
+    GIMBAL_RETURN_IF_ERROR(ensure_demo_model(arguments.model.model_dir));
+  }
+  if (server.served_model_names.empty()) {
+    fs::path folder = fs::absolute(arguments.model.model_dir).lexically_normal();
+    if (folder.filename().empty()) folder = folder.parent_path();
+    server.served_model_names = {folder.filename().string()};
+  }
+  server.version = GIMBAL_VERSION;
+  server.default_class = arguments.default_class == "flex" ? sched::RequestClass::kBestEffort
+                                                           : sched::RequestClass::kLatencySensitive;
+  sched::StepLoopOptions& scheduler = arguments.engine.scheduler;
+  if (arguments.max_waiting_prefill_tokens > 0) {
+    scheduler.max_waiting_prefill_tokens = arguments.max_waiting_prefill_tokens;
+  }
+  return {};
+}
+
+void print_greeting(const Arguments& arguments, std::uint16_t port, const LoadedText& text) {
+  const server::ServerOptions& server = arguments.server;
+  const bool tls = !server.http.ssl_certfile.empty();
+  const std::string host = server.http.host == "0.0.0.0" ? "127.0.0.1" : server.http.host;
+  const std::string base =
+      fmt::format("{}://{}:{}", tls ? "https" : "http",
+                  host.find(':') != std::string::npos ? "[" + host + "]" : host, port);
+  const std::string& name = server.served_model_names.front();
+  log_info("serving {} on {}", name, base);
+  const std::string key = server.api_keys.empty() ? "" : " -H 'Authorization: Bearer YOUR_KEY'";
+  if (text.chat_template) {
+    fmt::print(
+        "Try:\n  curl -N{} {}/v1/chat/completions -H 'Content-Type: application/json' -d "
+        "'{{\"model\": \"{}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}], "
+        "\"max_tokens\": 64, \"stream\": true}}'\n",
+        key, base, name);
+  } else {
+    fmt::print(
+        "Try:\n  curl -N{} {}/v1/completions -H 'Content-Type: application/json' -d "
+        "'{{\"model\": \"{}\", \"prompt\": \"Hello\", \"max_tokens\": 64, \"stream\": true}}'\n",
+        key, base, name);
+  }
+  std::fflush(stdout);
+}
+
+// SIGTERM and SIGINT, taken by the main thread alone. A second one ends the process at once.
+class Signals {
+ public:
+  Signals() {
+    sigemptyset(&set_);
+    sigaddset(&set_, SIGTERM);
+    sigaddset(&set_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    std::signal(SIGPIPE, SIG_IGN);
+  }
+  // Blocks until one comes.
+  void wait() {
+    int signal = 0;
+    sigwait(&set_, &signal);
+    pthread_sigmask(SIG_UNBLOCK, &set_, nullptr);
+    log_info("got {}, draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");
+  }
+
+ private:
+  sigset_t set_{};
+};
+
+Result<void> serve(Arguments& arguments) {
+  set_log_level(arguments.log_level == "debug"     ? LogLevel::kDebug
+                : arguments.log_level == "info"    ? LogLevel::kInfo
+                : arguments.log_level == "warning" ? LogLevel::kWarning
+                                                   : LogLevel::kError);
+  GIMBAL_RETURN_IF_ERROR(complete(arguments));
+  Signals signals;
+  const SteadyClock clock;
+  const TimePoint started = clock.now();
+  server::Server server(arguments.server, clock);
+  GIMBAL_RETURN_IF_ERROR(server.start());
+  GIMBAL_ASSIGN_OR_RETURN(const LoadedText text, load_text(arguments.model));
+  const auto codec = server::make_text_codec(*text.tokenizer, text.chat_template.get());
+  GIMBAL_ASSIGN_OR_RETURN(const LoadedModel loaded, load_model(arguments.model));
+  arguments.engine.isa = loaded.isa;
+  GIMBAL_ASSIGN_OR_RETURN(
+      const auto engine,
+      engine::ServingEngine::start(*loaded.model, arguments.engine, *loaded.pool, server.sink()));
+  server.serve(*engine, *codec);
+  const sched::StepLoopOptions& scheduler = engine->options().scheduler;
+  log_info("{} weights {:.0f} MB, {} threads, {}; {} KV pages of {} tokens; ready after {:.1f} s",
+           tensor::to_string(loaded.model->dtype()),
+           static_cast<double>(loaded.model->weight_bytes()) * 1e-6, loaded.pool->workers(),
+           kernels::to_string(loaded.isa), scheduler.kv_pages, scheduler.page_tokens,
+           to_ms(clock.now() - started) / 1000.0);
+  print_greeting(arguments, server.port(), text);
+
+  signals.wait();
+  engine->drain();
+  const bool drained = server.drain(from_ms(arguments.shutdown_timeout * 1000.0));
+  if (!drained) log_warning("requests still ran after {} s", arguments.shutdown_timeout);
+  server.stop();
+  log_info("stopped");
+  return {};
+}
+
+}  // namespace
+
+void add_serve(CLI::App& program, int& status) {
+  auto* command = program.add_subcommand("serve", "serve a model over the OpenAI API");
+  const auto arguments = std::make_shared<Arguments>();
+  command->add_option("model_dir", arguments->model.model_dir,
+                      "a Hugging Face checkpoint folder; default: a small demo model, made once");
+  add_server_flags(*command, *arguments);
+  arguments->model.add_to(*command, true);
+  add_scheduler_flags(*command, *arguments);
+  command->set_config("--config", "", "a file with any of these options, one NAME = VALUE a line");
+  command->callback([arguments, &status] {
+    const auto result = serve(*arguments);
+    if (!result.ok()) status = report_failure("serve", result.error());
+  });
+}
+
+}  // namespace gimbal::apps

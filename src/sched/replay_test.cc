@@ -127,14 +127,14 @@ TEST(ReplayTest, SurvivesRandomDamage) {
   const std::string text = record_of(10, "sjf-aging", "gimbal");
   Rng rng(4);
   int refused = 0;
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < 120; ++round) {
     std::string damaged = text;
     for (auto i = rng.below(3) + 1; i > 0; --i) {
       damaged[rng.below(damaged.size())] = "0123456789,:[]{}\"-ntf"[rng.below(21)];
     }
     refused += replay_text(damaged).ok() ? 0 : 1;  // and does not crash
   }
-  EXPECT_GT(refused, 100);
+  EXPECT_GT(refused, 40);
 }
 
 }  // namespace

@@ -78,6 +78,10 @@ class Builder final : public nlohmann::json_sax<Json> {
 }  // namespace
 
 Result<Json> parse_json(std::string_view text, const JsonParseOptions& options) {
+  // nlohmann takes a zero byte for the end of the text.
+  if (const auto zero = text.find('\0'); zero != std::string_view::npos) {
+    return invalid_argument(fmt::format("JSON: not valid at byte {}: a zero byte", zero));
+  }
   Json root;
   Builder builder(root, options);
   try {

@@ -17,6 +17,13 @@ TEST(Json, RefusesWhatIsNotJson) {
   }
 }
 
+TEST(Json, RefusesZeroBytes) {
+  using namespace std::string_literals;
+  EXPECT_FALSE(parse_json("{}\0"s).ok());
+  EXPECT_FALSE(parse_json("{}\0garbage"s).ok());
+  EXPECT_FALSE(parse_json("[\0]"s).ok());
+}
+
 TEST(Json, RefusesDuplicateKeysAndNamesThem) {
   const auto parsed = parse_json(R"({"a": {"seed": 1, "seed": 2}})");
   ASSERT_FALSE(parsed.ok());

@@ -1,0 +1,255 @@
+#include "server/api.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "server/api_error.h"
+#include "server/generation.h"
+#include "server/json_text.h"
+#include "server/text_endpoints.h"
+
+namespace gimbal::server {
+namespace {
+
+enum class Target {
+  kHealth,
+  kReady,
+  kVersion,
+  kMetrics,
+  kModels,
+  kCompletions,
+  kChat,
+  kTokenize,
+  kDetokenize,
+};
+
+constexpr std::string_view kModelPrefix = "/v1/models/";
+
+bool reads(HttpMethod method) {
+  return method == HttpMethod::kGet || method == HttpMethod::kHead;
+}
+
+HttpResponse json(std::string body) {
+  return {.status = 200, .body = std::move(body)};
+}
+
+ApiError unavailable(std::string message) {
+  return {.status = 503,
+          .message = std::move(message),
+          .type = "server_error",
+          .code = "unavailable",
+          .retry_after_seconds = 1};
+}
+
+}  // namespace
+
+struct Api::Route {
+  std::string_view path;
+  Target target;
+  bool posts = false;  // else GET
+  bool open = false;   // without an API key
+};
+
+const Api::Route Api::kRoutes[] = {
+    {.path = "/health", .target = Target::kHealth, .open = true},
+    {.path = "/ready", .target = Target::kReady, .open = true},
+    {.path = "/version", .target = Target::kVersion, .open = true},
+    {.path = "/metrics", .target = Target::kMetrics, .open = true},
+    {.path = "/v1/models", .target = Target::kModels},
+    {.path = "/v1/completions", .target = Target::kCompletions, .posts = true},
+    {.path = "/v1/chat/completions", .target = Target::kChat, .posts = true},
+    {.path = "/tokenize", .target = Target::kTokenize, .posts = true},
+    {.path = "/detokenize", .target = Target::kDetokenize, .posts = true},
+};
+
+Api::Api(const ServerOptions& options, ServerMetrics& metrics,
+         std::function<std::size_t()> connections)
+    : options_(options),
+      metrics_(metrics),
+      connections_(std::move(connections)),
+      keys_(options.api_keys) {}
+
+std::unique_ptr<HttpJob> Api::handle(HttpRequest request, HttpExchange& exchange) {
+  const std::string cors = cors_headers(request.origin);
+  // Third parties (JSON, Python) may throw what they do not document.
+  try {
+    return serve(request, exchange, cors);
+  } catch (const std::exception& cause) {
+    HttpResponse response = to_response({.status = 500,
+                                         .message = std::string("internal error: ") + cause.what(),
+                                         .type = "server_error",
+                                         .code = "internal_error"});
+    response.extra_headers += cors;
+    exchange.respond(std::move(response));
+    return nullptr;
+  }
+}
+
+HttpResponse Api::refuse(int status, std::string_view reason) {
+  metrics_.refused(status == 503 ? Refusal::kOverload : Refusal::kInvalid);
+  HttpResponse response =
+      to_response({.status = status,
+                   .message = std::string(reason),
+                   .type = status >= 500 ? "server_error" : "invalid_request_error"});
+  const auto& origins = options_.cors_origins;
+  if (std::find(origins.begin(), origins.end(), "*") != origins.end()) {
+    response.extra_headers += "Access-Control-Allow-Origin: *\r\n";
+  }
+  return response;
+}
+
+std::string Api::cors_headers(std::string_view origin) const {
+  if (origin.empty()) return {};
+  for (const std::string& allowed : options_.cors_origins) {
+    if (allowed == "*") return "Access-Control-Allow-Origin: *\r\n";
+    if (allowed == origin) {
+      return fmt::format("Access-Control-Allow-Origin: {}\r\nVary: Origin\r\n", allowed);
+    }
+  }
+  return {};
+}
+
+std::unique_ptr<HttpJob> Api::serve(HttpRequest& request, HttpExchange& exchange,
+                                    const std::string& cors) {
+  const auto answer = [&](HttpResponse response) -> std::unique_ptr<HttpJob> {
+    response.extra_headers += cors;
+    exchange.respond(std::move(response));
+    return nullptr;
+  };
+  const bool one_model = request.path.starts_with(kModelPrefix);
+  const std::string_view path =
+      one_model ? kModelPrefix.substr(0, kModelPrefix.size() - 1) : std::string_view(request.path);
+  const auto* const route = std::find_if(std::begin(kRoutes), std::end(kRoutes),
+                                         [&](const Route& known) { return known.path == path; });
+  if (route == std::end(kRoutes)) {
+    return answer(
+        to_response({.status = 404, .message = "no such path: " + request.path.substr(0, 200)}));
+  }
+  if (request.method == HttpMethod::kOptions) {
+    return answer({.status = 204,
+                   .content_type = {},
+                   .extra_headers = fmt::format(
+                       "Allow: {0}, OPTIONS\r\n{1}", route->posts ? "POST" : "GET, HEAD",
+                       cors.empty() ? ""
+                                    : "Access-Control-Allow-Methods: GET, POST, OPTIONS\r\n"
+                                      "Access-Control-Allow-Headers: Authorization, Content-Type, "
+                                      "OpenAI-Organization, OpenAI-Project\r\n"
+                                      "Access-Control-Max-Age: 600\r\n")});
+  }
+  if (route->posts ? request.method != HttpMethod::kPost : !reads(request.method)) {
+    HttpResponse response = to_response(
+        {.status = 405,
+         .message = fmt::format("{} takes {} only", path, route->posts ? "POST" : "GET")});
+    response.extra_headers =
+        route->posts ? "Allow: POST, OPTIONS\r\n" : "Allow: GET, HEAD, OPTIONS\r\n";
+    return answer(std::move(response));
+  }
+  if (!route->open && !keys_.admit(request.authorization)) {
+    metrics_.refused(Refusal::kUnauthorized);
+    HttpResponse response = to_response(
+        {.status = 401, .message = "the API key is missing or wrong", .code = "invalid_api_key"});
+    response.extra_headers = "WWW-Authenticate: Bearer\r\n";
+    return answer(std::move(response));
+  }
+  switch (route->target) {
+    case Target::kHealth:
+      return answer(health());
+    case Target::kReady:
+      return answer(ready());
+    case Target::kVersion:
+      return answer(json(fmt::format(R"({{"version":"{}"}})", options_.version)));
+    case Target::kMetrics:
+      return answer(metrics_text());
+    case Target::kModels:
+      return answer(models(one_model ? std::string_view(request.path).substr(kModelPrefix.size())
+                                     : std::string_view()));
+    default:
+      return serve_model(*route, request, exchange, cors);
+  }
+}
+
+std::unique_ptr<HttpJob> Api::serve_model(const Route& route, HttpRequest& request,
+                                          HttpExchange& exchange, const std::string& cors) {
+  ServingContext* const context = context_.load();
+  if (context == nullptr || draining_.load()) {
+    metrics_.refused(Refusal::kUnavailable);
+    HttpResponse response = to_response(
+        unavailable(draining_.load() ? "the server is shutting down" : "the model is loading"));
+    response.extra_headers += cors;
+    exchange.respond(std::move(response));
+    return nullptr;
+  }
+  if (route.target == Target::kTokenize || route.target == Target::kDetokenize) {
+    return answer_text(route.target == Target::kTokenize ? answer_tokenize : answer_detokenize,
+                       std::move(request.body), exchange, *context, cors);
+  }
+  auto generation = std::make_unique<Generation>(
+      route.target == Target::kChat ? Endpoint::kChat : Endpoint::kCompletions, exchange, *context,
+      cors);
+  generation->start(std::move(request.body));
+  return generation;
+}
+
+HttpResponse Api::health() const {
+  std::string why;
+  const ServingContext* const context = context_.load();
+  if (context != nullptr && !context->engine.healthy(&why)) {
+    return to_response(
+        {.status = 503, .message = why, .type = "server_error", .code = "engine_failed"});
+  }
+  return json(R"({"status":"ok"})");
+}
+
+HttpResponse Api::ready() const {
+  const ServingContext* const context = context_.load();
+  if (draining_.load()) return to_response(unavailable("the server is shutting down"));
+  if (context == nullptr) return to_response(unavailable("the model is loading"));
+  std::string why;
+  if (!context->engine.healthy(&why)) return to_response(unavailable(std::move(why)));
+  return json(R"({"status":"ready"})");
+}
+
+HttpResponse Api::metrics_text() const {
+  const ServingContext* const context = context_.load();
+  ServerGauges gauges{.connections = static_cast<std::int64_t>(connections_())};
+  HttpResponse response{.content_type = "text/plain; version=0.0.4; charset=utf-8"};
+  if (context == nullptr) {
+    response.body = metrics_.expose(nullptr, gauges);
+    return response;
+  }
+  gauges.choices = context->choices.load();
+  const cluster::EngineSnapshot snapshot = context->engine.snapshot();
+  response.body = metrics_.expose(&snapshot, gauges);
+  return response;
+}
+
+HttpResponse Api::models(std::string_view name) const {
+  const ServingContext* const context = context_.load();
+  if (context == nullptr) return to_response(unavailable("the model is loading"));
+  const auto describe = [&](std::string_view model) {
+    std::string text = R"({"id":)";
+    append_json_string(text, model);
+    fmt::format_to(std::back_inserter(text),
+                   R"(,"object":"model","created":{},"owned_by":"gimbal","max_model_len":{}}})",
+                   context->started_at, context->limits.max_model_len);
+    return text;
+  };
+  const auto& names = options_.served_model_names;
+  if (!name.empty()) {
+    if (std::find(names.begin(), names.end(), name) == names.end()) {
+      return to_response(model_not_found(name));
+    }
+    return json(describe(name));
+  }
+  std::string body = R"({"object":"list","data":[)";
+  for (const std::string& each : names) {
+    if (&each != names.data()) body += ',';
+    body += describe(each);
+  }
+  return json(body + "]}");
+}
+
+}  // namespace gimbal::server

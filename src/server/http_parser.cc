@@ -1,0 +1,109 @@
+#include "server/http_parser.h"
+
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/core/string.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
+#include <boost/beast/http/verb.hpp>
+
+#include "base/check.h"
+
+namespace gimbal::server {
+namespace http = boost::beast::http;
+namespace {
+
+HttpMethod method_of(http::verb verb) {
+  switch (verb) {
+    case http::verb::get:
+      return HttpMethod::kGet;
+    case http::verb::head:
+      return HttpMethod::kHead;
+    case http::verb::post:
+      return HttpMethod::kPost;
+    case http::verb::options:
+      return HttpMethod::kOptions;
+    default:
+      return HttpMethod::kOther;
+  }
+}
+
+HttpRefusal refusal_of(const boost::system::error_code& error) {
+  if (error == http::error::body_limit) return {413, "the request body is too large"};
+  if (error == http::error::header_limit) return {431, "the request header is too large"};
+  return {400, "not an HTTP request that can be read: " + error.message()};
+}
+
+// Target without query and fragment; an absolute target without its scheme and host.
+std::string path_of(std::string_view target) {
+  if (!target.starts_with('/')) {
+    if (const auto scheme = target.find("://"); scheme != std::string_view::npos) {
+      const auto slash = target.find('/', scheme + 3);
+      target = slash == std::string_view::npos ? "/" : target.substr(slash);
+    }
+  }
+  return std::string(target.substr(0, target.find_first_of("?#")));
+}
+
+}  // namespace
+
+struct HttpParser::State {
+  http::request_parser<http::string_body> parser;
+};
+
+HttpParser::HttpParser(std::size_t max_header_bytes, std::size_t max_body_bytes)
+    : state_(std::make_unique<State>()), max_body_bytes_(max_body_bytes) {
+  state_->parser.eager(true);
+  state_->parser.header_limit(static_cast<std::uint32_t>(max_header_bytes));
+  state_->parser.body_limit(max_body_bytes);
+}
+HttpParser::~HttpParser() = default;
+HttpParser::HttpParser(HttpParser&&) noexcept = default;
+HttpParser& HttpParser::operator=(HttpParser&&) noexcept = default;
+
+std::size_t HttpParser::put(std::string_view bytes) {
+  std::size_t used = 0;
+  while (!failed() && !done() && used < bytes.size()) {
+    boost::system::error_code error;
+    const std::size_t step = state_->parser.put(boost::asio::buffer(bytes.substr(used)), error);
+    used += step;
+    if (error == http::error::need_more) break;
+    if (error) {
+      refusal_ = refusal_of(error);
+      break;
+    }
+    if (step == 0) break;
+  }
+  return used;
+}
+
+bool HttpParser::header_done() const {
+  return state_->parser.is_header_done();
+}
+bool HttpParser::done() const {
+  return state_->parser.is_done();
+}
+
+std::size_t HttpParser::expected_body_bytes() const {
+  if (state_->parser.chunked()) return max_body_bytes_;
+  return state_->parser.content_length().value_or(0);
+}
+
+bool HttpParser::wants_continue() const {
+  return boost::beast::iequals(state_->parser.get()[http::field::expect], "100-continue");
+}
+
+HttpRequest HttpParser::take() {
+  GIMBAL_CHECK(done());
+  auto message = state_->parser.release();
+  HttpRequest request;
+  request.method = method_of(message.method());
+  request.path = path_of(std::string_view(message.target().data(), message.target().size()));
+  request.authorization = std::string(message[http::field::authorization]);
+  request.origin = std::string(message[http::field::origin]);
+  request.keep_alive = message.keep_alive();
+  request.chunked_allowed = message.version() >= 11;
+  request.body = std::move(message.body());
+  return request;
+}
+
+}  // namespace gimbal::server

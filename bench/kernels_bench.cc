@@ -140,6 +140,41 @@ Subject expert_subject(const kernels::KernelContext& context, Arena& arena,
           }};
 }
 
+// Packing of weights as a checkpoint holds them, on all workers; bytes are those of the source.
+Subject pack_subject(const kernels::KernelContext& context, const Arena& arena,
+                     const Buffer& packed) {
+  constexpr std::int64_t kRows = 512;  // a task's
+  const std::size_t task_bytes = kernels::packed_bytes(arena.dtype(), kRows, kHidden);
+  const auto tasks = static_cast<int>(packed.size() / task_bytes);
+  return {.name = "pack_rows k=1024",
+          .bytes = static_cast<double>(task_bytes) * tasks,
+          .operations = 0,
+          .run = [=, &arena, &packed, context = context] {
+            context.pool.run(tasks, [&](int task, int) {
+              const std::size_t at = static_cast<std::size_t>(task) * task_bytes;
+              kernels::pack_rows(
+                  {arena.weights().data() + at, arena.dtype(), kRows, kHidden, kHidden}, 0,
+                  arena.dtype(), packed.data() + at);
+            });
+          }};
+}
+
+// What packing is held against: the same bytes, copied.
+Subject copy_subject(const kernels::KernelContext& context, const Arena& arena,
+                     const Buffer& packed) {
+  constexpr std::size_t kTaskBytes = std::size_t{1} << 20;
+  const auto tasks = static_cast<int>(packed.size() / kTaskBytes);
+  return {.name = "memcpy",
+          .bytes = static_cast<double>(kTaskBytes) * tasks,
+          .operations = 0,
+          .run = [=, &arena, &packed, context = context] {
+            context.pool.run(tasks, [&](int task, int) {
+              const std::size_t at = static_cast<std::size_t>(task) * kTaskBytes;
+              std::memcpy(packed.data() + at, arena.weights().data() + at, kTaskBytes);
+            });
+          }};
+}
+
 std::vector<Subject> subjects(const kernels::KernelContext& context, Arena& arena,
                               kernels::ExpertFfnWorkspace& workspace) {
   std::vector<Subject> all;
@@ -171,7 +206,10 @@ void measure(Isa isa, DType dtype, int workers, int rounds) {
   Arena arena(dtype, std::size_t{640} << 20);
   kernels::ExpertFfnWorkspace workspace(
       {.dtype = dtype, .rows = kMaxRows, .intermediate = kIntermediate, .runs = 32});
+  const Buffer packed(std::size_t{128} << 20);
   auto all = subjects(context, arena, workspace);
+  all.push_back(copy_subject(context, arena, packed));
+  all.push_back(pack_subject(context, arena, packed));
   const int streams[] = {1, 4, 8};
   std::vector<double> stream_rates[3];
   std::vector<double> bandwidth;

@@ -1,8 +1,8 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/reference_access.h"
 #include "kernels/expert_ffn.h"
+#include "kernels/reference_access.h"
 
 namespace gimbal::kernels {
 namespace {

@@ -1,6 +1,6 @@
 #include "base/check.h"
-#include "kernels/reference_access.h"
 #include "kernels/matmul.h"
+#include "kernels/reference_access.h"
 
 namespace gimbal::kernels {
 

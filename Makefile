@@ -26,13 +26,15 @@ serve: build
 	build/release/gimbal serve $(MODEL) --host $(HOST) --port $(PORT)
 
 test: setup
+	@tools/setup_python.sh build/test-env requirements-test.txt
+	@tools/fetch_promtool.sh build/promtool
 	cmake --preset test
 	cmake --build --preset test
 	ctest --preset test -j $(CTEST_JOBS)
 
 asan tsan: setup
 	cmake --preset $@
-	cmake --build --preset $@
+	cmake --build --preset $@ --target gimbal_tests
 	ctest --preset $@ -j $(CTEST_JOBS)
 
 check:

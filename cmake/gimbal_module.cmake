@@ -14,14 +14,18 @@ if(GIMBAL_FUZZ)  # coverage for libFuzzer; its targets alone link the fuzzer its
   target_compile_options(gimbal_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
-# gimbal_module(NAME HDRS header... SRCS source... DEPS module... LIBS library... TESTS source...
+# All test programs, without the rest.
+add_custom_target(gimbal_tests)
+
+# gimbal_module(NAME [THREADED] HDRS header... SRCS source... DEPS module... LIBS library... TESTS source...
 #               TEST_DEPS module... TEST_LABELS label...)
 #
 # Makes the library gimbal_NAME (alias gimbal::NAME) of src/NAME, verifies that each header compiles
 # alone, and makes one test program gimbal_NAME_test whose tests CTest runs one by one.
-# Paths are relative to src/NAME. DEPS and LIBS are public.
+# Paths are relative to src/NAME. DEPS and LIBS are public. THREADED: its tests start threads and need
+# no Python, so they run under ThreadSanitizer too.
 function(gimbal_module name)
-  cmake_parse_arguments(ARG "" "" "HDRS;SRCS;DEPS;LIBS;PRIVATE_LIBS;TESTS;TEST_DEPS;TEST_LIBS;TEST_LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "THREADED" "" "HDRS;SRCS;DEPS;LIBS;PRIVATE_LIBS;TESTS;TEST_DEPS;TEST_LIBS;TEST_LABELS" ${ARGN})
   if(ARG_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "gimbal_module(${name}): unknown arguments ${ARG_UNPARSED_ARGUMENTS}")
   endif()
@@ -40,6 +44,9 @@ function(gimbal_module name)
   target_link_libraries(${target} ${scope} ${ARG_DEPS} ${ARG_LIBS})
   target_sources(${target} ${scope} FILE_SET HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/src
                  FILES ${ARG_HDRS})
+  if(GIMBAL_SANITIZE MATCHES thread AND NOT ARG_THREADED)
+    return()
+  endif()
   if(GIMBAL_TESTS AND ARG_TESTS)
     if(NOT ARG_TEST_LABELS)
       set(ARG_TEST_LABELS unit)
@@ -48,6 +55,7 @@ function(gimbal_module name)
     add_executable(${target}_test ${ARG_TESTS})
     target_link_libraries(${target}_test PRIVATE gimbal_options gimbal::${name} ${ARG_TEST_DEPS}
                           ${ARG_TEST_LIBS} GTest::gmock GTest::gtest_main)
+    add_dependencies(gimbal_tests ${target}_test)
     gtest_discover_tests(${target}_test DISCOVERY_MODE PRE_TEST
                          PROPERTIES LABELS "${ARG_TEST_LABELS}" TIMEOUT 300)
   endif()

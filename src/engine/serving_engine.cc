@@ -120,10 +120,11 @@ Result<void> ServingEngine::submit(sched::Request request) {
     if (draining_ || stopping_)
       return Error{ErrorCode::kUnavailable, "the server is shutting down"};
     const std::int64_t ahead = waiting + inbox_prompt_tokens_;
-    if (ahead > 0 && ahead + prompt > limits_.max_waiting_prefill_tokens) {
-      return Error{ErrorCode::kResourceExhausted,
-                   fmt::format("the queue is full: {} prompt tokens wait, at most {} may", ahead,
-                               limits_.max_waiting_prefill_tokens)};
+    const std::int64_t bound = max_waiting_prefill_tokens_.load(std::memory_order_relaxed);
+    if (ahead > 0 && ahead + prompt > bound) {
+      return Error{
+          ErrorCode::kResourceExhausted,
+          fmt::format("the queue is full: {} prompt tokens wait, at most {} may", ahead, bound)};
     }
     inbox_prompt_tokens_ += prompt;
     accepted_.fetch_add(1);
@@ -243,6 +244,7 @@ void ServingEngine::handle(std::vector<sched::Event>& events) {
 void ServingEngine::publish() {
   const sched::SchedulerCounters counters = loop_->counters();
   const ExpertService::Counters& experts = executor_.expert_service().counters();
+  max_waiting_prefill_tokens_.store(loop_->max_waiting_prefill_tokens(), std::memory_order_relaxed);
   const std::lock_guard lock(snapshot_mutex_);
   const std::uint64_t sequence = snapshot_.sequence + 1;
   snapshot_ = {.sequence = sequence,

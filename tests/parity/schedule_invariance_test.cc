@@ -12,10 +12,13 @@
 #include "base/random.h"
 #include "engine/model_executor.h"
 #include "kernels/isa.h"
-#include "parity/tiny_model.h"
+#include "models/tiny_model.h"
 
 namespace gimbal::parity {
 namespace {
+
+using tests::make_and_load;
+using tests::tiny_options;
 
 using synthetic::Family;
 

@@ -7,7 +7,7 @@
 #include "model/forward.h"
 #include "synthetic/options.h"
 
-namespace gimbal::parity {
+namespace gimbal::tests {
 
 // A folder that is gone with its owner.
 class TemporaryFolder {
@@ -30,4 +30,4 @@ class TemporaryFolder {
 [[nodiscard]] std::unique_ptr<model::Model> make_and_load(
     const synthetic::SyntheticOptions& options, tensor::DType dtype, ThreadPool& pool);
 
-}  // namespace gimbal::parity
+}  // namespace gimbal::tests

@@ -1,4 +1,4 @@
-#include "parity/tiny_model.h"
+#include "models/tiny_model.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 
 #include "synthetic/make_model.h"
 
-namespace gimbal::parity {
+namespace gimbal::tests {
 
 TemporaryFolder::TemporaryFolder() {
   std::string pattern = (std::filesystem::temp_directory_path() / "gimbal-XXXXXX").string();
@@ -51,4 +51,4 @@ std::unique_ptr<model::Model> make_and_load(const synthetic::SyntheticOptions& o
   return std::move(loaded).value();
 }
 
-}  // namespace gimbal::parity
+}  // namespace gimbal::tests

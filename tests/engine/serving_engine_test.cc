@@ -1,0 +1,185 @@
+// The engine with its thread: whatever is submitted and cancelled from whichever threads, every
+// request ends once, tokens do not depend on the company, and all pages come back.
+
+#include "engine/serving_engine.h"
+
+#include <gtest/gtest.h>
+
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "base/random.h"
+#include "models/tiny_model.h"
+
+namespace gimbal::engine {
+namespace {
+
+using sched::FinishReason;
+
+// Collects what a request got. Thread-safe.
+class Collector final : public cluster::TokenSink {
+ public:
+  struct Story {
+    std::vector<TokenId> tokens;
+    std::optional<FinishReason> finish;
+    int ends = 0;
+  };
+
+  void on_outputs(std::span<cluster::TokenOutput> outputs) override {
+    {
+      const std::lock_guard lock(mutex_);
+      for (const cluster::TokenOutput& output : outputs) {
+        Story& story = stories_[output.request];
+        EXPECT_FALSE(story.finish) << "an output after the end";
+        if (output.token) story.tokens.push_back(*output.token);
+        if (output.finish) {
+          story.finish = output.finish;
+          ++ended_;
+        }
+      }
+    }
+    changed_.notify_all();
+  }
+
+  void wait_for_ends(std::size_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return ended_ >= count; });
+  }
+  void wait_for_tokens(RequestId request, std::size_t count) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return stories_[request].tokens.size() >= count; });
+  }
+  [[nodiscard]] std::map<RequestId, Story> stories() {
+    const std::lock_guard lock(mutex_);
+    return stories_;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<RequestId, Story> stories_;
+  std::size_t ended_ = 0;
+};
+
+class ServingEngineTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<ServingEngine> start(int kv_pages = 256) {
+    ServingEngineOptions options;
+    options.scheduler.max_num_batched_tokens = 64;
+    options.scheduler.max_num_seqs = 8;
+    options.scheduler.max_model_len = 128;
+    options.kv_cache_bytes =
+        kv_pages * model::KvStorage::page_bytes(model_->config(), model_->dtype());
+    auto started = ServingEngine::start(*model_, options, pool_, sink_);
+    EXPECT_TRUE(started.ok()) << started.error().message;
+    return std::move(started).value();
+  }
+
+  sched::Request request(std::uint64_t id, int prompt, int max_tokens) const {
+    sched::Request made{.id = RequestId{id}, .max_tokens = max_tokens};
+    Rng rng(id % 5);  // some share their prompts
+    for (int i = 0; i < prompt; ++i) {
+      made.prompt.push_back(static_cast<TokenId>(rng.below(model_->config().vocab_size)));
+    }
+    made.sampling.seed = id % 5;
+    made.sampling.ignore_eos = true;
+    return made;
+  }
+
+  ThreadPool pool_{{.workers = 2, .pin = false}};
+  std::unique_ptr<model::Model> model_ = tests::make_and_load(
+      tests::tiny_options(synthetic::Family::kQwen3Moe), tensor::DType::kBF16, pool_);
+  Collector sink_;
+};
+
+TEST_F(ServingEngineTest, EqualRequestsGetEqualTokensInAnyCompany) {
+  auto engine = start();
+  for (std::uint64_t id = 0; id < 20; ++id)
+    ASSERT_TRUE(engine->submit(request(id, 40, 10)).ok());
+  sink_.wait_for_ends(20);
+  const auto stories = sink_.stories();
+  for (std::uint64_t id = 0; id < 20; ++id) {
+    const auto& story = stories.at(RequestId{id});
+    EXPECT_EQ(story.finish, FinishReason::kLength);
+    ASSERT_EQ(story.tokens.size(), 10U);
+    EXPECT_EQ(story.tokens, stories.at(RequestId{id % 5}).tokens) << id;
+  }
+  EXPECT_TRUE(engine->idle());
+}
+
+TEST_F(ServingEngineTest, RandomSubmitsAndCancelsFromManyThreadsLeakNothing) {
+  auto engine = start(24);  // too few pages for all: some are evicted and computed again
+  constexpr int kThreads = 3;
+  constexpr int kEach = 60;
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < kThreads; ++thread) {
+    threads.emplace_back([&, thread] {
+      Rng rng(thread);
+      for (int i = 0; i < kEach; ++i) {
+        const auto id = static_cast<std::uint64_t>(thread * kEach + i);
+        ASSERT_TRUE(engine
+                        ->submit(request(id, 1 + static_cast<int>(rng.below(90)),
+                                         1 + static_cast<int>(rng.below(20))))
+                        .ok());
+        if (rng.below(2) == 0) engine->cancel(RequestId{rng.below(kThreads * kEach)});
+      }
+    });
+  }
+  for (auto& thread : threads)
+    thread.join();
+  sink_.wait_for_ends(kThreads * kEach);
+  EXPECT_EQ(sink_.stories().size(), static_cast<std::size_t>(kThreads * kEach));
+  const cluster::EngineSnapshot snapshot = engine->snapshot();
+  EXPECT_EQ(snapshot.pages_referenced, 0);
+  EXPECT_EQ(snapshot.running_requests, 0);
+  EXPECT_EQ(snapshot.waiting_requests, 0);
+}
+
+TEST_F(ServingEngineTest, CancelledRequestEndsEarly) {
+  auto engine = start();
+  ASSERT_TRUE(engine->submit(request(1, 8, 100)).ok());
+  sink_.wait_for_tokens(RequestId{1}, 2);
+  engine->cancel(RequestId{1});
+  sink_.wait_for_ends(1);
+  const auto story = sink_.stories().at(RequestId{1});
+  // It may have ended by itself on a machine that stood still for a while; then it is whole.
+  if (story.finish == FinishReason::kLength) {
+    EXPECT_EQ(story.tokens.size(), 100U);
+  } else {
+    EXPECT_EQ(story.finish, FinishReason::kCancelled);
+  }
+}
+
+TEST_F(ServingEngineTest, RefusesWhatItCannotServe) {
+  auto engine = start();
+  EXPECT_EQ(engine->submit(request(1, 0, 1)).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(engine->submit(request(2, 100, 29)).error().code, ErrorCode::kInvalidArgument);
+  sched::Request foreign = request(3, 4, 4);
+  foreign.prompt[2] = static_cast<TokenId>(model_->config().vocab_size);
+  EXPECT_EQ(engine->submit(foreign).error().code, ErrorCode::kInvalidArgument);
+  engine->drain();
+  EXPECT_EQ(engine->submit(request(4, 4, 4)).error().code, ErrorCode::kUnavailable);
+}
+
+TEST_F(ServingEngineTest, StoppingEndsWhatRuns) {
+  auto engine = start();
+  for (std::uint64_t id = 0; id < 6; ++id)
+    ASSERT_TRUE(engine->submit(request(id, 60, 60)).ok());
+  engine.reset();
+  sink_.wait_for_ends(6);
+  EXPECT_EQ(sink_.stories().size(), 6U);
+}
+
+TEST_F(ServingEngineTest, TooSmallACacheIsAnErrorThatNamesTheOption) {
+  ServingEngineOptions options;
+  options.scheduler.max_model_len = 128;
+  options.kv_cache_bytes = 1000;
+  const auto started = ServingEngine::start(*model_, options, pool_, sink_);
+  ASSERT_FALSE(started.ok());
+  EXPECT_EQ(started.error().field, "kv_cache_memory_bytes");
+}
+
+}  // namespace
+}  // namespace gimbal::engine

@@ -10,6 +10,9 @@
 
 namespace gimbal::kernels {
 
+// Query heads that may share one kv head.
+inline constexpr std::int64_t kMaxHeadsPerKvHead = 96;
+
 struct AttentionShape {
   std::int64_t heads = 0;
   std::int64_t kv_heads = 0;  // divides heads: query heads [g * heads/kv_heads, …) share kv head g

@@ -1,22 +1,30 @@
 // Attention tiles by float multiply-add: every level for f32, and bf16 where there is no bf16 dot
 // product. A row's score is one chain of multiply-adds over the head's dimensions, and an output's
 // sum one chain over the block's keys, whatever the tile's shape.
+#include <type_traits>
+
 #include "kernels/attention_tile.h"
 #include "kernels/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/attention_tile_simd.cc"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 
+#include "kernels/attention_products-inl.h"
 #include "kernels/attention_tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace gimbal::kernels::HWY_NAMESPACE {
 namespace attention_simd {
 
-using tensor::BFloat16;
+// Rows of a strip: 6 x 2 vectors of sums fill the 16 registers of AVX2; taking bf16 apart needs a
+// few.
+template <class T>
+constexpr int kStripRows = sizeof(T) == 2 ? 4 : 6;
 
-constexpr int kStripRows = 6;  // 6 rows x 2 vectors of sums fill the 16 registers of AVX2
+// Floats from one query row to the next: a constant, so that a strip needs one pointer.
+constexpr std::int64_t kQueryStride = kMaxHeadDim + 16;
 
 // The keys and values of a block, page by page, in the layout of KvLayout for T.
 template <class T>
@@ -25,52 +33,34 @@ struct BlockPanels {
   const T* values[kBlockPages];
 };
 
-// Two neighbouring rows of a panel: dimensions d, d + 1 of keys, or tokens t, t + 1 of values.
-struct RowPair {
-  Floats even;
-  Floats odd;
+// The keys that each row of a tile sees: [begin, end).
+struct VisibleKeys {
+  std::int64_t begin[kTileRows];
+  std::int64_t end[kTileRows];
 };
-HWY_INLINE RowPair load_pair(const float* panel, std::int64_t pair, std::int64_t row_size,
-                             std::int64_t at) {
-  const float* from = panel + 2 * pair * row_size + at;
-  return {load(from), load(from + row_size)};
-}
-HWY_INLINE RowPair load_pair(const BFloat16* panel, std::int64_t pair, std::int64_t row_size,
-                             std::int64_t at) {
-  const WordTag words;
-  const BFloat16* from = panel + 2 * (pair * row_size + at);
-  const auto both = hn::LoadU(words, reinterpret_cast<const std::uint32_t*>(from));
-  return {hn::BitCast(FloatTag(), hn::ShiftLeft<16>(both)),
-          hn::BitCast(FloatTag(), hn::And(both, hn::Set(words, 0xffff0000U)))};
-}
+
+// Elements between a panel's neighbouring columns: pairs lie side by side.
+template <class T>
+constexpr std::int64_t kColumn = sizeof(T) == 2 ? 2 : 1;
 
 // scores[r][first ... first + kVectors * kLanes) = q[r] . keys
 template <int kRows, int kVectors, class T>
 HWY_INLINE void multiply_keys(const float* q, std::int64_t head_dim, const BlockPanels<T>& block,
                               std::int64_t first, float* scores) {
   Floats sum[kRows][kVectors];
-  for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kVectors; ++v)
+  const T* from[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    const std::int64_t token = first + v * kLanes;
+    from[v] = block.keys[token / kPageTokens] + kColumn<T> * (token % kPageTokens);
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r)
       sum[r][v] = hn::Zero(FloatTag());
   }
-  for (std::int64_t d = 0; d < head_dim; d += 2) {
-    RowPair keys[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
-      const std::int64_t token = first + v * kLanes;
-      keys[v] = load_pair(block.keys[token / kPageTokens], d / 2, kPageTokens, token % kPageTokens);
-    }
-    for (int r = 0; r < kRows; ++r) {
-      const Floats value = hn::Set(FloatTag(), q[r * head_dim + d]);
-      for (int v = 0; v < kVectors; ++v)
-        sum[r][v] = hn::MulAdd(value, keys[v].even, sum[r][v]);
-    }
-    for (int r = 0; r < kRows; ++r) {
-      const Floats value = hn::Set(FloatTag(), q[r * head_dim + d + 1]);
-      for (int v = 0; v < kVectors; ++v)
-        sum[r][v] = hn::MulAdd(value, keys[v].odd, sum[r][v]);
-    }
-  }
+  multiply_panel<kRows, kVectors>(q, kQueryStride, 0, head_dim, from, kPageTokens, sum);
+#pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       store(sum[r][v], scores + r * kBlockTokens + first + v * kLanes);
     }
@@ -83,115 +73,152 @@ HWY_INLINE void multiply_values(const float* p, const float* keep, const BlockPa
                                 std::int64_t begin, std::int64_t end, std::int64_t head_dim,
                                 std::int64_t at, float* sums) {
   Floats sum[kRows][kVectors];
+#pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
     const Floats scale = hn::Set(FloatTag(), keep[r]);
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       sum[r][v] = hn::Mul(load(sums + r * head_dim + at + v * kLanes), scale);
     }
   }
   for (std::int64_t page = begin / kPageTokens; page * kPageTokens < end; ++page) {
     const std::int64_t start = page * kPageTokens;
-    const std::int64_t last = std::min(end, start + kPageTokens);
-    // Pairs that straddle an end bring a slot that may hold anything: it must not be multiplied.
-    for (std::int64_t token = std::max(begin, start) & ~std::int64_t{1}; token < last; token += 2) {
-      RowPair values[kVectors];
-      for (int v = 0; v < kVectors; ++v) {
-        values[v] = load_pair(block.values[page], (token - start) / 2, head_dim, at + v * kLanes);
-      }
-      if (token >= begin) {
-        for (int r = 0; r < kRows; ++r) {
-          const Floats weight = hn::Set(FloatTag(), p[r * kBlockTokens + token]);
-          for (int v = 0; v < kVectors; ++v)
-            sum[r][v] = hn::MulAdd(weight, values[v].even, sum[r][v]);
-        }
-      }
-      if (token + 1 < last) {
-        for (int r = 0; r < kRows; ++r) {
-          const Floats weight = hn::Set(FloatTag(), p[r * kBlockTokens + token + 1]);
-          for (int v = 0; v < kVectors; ++v)
-            sum[r][v] = hn::MulAdd(weight, values[v].odd, sum[r][v]);
-        }
-      }
-    }
+    const T* from[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v)
+      from[v] = block.values[page] + kColumn<T> * (at + v * kLanes);
+    multiply_panel<kRows, kVectors>(p + start, kBlockTokens,
+                                    std::max(begin - start, std::int64_t{0}),
+                                    std::min(end - start, kPageTokens), from, head_dim, sum);
   }
+#pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       store(sum[r][v], sums + r * head_dim + at + v * kLanes);
     }
   }
 }
 
-// A strip is kRows neighbouring rows of the tile. `visible` are its union over rows; see run_strip.
+// What a tile's rows have against one block, between its two halves: scores, then values. Halves,
+// so that the keys stay in the first cache level for all rows, and after them the values.
+struct BlockState {
+  alignas(64) float scores[kTileRows * kBlockTokens];  // then probabilities
+  float keep[kTileRows];                               // what the sums are multiplied with
+};
+
+// A strip is a few neighbouring rows of the tile.
+template <class T>
 struct Strip {
-  const AttentionTile* tile;
+  const VisibleKeys* visible;
+  const BlockPanels<T>* panels;
+  const BlockPanels<T>* next;  // the block after, to be fetched meanwhile; null: none
+  std::int64_t head_dim;
   std::int64_t row;    // the first
   std::int64_t block;  // the position of the block's first key
   std::int64_t begin;  // keys of the block that any of the rows sees
   std::int64_t end;
 };
 
+template <class T>
+HWY_INLINE void fetch_panel(const T* panel, std::int64_t head_dim) {
+  constexpr std::int64_t kLine = 64 / sizeof(T);
+  for (std::int64_t i = 0; i < head_dim * kPageTokens; i += kLine)
+    hwy::Prefetch(panel + i);
+}
+
+template <int kRows>
+constexpr int kStripVectors = kRows <= 2 || kLanes == 16 ? 4 : 2;
+
 template <int kRows, class T>
-HWY_INLINE void run_strip(const Strip& strip, const float* q, const BlockPanels<T>& block,
-                          const SoftmaxState& state) {
-  constexpr int kVectors = kRows <= 2 || kLanes == 16 ? 4 : 2;
-  const std::int64_t head_dim = strip.tile->shape->head_dim;
-  alignas(64) float scores[kRows * kBlockTokens];
+HWY_NOINLINE void score_strip(const Strip<T>& strip, const float* q, const SoftmaxState& state,
+                              BlockState& block) {
+  constexpr int kVectors = kStripVectors<kRows>;
   constexpr std::int64_t kStep = kVectors * kLanes;
+  float* scores = block.scores + strip.row * kBlockTokens;
   for (std::int64_t at = strip.begin / kStep * kStep; at < strip.end; at += kStep) {
-    multiply_keys<kRows, kVectors>(q + strip.row * head_dim, head_dim, block, at, scores);
+    if (strip.next != nullptr) {
+      for (std::int64_t page = at / kPageTokens; page < (at + kStep) / kPageTokens; ++page) {
+        fetch_panel(strip.next->keys[page], strip.head_dim);
+      }
+    }
+    multiply_keys<kRows, kVectors>(q + strip.row * kQueryStride, strip.head_dim, *strip.panels, at,
+                                   scores);
   }
-  float keep[kRows];
   for (int r = 0; r < kRows; ++r) {
     const std::int64_t row = strip.row + r;
-    const std::int64_t position = strip.tile->position_of(row);
-    keep[r] = softmax_step(scores + r * kBlockTokens, strip.tile->first_key(position) - strip.block,
-                           position + 1 - strip.block, &state.maxima[row], &state.weights[row]);
+    block.keep[row] = softmax_step(
+        scores + r * kBlockTokens, strip.visible->begin[row] - strip.block,
+        strip.visible->end[row] - strip.block, &state.maxima[row], &state.weights[row]);
   }
+}
+
+template <int kRows, class T>
+HWY_NOINLINE void value_strip(const Strip<T>& strip, const SoftmaxState& state,
+                              const BlockState& block) {
+  constexpr int kVectors = kStripVectors<kRows>;
+  constexpr std::int64_t kStep = kVectors * kLanes;
+  const std::int64_t head_dim = strip.head_dim;
+  const float* p = block.scores + strip.row * kBlockTokens;
+  const float* keep = block.keep + strip.row;
   float* sums = state.sums + strip.row * head_dim;
+  if (strip.next != nullptr) {
+    for (const T* values : strip.next->values)
+      fetch_panel(values, head_dim);
+  }
   std::int64_t at = 0;
   for (; at + kStep <= head_dim; at += kStep) {
-    multiply_values<kRows, kVectors>(scores, keep, block, strip.begin, strip.end, head_dim, at,
+    multiply_values<kRows, kVectors>(p, keep, *strip.panels, strip.begin, strip.end, head_dim, at,
                                      sums);
   }
   for (; at < head_dim; at += kLanes) {
-    multiply_values<kRows, 1>(scores, keep, block, strip.begin, strip.end, head_dim, at, sums);
+    multiply_values<kRows, 1>(p, keep, *strip.panels, strip.begin, strip.end, head_dim, at, sums);
   }
 }
 
-template <class T>
-using StripFunction = void (*)(const Strip&, const float*, const BlockPanels<T>&,
-                               const SoftmaxState&);
-
-template <int kRows, class T>
-HWY_NOINLINE void strip_function(const Strip& strip, const float* q, const BlockPanels<T>& block,
-                                 const SoftmaxState& state) {
-  run_strip<kRows>(strip, q, block, state);
+// Calls body with the number of rows as a constant.
+template <class T, class Body>
+HWY_INLINE void with_rows(std::int64_t rows, const Body& body) {
+  switch (rows) {
+    case 1:
+      return body(std::integral_constant<int, 1>());
+    case 2:
+      return body(std::integral_constant<int, 2>());
+    case 3:
+      return body(std::integral_constant<int, 3>());
+    case 4:
+      return body(std::integral_constant<int, 4>());
+    default:
+      break;
+  }
+  if constexpr (kStripRows < T >> 4) {
+    return rows == 5 ? body(std::integral_constant<int, 5>())
+                     : body(std::integral_constant<int, 6>());
+  }
 }
-
-template <class T>
-constexpr StripFunction<T> kStripFunctions[kStripRows + 1] = {nullptr,
-                                                              &strip_function<1, T>,
-                                                              &strip_function<2, T>,
-                                                              &strip_function<3, T>,
-                                                              &strip_function<4, T>,
-                                                              &strip_function<5, T>,
-                                                              &strip_function<6, T>};
 
 // All rows of the tile against one block.
 template <class T>
-HWY_INLINE void run_block(const AttentionTile& tile, std::int64_t block_position, const float* q,
-                          const BlockPanels<T>& block, const SoftmaxState& state) {
-  const std::int64_t rows = tile.rows();
-  const std::int64_t strips = (rows + kStripRows - 1) / kStripRows;
-  for (std::int64_t s = 0; s < strips; ++s) {
-    const std::int64_t row = rows * s / strips;
-    const std::int64_t end_row = rows * (s + 1) / strips;
-    const std::int64_t first = tile.first_key(tile.position_of(row)) - block_position;
-    const std::int64_t last = tile.position_of(end_row - 1) - block_position;
-    const Strip strip{&tile, row, block_position, std::max<std::int64_t>(first, 0),
-                      std::min(last + 1, kBlockTokens)};
-    if (strip.begin >= strip.end) continue;  // no row sees a key: the step would change nothing
-    kStripFunctions<T>[end_row - row](strip, q, block, state);
+HWY_INLINE void run_block(const VisibleKeys& visible, std::int64_t rows, Strip<T> strip,
+                          const float* q, const SoftmaxState& state) {
+  BlockState block;
+  const std::int64_t strips = (rows + kStripRows<T> - 1) / kStripRows<T>;
+  for (const bool values : {false, true}) {
+    const BlockPanels<T>* next = strip.next;
+    for (std::int64_t s = 0; s < strips; ++s) {
+      strip.row = rows * s / strips;
+      const std::int64_t end_row = rows * (s + 1) / strips;
+      strip.begin = std::max<std::int64_t>(visible.begin[strip.row] - strip.block, 0);
+      strip.end = std::min(visible.end[end_row - 1] - strip.block, kBlockTokens);
+      if (strip.begin >= strip.end) continue;  // no row sees a key: the step would change nothing
+      with_rows<T>(end_row - strip.row, [&](auto count) {
+        constexpr int kRows = decltype(count)::value;
+        values ? value_strip<kRows>(strip, state, block)
+               : score_strip<kRows>(strip, q, state, block);
+      });
+      strip.next = nullptr;
+    }
+    strip.next = next;
   }
 }
 
@@ -216,31 +243,18 @@ struct WideBlock {
   alignas(64) float values[kBlockTokens * kMaxHeadDim];
 };
 
-// Splits rows of pairs into pairs of rows.
-HWY_INLINE void widen_panel(const BFloat16* from, std::int64_t row_size, std::int64_t pairs,
-                            float* to) {
-  for (std::int64_t pair = 0; pair < pairs; ++pair) {
-    for (std::int64_t at = 0; at < row_size; at += kLanes) {
-      const RowPair rows = load_pair(from, pair, row_size, at);
-      store(rows.even, to + 2 * pair * row_size + at);
-      store(rows.odd, to + (2 * pair + 1) * row_size + at);
-    }
-  }
-}
-
 HWY_INLINE BlockPanels<float> widen_block(const AttentionTile& tile, std::int64_t block,
-                                          WideBlock& wide) {
+                                          const BlockPanels<BFloat16>& narrow, WideBlock& wide) {
   const PageRange range = pages_needed(tile, block);
   const std::int64_t head_dim = tile.shape->head_dim;
-  const BlockPanels<BFloat16> narrow = panels_of<BFloat16>(tile, block);
   BlockPanels<float> panels;
   for (std::int64_t i = 0; i < kBlockPages; ++i) {
     const std::int64_t page = std::clamp(i, range.begin, range.end - 1);
     float* keys = wide.keys + page * kPageTokens * head_dim;
     float* values = wide.values + page * kPageTokens * head_dim;
     if (page == i) {
-      widen_panel(narrow.keys[page], kPageTokens, head_dim / 2, keys);
-      widen_panel(narrow.values[page], head_dim, kPageTokens / 2, values);
+      widen_panel(narrow.keys[page], kPageTokens, head_dim, keys);
+      widen_panel(narrow.values[page], head_dim, kPageTokens, values);
     }
     panels.keys[i] = keys;
     panels.values[i] = values;
@@ -258,29 +272,37 @@ HWY_INLINE void load_queries(const AttentionTile& tile, float* q) {
     const T* from =
         reinterpret_cast<const T*>(tile.q) + (r / group) * tile.q_stride + (r % group) * head_dim;
     for (std::int64_t d = 0; d < head_dim; d += kLanes) {
-      store(hn::Mul(load(from + d), scale), q + r * head_dim + d);
+      store(hn::Mul(load(from + d), scale), q + r * kQueryStride + d);
     }
   }
 }
 
 template <class T>
-HWY_INLINE void run_segment(const AttentionTile& tile, std::int64_t segment, const float* q,
-                            const SoftmaxState& state) {
-  clear(state, tile.rows(), tile.shape->head_dim);
-  const std::int64_t first =
-      std::max(segment * kSegmentTokens, tile.first_key(tile.first_position));
+HWY_INLINE void run_segment(const AttentionTile& tile, std::int64_t segment,
+                            const VisibleKeys& visible, const float* q, const SoftmaxState& state) {
+  const std::int64_t rows = tile.rows();
+  const std::int64_t head_dim = tile.shape->head_dim;
+  clear(state, rows, head_dim);
+  const std::int64_t first = std::max(segment * kSegmentTokens, visible.begin[0]);
   const std::int64_t end = std::min((segment + 1) * kSegmentTokens, tile.end_key());
   for (std::int64_t block = first / kBlockTokens * kBlockTokens; block < end;
        block += kBlockTokens) {
+    const BlockPanels<T> panels = panels_of<T>(tile, block);
     if constexpr (sizeof(T) == 2) {
       // Few rows take the cache as it is; many share one widening.
-      if (tile.rows() > 2 * kStripRows) {
+      if (rows > 2 * kStripRows<T>) {
         WideBlock wide;
-        run_block(tile, block, q, widen_block(tile, block, wide), state);
+        const BlockPanels<float> floats = widen_block(tile, block, panels, wide);
+        run_block<float>(visible, rows, {&visible, &floats, nullptr, head_dim, 0, block, 0, 0}, q,
+                         state);
         continue;
       }
     }
-    run_block(tile, block, q, panels_of<T>(tile, block), state);
+    // Pages lie apart, so the processor's own prefetching starts anew in each.
+    const bool more = block + kBlockTokens < tile.end_key();
+    const BlockPanels<T> next = more ? panels_of<T>(tile, block + kBlockTokens) : panels;
+    run_block<T>(visible, rows,
+                 {&visible, &panels, more ? &next : nullptr, head_dim, 0, block, 0, 0}, q, state);
   }
 }
 
@@ -288,22 +310,27 @@ template <class T>
 void run_tile(const AttentionTile& tile) {
   const std::int64_t rows = tile.rows();
   const std::int64_t head_dim = tile.shape->head_dim;
-  alignas(64) float q[kTileRows * kMaxHeadDim];
+  alignas(64) float q[kTileRows * kQueryStride];
   alignas(64) float part_sums[kTileRows * kMaxHeadDim];
   alignas(64) float total_sums[kTileRows * kMaxHeadDim];
   float part_rows[2][kTileRows];
   float total_rows[2][kTileRows];
   const SoftmaxState total{total_sums, total_rows[0], total_rows[1]};
+  VisibleKeys visible;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    visible.begin[r] = tile.first_key(tile.position_of(r));
+    visible.end[r] = tile.position_of(r) + 1;
+  }
   load_queries<T>(tile, q);
   if (tile.partials == nullptr) clear(total, rows, head_dim);
   for (std::int64_t segment = tile.first_segment; segment < tile.end_segment; ++segment) {
     if (tile.partials != nullptr) {
       float* part = tile.partial(segment);
-      run_segment<T>(tile, segment, q,
+      run_segment<T>(tile, segment, visible, q,
                      {part, part + rows * head_dim, part + rows * (head_dim + 1)});
     } else {
       const SoftmaxState part{part_sums, part_rows[0], part_rows[1]};
-      run_segment<T>(tile, segment, q, part);
+      run_segment<T>(tile, segment, visible, q, part);
       fold(part, total, rows, head_dim);
     }
   }

@@ -28,6 +28,16 @@ find_package(prometheus-cpp REQUIRED CONFIG COMPONENTS core)
 # Highway 1.0: portable SIMD for ops without a special instruction.
 find_package(hwy 1.0 REQUIRED CONFIG)
 
+# oneDNN 2.6 (libdnnl-dev), optional: `gimbal bench engine` holds prefill against its matrix product.
+# Looked for by hand, because its package file insists on OpenCL. OpenMP: to place its threads.
+find_path(GIMBAL_ONEDNN_INCLUDE_DIR oneapi/dnnl/dnnl.hpp)
+find_library(GIMBAL_ONEDNN_LIBRARY dnnl)
+find_package(OpenMP QUIET COMPONENTS CXX)
+if(NOT GIMBAL_ONEDNN_INCLUDE_DIR OR NOT OpenMP_CXX_FOUND)
+  set(GIMBAL_ONEDNN_LIBRARY "")
+endif()
+mark_as_advanced(GIMBAL_ONEDNN_INCLUDE_DIR GIMBAL_ONEDNN_LIBRARY)
+
 if(GIMBAL_TESTS)
   # GoogleTest 1.12.
   find_package(GTest 1.12 REQUIRED)

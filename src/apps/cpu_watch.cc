@@ -44,8 +44,7 @@ std::optional<double> busy_ticks(std::string_view proc_stat) {
   return ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6] + ticks[7];
 }
 
-CpuWatch::CpuWatch()
-    : started_(SteadyClock().now()), busy_(busy_seconds()), own_(own_seconds()) {}
+CpuWatch::CpuWatch() : started_(SteadyClock().now()), busy_(busy_seconds()), own_(own_seconds()) {}
 
 double CpuWatch::foreign_seconds() const {
   return std::max(0.0, (busy_seconds() - busy_) - (own_seconds() - own_));

@@ -25,7 +25,7 @@ class EngineBenchRun {
   };
   struct Work {
     Duration time{};
-    Duration service{};                  // of it, in the expert service
+    Duration service{};  // of it, in the expert service
     std::int64_t steps = 0;
     std::int64_t rows = 0;               // token rows over all steps
     std::uint64_t distinct_experts = 0;  // summed over layers and steps

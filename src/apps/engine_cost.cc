@@ -24,10 +24,10 @@ double step_weight_bytes(const model_config::ModelConfig& config, int element_by
                          double distinct_experts) {
   const model_config::ParameterCounts parts = parameter_counts(config);
   const double biases = bias_size(config);
-  const auto shared = static_cast<double>(parts.attention + parts.router + parts.shared_experts +
-                                          parts.dense_ffn);
-  const double matrices = shared - biases + output_matrix_size(config) +
-                          distinct_experts * expert_size(config);
+  const auto shared =
+      static_cast<double>(parts.attention + parts.router + parts.shared_experts + parts.dense_ffn);
+  const double matrices =
+      shared - biases + output_matrix_size(config) + distinct_experts * expert_size(config);
   return matrices * element_bytes + (biases + static_cast<double>(parts.norms)) * sizeof(float);
 }
 
@@ -36,9 +36,9 @@ double matrix_flops(const model_config::ModelConfig& config, std::int64_t rows,
   const model_config::ParameterCounts parts = parameter_counts(config);
   const double chosen =
       static_cast<double>(config.moe_layers()) * config.experts_per_token * expert_size(config);
-  const double a_row = static_cast<double>(parts.attention + parts.router + parts.shared_experts +
-                                           parts.dense_ffn) -
-                       bias_size(config) + chosen;
+  const double a_row =
+      static_cast<double>(parts.attention + parts.router + parts.shared_experts + parts.dense_ffn) -
+      bias_size(config) + chosen;
   return 2.0 * (a_row * static_cast<double>(rows) +
                 output_matrix_size(config) * static_cast<double>(output_rows));
 }

@@ -80,9 +80,8 @@ double MachineLimits::read_bandwidth(int streams) const {
 double MachineLimits::own_peak() const {
   std::atomic<double> operations{0.0};
   const TimePoint start = SteadyClock().now();
-  pool_.run(pool_.workers() * kPeakTasksPerWorker, [&](int, int) {
-    operations.fetch_add(multiply_add(options_.isa, options_.dtype));
-  });
+  pool_.run(pool_.workers() * kPeakTasksPerWorker,
+            [&](int, int) { operations.fetch_add(multiply_add(options_.isa, options_.dtype)); });
   return operations.load() / seconds_since(start);
 }
 

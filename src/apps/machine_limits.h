@@ -17,8 +17,8 @@ namespace gimbal::apps {
 class MachineLimits {
  public:
   struct Options {
-    kernels::Isa isa = kernels::Isa::kReference;  // of the work
-    tensor::DType dtype = tensor::DType::kBF16;   // of the work
+    kernels::Isa isa = kernels::Isa::kReference;       // of the work
+    tensor::DType dtype = tensor::DType::kBF16;        // of the work
     tensor::PageKind pages = tensor::PageKind::kHuge;  // of the work's weights
     bool pin = true;                                   // as the pool does
   };

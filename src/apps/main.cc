@@ -1,7 +1,12 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <string>
+#include <vector>
 
+#include "apps/bench.h"
+#include "apps/config_file.h"
 #include "apps/generate.h"
 #include "apps/inspect.h"
 #include "apps/make_model.h"
@@ -22,9 +27,17 @@ int run(int argc, char** argv) {
   gimbal::apps::add_serve(program, status);
   gimbal::apps::add_generate(program, status);
   gimbal::apps::add_make_model(program, status);
+  gimbal::apps::add_bench(program, status);
   gimbal::apps::add_inspect(program, status);
   try {
-    program.parse(argc, argv);
+    auto arguments =
+        gimbal::apps::expand_config_file(program, std::vector<std::string>(argv + 1, argv + argc));
+    if (!arguments.ok()) {
+      std::fprintf(stderr, "gimbal: %s\n", arguments.error().message.c_str());
+      return 1;
+    }
+    std::reverse(arguments->begin(), arguments->end());  // as CLI11 takes them
+    program.parse(std::move(*arguments));
   } catch (const CLI::ParseError& error) {
     return program.exit(error);
   }

@@ -26,6 +26,7 @@ namespace fs = std::filesystem;
 
 struct Arguments {
   ModelFlags model;
+  std::string config;  // read before parsing: see config_file.h
   server::ServerOptions server;
   engine::ServingEngineOptions engine;
   std::string default_class = "default";
@@ -40,11 +41,16 @@ void add_server_flags(CLI::App& command, Arguments& arguments) {
   command.add_option("--host", server.http.host, "address to listen on")->capture_default_str();
   command.add_option("--port", server.http.port, "port to listen on; 0: any free one")
       ->capture_default_str();
-  command.add_option("--served-model-name", server.served_model_names,
-                     "names that requests may use; default: the folder's name");
-  command.add_option("--api-key", server.api_keys, "keys that requests must bring; default: open");
-  command.add_option("--cors-origin", server.cors_origins,
-                     "origins that browsers may call from; * allows any");
+  command
+      .add_option("--served-model-name", server.served_model_names,
+                  "names that requests may use; default: the folder's name")
+      ->allow_extra_args(false);
+  command.add_option("--api-key", server.api_keys, "keys that requests must bring; default: open")
+      ->allow_extra_args(false);
+  command
+      .add_option("--cors-origin", server.cors_origins,
+                  "origins that browsers may call from; * allows any")
+      ->allow_extra_args(false);
   command.add_option("--ssl-certfile", server.http.ssl_certfile, "PEM certificate: serve HTTPS");
   command.add_option("--ssl-keyfile", server.http.ssl_keyfile, "PEM key of --ssl-certfile");
   command.add_option("--io-threads", server.http.io_threads, "threads for connections")
@@ -257,7 +263,8 @@ void add_serve(CLI::App& program, int& status) {
   add_server_flags(*command, *arguments);
   arguments->model.add_to(*command, true);
   add_scheduler_flags(*command, *arguments);
-  command->set_config("--config", "", "a file with any of these options, one NAME = VALUE a line");
+  command->add_option("--config", arguments->config,
+                      "a file with any of these options, one NAME = VALUE a line");
   command->callback([arguments, &status] {
     const auto result = serve(*arguments);
     if (!result.ok()) status = report_failure("serve", result.error());

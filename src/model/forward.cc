@@ -77,8 +77,22 @@ std::int64_t largest_intermediate(const ModelConfig& config) {
   return std::max({config.dense_intermediate, config.moe_intermediate, config.shared_intermediate});
 }
 
-// What the config allows but the kernels do not run.
-Result<void> check_shapes(const ModelConfig& config) {
+// What the config allows but the kernels do not run. `max_positions` is what will be addressed.
+Result<void> check_shapes(const ModelConfig& config, std::int64_t max_positions) {
+  constexpr std::int64_t kMostPositions = (std::int64_t{1} << 24) - 1;
+  if (max_positions > kMostPositions) {
+    return unsupported(fmt::format("max_position_embeddings must be at most {} or cut by a shorter "
+                                   "max_model_len, is {}",
+                                   kMostPositions, max_positions),
+                       "max_position_embeddings");
+  }
+  if (config.heads / config.kv_heads > kernels::kMaxHeadsPerKvHead) {
+    return unsupported(
+        fmt::format(
+            "num_attention_heads must be at most {} for each of the {} key-value heads, is {}",
+            kernels::kMaxHeadsPerKvHead, config.kv_heads, config.heads),
+        "num_attention_heads");
+  }
   if (config.head_dim % kernels::kPageTokens != 0 || config.head_dim > kernels::kMaxHeadDim) {
     return unsupported(fmt::format("head_dim must be a multiple of {} and at most {}, is {}",
                                    kernels::kPageTokens, kernels::kMaxHeadDim, config.head_dim),
@@ -114,7 +128,9 @@ Model::Model(ModelConfig config, DType dtype, ModelWeights weights, std::int64_t
 Result<std::unique_ptr<Model>> Model::load(const std::string& model_dir, const LoadOptions& options,
                                            ThreadPool& pool) {
   GIMBAL_ASSIGN_OR_RETURN(ModelConfig config, model_config::load_model_config(model_dir));
-  if (auto checked = check_shapes(config); !checked.ok()) {
+  const std::int64_t positions =
+      options.max_positions > 0 ? options.max_positions : config.context_length;
+  if (auto checked = check_shapes(config, positions); !checked.ok()) {
     return checked.error().within(model_dir + "/config.json");
   }
   GIMBAL_ASSIGN_OR_RETURN(
@@ -122,8 +138,6 @@ Result<std::unique_ptr<Model>> Model::load(const std::string& model_dir, const L
       load_weights(model_dir, config, blueprint_of(config),
                    {.dtype = options.dtype, .pages = options.pages, .progress = options.progress},
                    pool));
-  const std::int64_t positions =
-      options.max_positions > 0 ? options.max_positions : config.context_length;
   return std::unique_ptr<Model>(
       new Model(std::move(config), options.dtype, std::move(weights), positions));
 }

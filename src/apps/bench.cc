@@ -1,0 +1,15 @@
+#include "apps/bench.h"
+
+#include <CLI/CLI.hpp>
+
+#include "apps/bench_engine.h"
+
+namespace gimbal::apps {
+
+void add_bench(CLI::App& program, int& status) {
+  auto* command = program.add_subcommand("bench", "measure speed against the machine's limits");
+  command->require_subcommand(1);
+  add_bench_engine(*command, status);
+}
+
+}  // namespace gimbal::apps

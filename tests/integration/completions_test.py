@@ -172,10 +172,11 @@ def test_sampling_fields_of_vllm_take_effect(complete):
     assert top_1.choices[0].text == plain
     assert complete(PROMPT, temperature=2, top_p=1e-6).choices[0].text == plain
     assert complete(PROMPT, temperature=2, extra_body={"min_p": 1.0}).choices[0].text == plain
-    only = complete(PROMPT, logit_bias={"300": 100}, extra_body={"ignore_eos": True})
-    assert only.choices[0].text == complete([300], max_tokens=1, echo=True).choices[0].text[
-        : len(only.choices[0].text) // 16
-    ] * 16
+    stopping = {"stop_token_ids": [300]}
+    stopped = complete(PROMPT, logit_bias={"300": 100}, extra_body=stopping)
+    assert stopped.choices[0].finish_reason == "stop" and stopped.usage.completion_tokens == 1
+    later = complete(PROMPT, logit_bias={"300": 100}, extra_body={**stopping, "min_tokens": 5})
+    assert later.choices[0].finish_reason == "stop" and later.usage.completion_tokens >= 5
 
 
 def test_unknown_fields_are_counted_and_have_no_effect(complete, server):

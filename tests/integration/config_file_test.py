@@ -10,7 +10,7 @@ def test_a_config_file_takes_the_names_of_the_flags(start_server, tmp_path):
     file = tmp_path / "serve.ini"
     file.write_text(
         "# A comment\n"
-        'served-model-name = ["from-file", "also"]\n'
+        "served-model-name = from-file also\n"
         "max-num-seqs = 3\n"
         "max-model-len = 256\n"
         "enable-prefix-caching = false\n"

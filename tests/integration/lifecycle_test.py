@@ -120,7 +120,7 @@ def test_the_shutdown_timeout_bounds_the_drain(start_server):
 
 
 def test_keys_open_the_api_only(start_server):
-    with start_server("--api-key", "first", "second") as server:
+    with start_server("--api-key", "first", "--api-key", "second") as server:
         for key in ("first", "second"):
             with client_of(server, api_key=key) as client:
                 assert client.completions.create(model="demo", prompt="x", max_tokens=1).choices
@@ -135,7 +135,8 @@ def test_keys_open_the_api_only(start_server):
 
 
 def test_several_names_serve_one_model(start_server):
-    with start_server("--served-model-name", "big", "small") as server, client_of(server) as client:
+    flags = ("--served-model-name", "big", "--served-model-name", "small")
+    with start_server(*flags) as server, client_of(server) as client:
         assert [model.id for model in client.models.list()] == ["big", "small"]
         for name in ("big", "small"):
             answer = client.completions.create(model=name, prompt="x", max_tokens=1)

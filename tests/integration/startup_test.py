@@ -114,7 +114,10 @@ def test_weights_that_are_missing_are_named(serve):
     ],
 )
 def test_a_config_field_that_cannot_be_served_is_named(serve, field, value):
-    complaint = serve(lambda model: edit_json(model, "config.json", lambda c: c.update({field: value})))
+    def edit(config):
+        config[field] = value
+
+    complaint = serve(lambda model: edit_json(model, "config.json", edit))
     assert "config.json" in complaint and field in complaint
 
 

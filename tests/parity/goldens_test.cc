@@ -307,7 +307,7 @@ TEST_P(Goldens, BFloat16StaysWithinTheToleranceOfTransformersOwn) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Goldens, ::testing::ValuesIn(golden_cases()),
-                         [](const auto& info) { return info.param; });
+                         [](const auto& each) { return each.param; });
 
 }  // namespace
 }  // namespace gimbal::parity

@@ -12,24 +12,24 @@ constexpr int kTileBytes = kTile * kLineBytes;      // also the weights of one p
 constexpr int kRowBytes = kStagedTiles.stride * 2;  // between staged rows
 constexpr int kPanelSums = kMaxTileRows * kPanelLanes;
 
-// Palette 1: the shapes of the eight tile registers.
+// Palette 1: the shapes of the eight tile registers. Every tile has 16 rows of 64 bytes: staged
+// rows are padded to it, and so is the depth.
 struct alignas(64) TileShapes {
   std::uint8_t palette = 1;
   std::uint8_t start_row = 0;
   std::uint8_t reserved[14] = {};
-  std::uint16_t row_bytes[16] = {};
-  std::uint8_t rows[16] = {};
+  std::uint16_t row_bytes[16] = {kLineBytes, kLineBytes, kLineBytes, kLineBytes,
+                                 kLineBytes, kLineBytes, kLineBytes, kLineBytes};
+  std::uint8_t rows[16] = {kTile, kTile, kTile, kTile, kTile, kTile, kTile, kTile};
 };
 static_assert(sizeof(TileShapes) == 64);
 
-// Every tile has 16 rows of 64 bytes: staged rows are padded to it, and so is the depth.
+// A constant in memory: GCC takes _tile_loadconfig for a read of eight bytes, and may leave out
+// stores to the rest of a local variable.
+constexpr TileShapes kTileShapes;
+
 void configure_tiles() {
-  TileShapes shapes;
-  for (int tile = 0; tile < 8; ++tile) {
-    shapes.row_bytes[tile] = kLineBytes;
-    shapes.rows[tile] = kTile;
-  }
-  _tile_loadconfig(&shapes);
+  _tile_loadconfig(&kTileShapes);
 }
 
 // Arguments of one register tile over `depth` inputs, a multiple of 32.

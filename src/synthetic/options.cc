@@ -106,9 +106,10 @@ void check_experts(const SyntheticOptions& o, const FamilyTraits& traits, RangeC
       .in("moe-intermediate", o.moe_intermediate_size, 1, 1 << 20)
       .in("shared-intermediate", o.shared_intermediate_size, 1, 1 << 20)
       .in("decoder-sparse-step", o.decoder_sparse_step, 1, 1024)
+      .in("router-gain", o.router_gain, 0.0, 16.0)
       .in("routing-skew", o.routing_skew, 0.0, 4.0)
       .in("topics", o.topics, 0, std::min({o.hidden_size / 2, o.vocab_size / 2, 512}))
-      .in("topic-strength", o.topic_strength, 0.0, 4.0);
+      .in("topic-strength", o.topic_strength, 0.0, 64.0);
   for (const int layer : o.mlp_only_layers) {
     check.in("mlp-only-layers", layer, 0, o.layers - 1);
   }

@@ -58,6 +58,8 @@ struct SyntheticOptions {
   int decoder_sparse_step = 1;         // qwen2_moe, qwen3_moe: every n-th layer has experts
   std::vector<int> mlp_only_layers = {};
 
+  // Standard deviation of the router's logits that comes from noise.
+  double router_gain = 1.5;
   // Popularity of experts: roughly Zipf with this exponent. 0: even.
   double routing_skew = 0.0;
   // Vocabulary ranges that prefer experts of their own. 0 or 1: no preference.

@@ -43,6 +43,11 @@ class RoutingPlan {
   void router_terms(int layer, int expert, std::vector<Term>& out) const;
   void head_terms(std::int64_t token, std::vector<Term>& out) const;
 
+  // The tokens that `token` is a likely successor of: kSuccessors of its topic, not all different.
+  void predecessors(std::int64_t token, std::vector<std::int64_t>& out) const;
+  // The multiple of each predecessor's embedding in an output row, in units of 2^-24.
+  [[nodiscard]] std::int64_t successor_weight() const;
+
   // Mean square of the residual stream before the router of `layer`, in units of 2^-8, as the
   // gains of the other weights make it.
   [[nodiscard]] std::uint64_t energy_before_router(int layer) const;
@@ -60,6 +65,7 @@ class RoutingPlan {
   int topics_;
   int layers_;
   bool skewed_;
+  std::uint64_t seed_;
   std::vector<std::int8_t> flips_;          // [hidden]
   std::vector<std::int64_t> skew_logits_;   // [experts], by popularity rank, units of 2^-16
   std::vector<std::int64_t> topic_logits_;  // [experts], by the topic's rank

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "base/check.h"
@@ -91,7 +92,8 @@ void add_experts(const SyntheticOptions& o, int layer, const std::string& prefix
   const std::string block = prefix + (mixtral ? "block_sparse_moe." : "mlp.");
   const int intermediate =
       traits.experts_use_intermediate ? o.intermediate_size : o.moe_intermediate_size;
-  TensorRecipe& router = list.matrix(block + "gate.weight", o.experts, o.hidden_size, kRouterGain);
+  TensorRecipe& router = list.matrix(block + "gate.weight", o.experts, o.hidden_size,
+                                     static_cast<std::uint32_t>(std::lround(o.router_gain * 256)));
   router.directions = Directions::kRouter;
   router.layer = layer;
   for (int expert = 0; expert < o.experts; ++expert) {
@@ -101,52 +103,64 @@ void add_experts(const SyntheticOptions& o, int layer, const std::string& prefix
   if (traits.has_shared_expert) {
     add_ffn(o.hidden_size, o.shared_intermediate_size, block + "shared_expert.", kFfnNames,
             kDenseDownGain, list);
-    list.matrix(block + "shared_expert_gate.weight", 1, o.hidden_size, kRouterGain);
+    list.matrix(block + "shared_expert_gate.weight", 1, o.hidden_size, kSharedGateGain);
   }
 }
 
-std::uint64_t word(std::uint64_t key, std::int64_t index) {
-  return mix64(key + static_cast<std::uint64_t>(index) * kGolden);
-}
+// What is added to the noise of one row.
+struct RowParts {
+  std::vector<RoutingPlan::Term> terms;
+  std::vector<std::int64_t> predecessors;
+};
 
-void terms_of(const TensorRecipe& recipe, const RoutingPlan& routing, std::int64_t row,
-              std::vector<RoutingPlan::Term>& out) {
-  out.clear();
+void parts_of(const TensorRecipe& recipe, const RoutingPlan& routing, std::int64_t row,
+              RowParts& out) {
+  out.terms.clear();
+  out.predecessors.clear();
   switch (recipe.directions) {
     case Directions::kNone:
       return;
     case Directions::kEmbedding:
-      return routing.embedding_terms(row, out);
+      return routing.embedding_terms(row, out.terms);
     case Directions::kRouter:
-      return routing.router_terms(recipe.layer, static_cast<int>(row), out);
+      return routing.router_terms(recipe.layer, static_cast<int>(row), out.terms);
     case Directions::kHead:
-      return routing.head_terms(row, out);
+      routing.predecessors(row, out.predecessors);
+      return routing.head_terms(row, out.terms);
+  }
+}
+
+// out[i] += step * noise of the element `start` + i of the tensor with this key.
+void add_noise(std::uint64_t key, Fixed step, std::int64_t start, std::span<Fixed> out) {
+  std::uint64_t counter = key + static_cast<std::uint64_t>(start) * kGolden;
+  for (Fixed& value : out) {
+    value += step * irwin_hall(mix64(counter));
+    counter += kGolden;
   }
 }
 
 // Values of columns [begin, begin + out.size()) of one row.
 void generate_columns(const TensorRecipe& recipe, const RoutingPlan& routing, std::int64_t row,
-                      std::int64_t begin, const std::vector<RoutingPlan::Term>& terms,
-                      std::span<Fixed> out) {
+                      std::int64_t begin, const RowParts& parts, std::span<Fixed> out) {
   const std::int64_t start = row * recipe.cols() + begin;
-  const Fixed mean = recipe.mean;
-  const Fixed step = recipe.step;
-  std::uint64_t counter = recipe.key + static_cast<std::uint64_t>(start) * kGolden;
-  for (Fixed& value : out) {
-    value = mean + step * irwin_hall(mix64(counter));
-    counter += kGolden;
-  }
+  std::fill(out.begin(), out.end(), recipe.mean);
+  add_noise(recipe.key, recipe.step, start, out);
   if (recipe.random_signs) {
     for (std::size_t i = 0; i < out.size(); ++i) {
-      const auto bits = word(~recipe.key, start + static_cast<std::int64_t>(i));
+      const auto index = static_cast<std::uint64_t>(start) + i;
+      const std::uint64_t bits = mix64(~recipe.key + index * kGolden);
       if ((bits & 1) != 0) out[i] = -out[i];
     }
   }
-  for (const auto& term : terms) {
+  for (const auto& term : parts.terms) {
     for (std::size_t i = 0; i < out.size(); ++i) {
       out[i] +=
           term.weight * routing.sign(term.direction, static_cast<int>(begin) + static_cast<int>(i));
     }
+  }
+  for (const std::int64_t token : parts.predecessors) {
+    const Fixed step = (recipe.embedding_step * routing.successor_weight()) >> 24;
+    add_noise(recipe.embedding_key, step, token * recipe.cols() + begin, out);
   }
 }
 
@@ -172,8 +186,11 @@ void write_bits(std::span<const Fixed> values, tensor::DType dtype, std::byte* o
 
 std::vector<TensorRecipe> tensor_recipes(const SyntheticOptions& o) {
   RecipeList list(o.seed);
-  list.table("model.embed_tokens.weight", o.vocab_size, o.hidden_size, kEmbeddingGain).directions =
-      Directions::kEmbedding;
+  TensorRecipe& embedding =
+      list.table("model.embed_tokens.weight", o.vocab_size, o.hidden_size, kEmbeddingGain);
+  embedding.directions = Directions::kEmbedding;
+  const std::uint64_t embedding_key = embedding.key;
+  const Fixed embedding_step = embedding.step;
   for (int layer = 0; layer < o.layers; ++layer) {
     const std::string prefix = fmt::format("model.layers.{}.", layer);
     list.norm(prefix + "input_layernorm.weight", o.hidden_size);
@@ -188,17 +205,19 @@ std::vector<TensorRecipe> tensor_recipes(const SyntheticOptions& o) {
   // A tied table would answer every token with itself; random signs in the last norm undo that.
   list.norm("model.norm.weight", o.hidden_size).random_signs = o.tie_embeddings;
   if (!o.tie_embeddings) {
-    list.matrix("lm_head.weight", o.vocab_size, o.hidden_size, kHeadGain).directions =
-        Directions::kHead;
+    TensorRecipe& head = list.matrix("lm_head.weight", o.vocab_size, o.hidden_size, kHeadGain);
+    head.directions = Directions::kHead;
+    head.embedding_key = embedding_key;
+    head.embedding_step = embedding_step;
   }
   return list.take();
 }
 
 void generate_row(const TensorRecipe& recipe, const RoutingPlan& routing, std::int64_t row,
                   std::span<Fixed> out) {
-  std::vector<RoutingPlan::Term> terms;
-  terms_of(recipe, routing, row, terms);
-  generate_columns(recipe, routing, row, 0, terms, out);
+  RowParts parts;
+  parts_of(recipe, routing, row, parts);
+  generate_columns(recipe, routing, row, 0, parts, out);
 }
 
 void generate_rows(const TensorRecipe& recipe, const RoutingPlan& routing, tensor::DType dtype,
@@ -207,14 +226,14 @@ void generate_rows(const TensorRecipe& recipe, const RoutingPlan& routing, tenso
   const auto width = static_cast<std::int64_t>(tensor::size_of(dtype));
   GIMBAL_CHECK(static_cast<std::int64_t>(out.size()) == count * recipe.cols() * width);
   Fixed values[kBlock];
-  std::vector<RoutingPlan::Term> terms;
+  RowParts parts;
   std::byte* to = out.data();
   for (std::int64_t row = first; row < first + count; ++row) {
-    terms_of(recipe, routing, row, terms);
+    parts_of(recipe, routing, row, parts);
     for (std::int64_t begin = 0; begin < recipe.cols(); begin += kBlock) {
       const std::int64_t size = std::min(kBlock, recipe.cols() - begin);
       const std::span<Fixed> block(values, static_cast<std::size_t>(size));
-      generate_columns(recipe, routing, row, begin, terms, block);
+      generate_columns(recipe, routing, row, begin, parts, block);
       write_bits(block, dtype, to);
       to += size * width;
     }

@@ -18,7 +18,8 @@ namespace gimbal::synthetic {
 enum class Directions : std::uint8_t { kNone, kEmbedding, kRouter, kHead };
 
 // How one tensor is made: element i is mean + step * irwin_hall(word(key, i)), plus its row's
-// routing directions; with `random_signs` the mean's sign is random.
+// routing directions and, in the output head, its predecessors' embeddings; with `random_signs` the
+// mean's sign is random.
 struct TensorRecipe {
   std::string name;
   std::vector<std::int64_t> shape;  // 1 or 2 dimensions
@@ -27,7 +28,9 @@ struct TensorRecipe {
   Fixed step = 0;
   bool random_signs = false;
   Directions directions = Directions::kNone;
-  int layer = 0;  // of kRouter
+  int layer = 0;                    // of kRouter
+  std::uint64_t embedding_key = 0;  // of kHead: key and step of the table whose rows lead to this
+  Fixed embedding_step = 0;
 
   [[nodiscard]] std::int64_t rows() const { return shape.size() == 2 ? shape[0] : 1; }
   [[nodiscard]] std::int64_t cols() const { return shape.back(); }

@@ -74,14 +74,10 @@ Api::Api(const ServerOptions& options, ServerMetrics& metrics,
 
 std::unique_ptr<HttpJob> Api::handle(HttpRequest request, HttpExchange& exchange) {
   const std::string cors = cors_headers(request.origin);
-  // Third parties (JSON, Python) may throw what they do not document.
   try {
     return serve(request, exchange, cors);
   } catch (const std::exception& cause) {
-    HttpResponse response = to_response({.status = 500,
-                                         .message = std::string("internal error: ") + cause.what(),
-                                         .type = "server_error",
-                                         .code = "internal_error"});
+    HttpResponse response = to_response(internal_error(cause));
     response.extra_headers += cors;
     exchange.respond(std::move(response));
     return nullptr;

@@ -46,6 +46,13 @@ ApiError model_not_found(std::string_view model) {
           .code = "model_not_found"};
 }
 
+ApiError internal_error(const std::exception& cause) {
+  return {.status = 500,
+          .message = std::string("internal error: ") + cause.what(),
+          .type = "server_error",
+          .code = "internal_error"};
+}
+
 ApiError context_length_exceeded(std::string message, std::string param) {
   return {.status = 400,
           .message = std::move(message),

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <exception>
 #include <string>
 #include <string_view>
 
@@ -22,6 +23,8 @@ struct ApiError {
 [[nodiscard]] ApiError to_api_error(const Error& error);
 
 [[nodiscard]] ApiError model_not_found(std::string_view model);
+// Of what a third party (JSON, Python) has thrown without documenting it.
+[[nodiscard]] ApiError internal_error(const std::exception& cause);
 [[nodiscard]] ApiError context_length_exceeded(std::string message, std::string param);
 
 // The JSON document. Also what an error event carries in mid-stream.

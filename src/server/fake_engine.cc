@@ -1,6 +1,7 @@
 #include "server/fake_engine.h"
 
 #include <chrono>
+#include <stdexcept>
 #include <utility>
 
 #include "base/json.h"
@@ -42,6 +43,7 @@ ByteCodec::ByteCodec() : vocabulary_(byte_vocabulary()) {}
 
 Result<std::vector<TokenId>> ByteCodec::encode(std::string_view text,
                                                bool add_special_tokens) const {
+  if (text.find("THROW") != std::string_view::npos) throw std::runtime_error("as told to");
   std::vector<TokenId> tokens;
   if (add_special_tokens) tokens.push_back(kBeginToken);
   for (const char byte : text)

@@ -21,7 +21,8 @@ inline constexpr TokenId kBeginToken = 257;  // special: "<begin>"
 inline constexpr TokenId kHelloToken = 258;  // "hello"
 inline constexpr TokenId kFakeVocabulary = 259;
 
-// One token a byte; a conversation becomes its contents in lines.
+// One token a byte; a conversation becomes its contents in lines. Texts with THROW make encode
+// throw, as a third party might.
 class ByteCodec final : public TextCodec {
  public:
   ByteCodec();

@@ -204,15 +204,6 @@ TEST_F(GenerationTest, CancelsEveryChoiceWhenTheClientLeavesWhileItWaits) {
   EXPECT_EQ(engine->cancelled(3).size(), 3U);
 }
 
-// A token that makes a large chunk.
-cluster::TokenOutput bulky_output(RequestId id) {
-  cluster::TokenOutput output{.request = id, .token = 'x'};
-  output.logprobs = std::make_unique<sched::TokenLogprobs>(sched::TokenLogprobs{.token = 'x'});
-  for (TokenId token = 0; token < 250; ++token)
-    output.logprobs->top.emplace_back(token, -1.5F);
-  return output;
-}
-
 TEST_F(GenerationTest, CancelsTheStreamOfAClientThatDoesNotRead) {
   ServerOptions options = test_options();
   options.http.max_pending_output_bytes = 100'000;

@@ -1,5 +1,9 @@
 #include "server/http_connection.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -59,6 +63,12 @@ HttpConnection::~HttpConnection() {
 void HttpConnection::start() {
   boost::system::error_code ignored;
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  // A peer that vanishes without a word is noticed within a minute, even if nothing is sent to it.
+  socket_.set_option(asio::socket_base::keep_alive(true), ignored);
+  for (const auto& [option, value] :
+       {std::pair{TCP_KEEPIDLE, 30}, std::pair{TCP_KEEPINTVL, 10}, std::pair{TCP_KEEPCNT, 3}}) {
+    ::setsockopt(socket_.native_handle(), IPPROTO_TCP, option, &value, sizeof value);
+  }
   socket_.non_blocking(true, ignored);
   start_reading();
 }
@@ -267,6 +277,7 @@ void HttpConnection::send() {
   flight_.swap(out_);
   flown_ = sent;
   writing_ = true;
+  loop_.unsent.fetch_add(1);
   progress_ = loop_.clock.now();
   write_some();
 }
@@ -289,6 +300,7 @@ void HttpConnection::written(const boost::system::error_code& error, std::size_t
   progress_ = loop_.clock.now();
   if (flown_ < flight_.size()) return write_some();
   writing_ = false;
+  loop_.unsent.fetch_sub(1);
   flown_ = 0;
   reset(flight_);
   send();
@@ -340,6 +352,7 @@ void HttpConnection::close() {
   if (closed_) return;
   closed_ = true;
   busy_ = false;
+  if (std::exchange(writing_, false)) loop_.unsent.fetch_sub(1);
   release_job();
   release_receiving();
   boost::system::error_code ignored;

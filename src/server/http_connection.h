@@ -45,6 +45,7 @@ struct HttpLoop {
   SteadyClock clock;
   std::unordered_set<HttpConnection*> connections;
   std::atomic<std::size_t> open{0};  // connections.size(), for other threads
+  std::atomic<int> unsent{0};        // connections whose socket has not taken all yet
   std::atomic<bool> closing{false};  // no request after the present one is served
   Context context{1};                // last: destroying it destroys the connections
 };

@@ -214,6 +214,13 @@ std::size_t HttpServer::connections() const {
   return parts_->open_connections();
 }
 
+int HttpServer::unsent() const {
+  int sum = 0;
+  for (const auto& loop : parts_->loops)
+    sum += loop->unsent.load();
+  return sum;
+}
+
 void HttpServer::close_idle_connections() {
   for (const auto& loop : parts_->loops) {
     loop->closing.store(true);

@@ -28,6 +28,8 @@ class HttpServer {
   // Runs `task` on a loop's thread, soon; never, if the server stops before.
   void post(int loop, std::function<void()> task);
   [[nodiscard]] std::size_t connections() const;
+  // Connections whose answers have not been taken by the client yet.
+  [[nodiscard]] int unsent() const;
   // From now on a connection is closed as soon as it waits for a next request.
   void close_idle_connections();
   // Closes everything and joins the threads; jobs are destroyed. Idempotent.

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <exception>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -100,8 +102,10 @@ std::string text_of(std::span<const TokenId> tokens, bool skip_special_tokens,
   return text;
 }
 
-std::variant<PreparedRequest, ApiError> prepare_request(Endpoint endpoint, std::string_view body,
-                                                        const ServingContext& context) {
+namespace {
+
+std::variant<PreparedRequest, ApiError> prepare(Endpoint endpoint, std::string_view body,
+                                                const ServingContext& context) {
   auto parsed = parse(endpoint, body, context.limits);
   if (!parsed.ok()) return to_api_error(parsed.error());
   PreparedRequest prepared{.request = std::move(parsed).value()};
@@ -125,6 +129,17 @@ std::variant<PreparedRequest, ApiError> prepare_request(Endpoint endpoint, std::
   }
   request.prompts.clear();
   return prepared;
+}
+
+}  // namespace
+
+std::variant<PreparedRequest, ApiError> prepare_request(Endpoint endpoint, std::string_view body,
+                                                        const ServingContext& context) {
+  try {
+    return prepare(endpoint, body, context);
+  } catch (const std::exception& cause) {
+    return internal_error(cause);
+  }
 }
 
 }  // namespace gimbal::server

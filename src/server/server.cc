@@ -1,6 +1,8 @@
 #include "server/server.h"
 
 #include <algorithm>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "base/check.h"
@@ -61,8 +63,15 @@ void Server::serve(cluster::Engine& engine, const TextCodec& codec) {
 
 bool Server::drain(Duration limit) {
   api_.set_draining();
+  const SteadyClock clock;
+  const TimePoint started = clock.now();
   const bool idle = activity_.wait_idle(limit);
   http_.close_idle_connections();
+  // What was said last may still be on its way to a client that reads slowly.
+  while (idle && http_.unsent() > 0) {
+    if (clock.now() - started > limit) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
   return idle;
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -69,6 +70,15 @@ inline Json event_json(TestHttpClient& client) {
   if (!event) return Json("the stream is over");
   auto parsed = parse_json(*event);
   return parsed.ok() ? parsed.value() : Json(*event);
+}
+
+// A token that makes a large chunk.
+inline cluster::TokenOutput bulky_output(RequestId id) {
+  cluster::TokenOutput output{.request = id, .token = 'x'};
+  output.logprobs = std::make_unique<sched::TokenLogprobs>(sched::TokenLogprobs{.token = 'x'});
+  for (TokenId token = 0; token < 250; ++token)
+    output.logprobs->top.emplace_back(token, -1.5F);
+  return output;
 }
 
 }  // namespace gimbal::server

@@ -5,7 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -31,6 +34,19 @@ TEST_F(ServerTest, TokenizesAndDetokenizes) {
   EXPECT_EQ(answer.at("prompt"), "ahello");
   EXPECT_EQ(post("/detokenize", R"({"tokens":[259]})").status, 400);
   EXPECT_EQ(post("/tokenize", R"({"prompt":"a","model":"other"})").status, 404);
+}
+
+TEST_F(ServerTest, SurvivesWhatThirdPartiesThrow) {
+  for (const std::size_t inline_bytes : {std::size_t{0}, std::size_t{4096}}) {
+    ServerOptions options = test_options();
+    options.inline_tokenize_bytes = inline_bytes;
+    start(options);
+    EXPECT_EQ(post("/v1/completions", R"({"prompt":"THROW"})").status, 500);
+    EXPECT_EQ(post("/tokenize", R"({"prompt":"THROW"})").status, 500);
+    EXPECT_EQ(post("/tokenize", R"({"prompt":"x"})").status, 200);
+    server->stop();
+    server.reset();
+  }
 }
 
 TEST_F(ServerTest, ListsItsModels) {
@@ -130,6 +146,28 @@ TEST_F(ServerTest, DrainsWhatRunsAndRefusesTheRest) {
   EXPECT_EQ(client.read_event(), "[DONE]");
   EXPECT_TRUE(client.closed_by_server());
   EXPECT_TRUE(engine->cancelled(0).empty());
+}
+
+TEST_F(ServerTest, DrainsUntilASlowClientHasItsAnswer) {
+  ServerOptions options = test_options();
+  options.http.max_pending_output_bytes = std::size_t{1} << 40;
+  start(options);
+  TestHttpClient client(server->port());
+  const RequestId id =
+      open_stream(client, "/v1/completions", R"({"prompt":"p","stream":true,"logprobs":20})");
+  for (int i = 0; i < 2'000; ++i)
+    engine->say(bulky_output(id));  // more than the sockets hold
+  engine->say(id, 'z', sched::FinishReason::kLength);
+  std::thread reader([&] {
+    EXPECT_EQ(client.read_head().status, 200);
+    std::optional<std::string> last;
+    while (auto event = client.read_event())
+      last = std::move(event);
+    EXPECT_EQ(last, "[DONE]");
+  });
+  EXPECT_TRUE(server->drain(std::chrono::seconds(20)));
+  server->stop();
+  reader.join();
 }
 
 TEST_F(ServerTest, StopCancelsWhatRuns) {

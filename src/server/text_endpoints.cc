@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <iterator>
+#include <exception>
 #include <utility>
 
 #include "server/api_error.h"
@@ -34,6 +34,16 @@ class TextJob final : public HttpJob {
   // For the worker's answer, which may come after the end; owners: this, and for moments the loop.
   std::shared_ptr<TextJob*> self_ = std::make_shared<TextJob*>(this);
 };
+
+using Answer = HttpResponse (*)(std::string_view body, const ServingContext& context);
+
+HttpResponse guarded(Answer answer, std::string_view body, const ServingContext& context) {
+  try {
+    return answer(body, context);
+  } catch (const std::exception& cause) {
+    return to_response(internal_error(cause));
+  }
+}
 
 }  // namespace
 
@@ -87,14 +97,14 @@ std::unique_ptr<HttpJob> answer_text(HttpResponse (*answer)(std::string_view bod
                                      ServingContext& context, const std::string& extra_headers) {
   auto job = std::make_unique<TextJob>(exchange, context, extra_headers);
   if (body.size() <= context.options.inline_tokenize_bytes) {
-    job->answer(answer(body, context));
+    job->answer(guarded(answer, body, context));
     return nullptr;
   }
   const std::size_t bytes = body.size();
   auto work = [weak = job->handle(), answer, body = std::move(body), loop = exchange.loop(),
                &context] {
     if (weak.expired()) return;  // the client has gone
-    auto response = std::make_shared<HttpResponse>(answer(body, context));
+    auto response = std::make_shared<HttpResponse>(guarded(answer, body, context));
     context.post(loop, [weak, response] {
       if (const auto self = weak.lock()) (*self)->answer(std::move(*response));
     });

@@ -1,5 +1,5 @@
-#include "kernels/combine.h"
 #include "base/check.h"
+#include "kernels/combine.h"
 #include "kernels/row_chunks.h"
 #include "kernels/simd_targets.h"
 

@@ -4,9 +4,9 @@
 #include <cstring>
 
 #include "base/check.h"
-#include "kernels/reference_access.h"
 #include "kernels/isa.h"
 #include "kernels/pack_avx2.h"
+#include "kernels/reference_access.h"
 
 namespace gimbal::kernels {
 namespace {

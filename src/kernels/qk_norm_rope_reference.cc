@@ -2,8 +2,8 @@
 #include <cmath>
 #include <vector>
 
-#include "kernels/reference_access.h"
 #include "kernels/qk_norm_rope.h"
+#include "kernels/reference_access.h"
 
 namespace gimbal::kernels {
 namespace {

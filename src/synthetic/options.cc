@@ -109,7 +109,10 @@ void check_experts(const SyntheticOptions& o, const FamilyTraits& traits, RangeC
       .in("router-gain", o.router_gain, 0.0, 16.0)
       .in("routing-skew", o.routing_skew, 0.0, 4.0)
       .in("topics", o.topics, 0, std::min({o.hidden_size / 2, o.vocab_size / 2, 512}))
-      .in("topic-strength", o.topic_strength, 0.0, 64.0);
+      .in("topic-strength", o.topic_strength, 0.0, 64.0)
+      .holds(o.router_gain * std::max(o.routing_skew, o.topic_strength) <= 64.0, "topic-strength",
+             fmt::format("times --router-gain {} must be at most 64, got {}", o.router_gain,
+                         o.topic_strength));
   for (const int layer : o.mlp_only_layers) {
     check.in("mlp-only-layers", layer, 0, o.layers - 1);
   }

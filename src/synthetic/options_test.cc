@@ -70,6 +70,7 @@ TEST(Options, AValueOutOfRangeIsRefusedWithItsOptionsName) {
       {moe, "mlp-only-layers", [](auto& o) { o.mlp_only_layers = {o.layers}; }},
       {moe, "routing-skew", [](auto& o) { o.routing_skew = -1; }},
       {moe, "routing-skew", [](auto& o) { o.routing_skew = kNan; }},
+      {moe, "topic-strength", [](auto& o) { o.topic_strength = 64, o.router_gain = 16; }},
       {moe, "topics", [](auto& o) { o.topics = o.hidden_size; }},
       {moe, "rms-norm-eps", [](auto& o) { o.rms_norm_eps = 0; }},
       {moe, "clip-qkv", [](auto& o) { o.clip_qkv = 1; }},

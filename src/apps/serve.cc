@@ -4,11 +4,14 @@
 #include <pthread.h>
 
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <future>
 #include <limits>
 #include <memory>
+#include <thread>
 
 #include "apps/model_flags.h"
 #include "base/clock.h"
@@ -70,7 +73,7 @@ void add_server_flags(CLI::App& command, Arguments& arguments) {
   command
       .add_option("--shutdown-timeout", arguments.shutdown_timeout,
                   "seconds that running requests get after SIGTERM")
-      ->check(CLI::NonNegativeNumber)
+      ->check(CLI::Range(0.0, 1e6))
       ->capture_default_str();
   command.add_option("--log-level", arguments.log_level, "debug, info, warning or error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
@@ -195,26 +198,41 @@ void print_greeting(const Arguments& arguments, std::uint16_t port, const Loaded
   std::fflush(stdout);
 }
 
-// SIGTERM and SIGINT, taken by the main thread alone. A second one ends the process at once.
+// SIGTERM and SIGINT, taken by a thread of their own. One that comes before ready() ends the
+// process at once, as nothing is served yet; later the first wakes wait() and the second ends the
+// process.
 class Signals {
  public:
+  // Blocks the signals here, and so in every thread that is made from now on.
   Signals() {
-    sigemptyset(&set_);
-    sigaddset(&set_, SIGTERM);
-    sigaddset(&set_, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
+    std::thread([state = state_, set] {
+      int signal = 0;
+      sigwait(&set, &signal);
+      if (!state->ready.load()) std::_Exit(0);
+      state->first.set_value(signal);
+      sigwait(&set, &signal);
+      std::_Exit(1);
+    }).detach();
   }
+  void ready() { state_->ready.store(true); }
   // Blocks until one comes.
   void wait() {
-    int signal = 0;
-    sigwait(&set_, &signal);
-    pthread_sigmask(SIG_UNBLOCK, &set_, nullptr);
+    const int signal = state_->first.get_future().get();
     log_info("got {}, draining", signal == SIGTERM ? "SIGTERM" : "SIGINT");
   }
 
  private:
-  sigset_t set_{};
+  struct State {
+    std::atomic<bool> ready{false};
+    std::promise<int> first;
+  };
+  std::shared_ptr<State> state_ = std::make_shared<State>();  // owners: this and the thread
 };
 
 Result<void> serve(Arguments& arguments) {
@@ -236,6 +254,7 @@ Result<void> serve(Arguments& arguments) {
       const auto engine,
       engine::ServingEngine::start(*loaded.model, arguments.engine, *loaded.pool, server.sink()));
   server.serve(*engine, *codec);
+  signals.ready();
   const sched::StepLoopOptions& scheduler = engine->options().scheduler;
   log_info("{} weights {:.0f} MB, {} threads, {}; {} KV pages of {} tokens; ready after {:.1f} s",
            tensor::to_string(loaded.model->dtype()),

@@ -62,12 +62,21 @@ ThreadPool::ThreadPool(const ThreadPoolOptions& options)
     spin_ = Duration::zero();
   }
   threads_.reserve(workers_ - 1);
-  for (int worker = 1; worker < workers_; ++worker) {
-    threads_.emplace_back([this, worker] { work(worker); });
+  try {
+    for (int worker = 1; worker < workers_; ++worker) {
+      threads_.emplace_back([this, worker] { work(worker); });
+    }
+  } catch (...) {  // the system gives no more threads: end those that run
+    stop();
+    throw;
   }
 }
 
 ThreadPool::~ThreadPool() {
+  stop();
+}
+
+void ThreadPool::stop() {
   stopping_.store(true);
   epoch_.fetch_add(1);
   epoch_.notify_all();

@@ -45,6 +45,7 @@ class ThreadPool {
     std::atomic<int> running{0};
   };
 
+  void stop();
   void work(int worker);
   void drain(int worker);
 

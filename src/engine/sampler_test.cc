@@ -143,6 +143,11 @@ TEST(Sampler, NoEndBeforeMinTokens) {
   EXPECT_EQ(choose(logits, params, {0, 3, 3}, {1}), 1);
 }
 
+TEST(Sampler, EndIdsBeyondTheVocabularyAreLeftAlone) {
+  const sched::SamplingParams params{.temperature = 0, .min_tokens = 2};
+  EXPECT_EQ(choose({0, 5, 4}, params, {0}, {1, 2000000}), 2);
+}
+
 TEST(Sampler, LogitBiasDecides) {
   const sched::SamplingParams params{.temperature = 0, .logit_bias = {{0, 100.0F}, {1, -100.0F}}};
   EXPECT_EQ(choose({0, 50, 3}, params), 0);

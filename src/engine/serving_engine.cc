@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <exception>
 #include <limits>
+#include <utility>
 #include <variant>
 
 #include "base/log.h"
@@ -14,6 +15,7 @@ namespace gimbal::engine {
 namespace {
 
 constexpr std::int64_t kDefaultKvBytes = std::int64_t{1} << 30;
+constexpr int kMostBatchedTokens = 1 << 16;  // keeps every index of a row's output in 32 bits
 
 std::int64_t available_memory() {
   return static_cast<std::int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
@@ -28,6 +30,20 @@ Result<void> complete(const model::Model& model, ServingEngineOptions& options) 
     return invalid_argument(fmt::format("max_model_len must be from 1 to the model's {}, is {}",
                                         longest, scheduler.max_model_len),
                             "max_model_len");
+  }
+  if (scheduler.max_num_batched_tokens < 1 ||
+      scheduler.max_num_batched_tokens > kMostBatchedTokens) {
+    return invalid_argument(fmt::format("max_num_batched_tokens must be from 1 to {}, is {}",
+                                        kMostBatchedTokens, scheduler.max_num_batched_tokens),
+                            "max_num_batched_tokens");
+  }
+  const std::int64_t physical =
+      static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+  if (options.kv_cache_bytes > physical) {
+    return invalid_argument(
+        fmt::format("kv_cache_memory_bytes must be at most the machine's {}, is {}", physical,
+                    options.kv_cache_bytes),
+        "kv_cache_memory_bytes");
   }
   scheduler.vocab_size = model.config().vocab_size;
   scheduler.page_tokens = kernels::kPageTokens;
@@ -48,7 +64,7 @@ Result<void> complete(const model::Model& model, ServingEngineOptions& options) 
   }
   scheduler.kv_pages = static_cast<int>(
       std::min<std::int64_t>(options.kv_cache_bytes / page, std::numeric_limits<int>::max()));
-  return {};
+  return sched::check_options(scheduler);
 }
 
 }  // namespace
@@ -113,13 +129,14 @@ Result<void> ServingEngine::submit(sched::Request request) {
           "prompt");
     }
   }
-  const std::int64_t waiting = snapshot().waiting_prefill_tokens;
   {
     const std::lock_guard lock(inbox_mutex_);
+    const std::int64_t waiting = snapshot().waiting_prefill_tokens;
     if (!failure_.empty()) return Error{ErrorCode::kUnavailable, "the engine failed: " + failure_};
     if (draining_ || stopping_)
       return Error{ErrorCode::kUnavailable, "the server is shutting down"};
-    const std::int64_t ahead = waiting + inbox_prompt_tokens_;
+    // May count a request twice for a moment, never not at all.
+    const std::int64_t ahead = waiting + taken_prompt_tokens_ + inbox_prompt_tokens_;
     const std::int64_t bound = max_waiting_prefill_tokens_.load(std::memory_order_relaxed);
     if (ahead > 0 && ahead + prompt > bound) {
       return Error{
@@ -178,7 +195,7 @@ bool ServingEngine::take_inbox(std::vector<sched::Event>& events, bool wait) {
   std::unique_lock lock(inbox_mutex_);
   if (wait) inbox_filled_.wait(lock, [this] { return stopping_ || !inbox_.empty(); });
   std::swap(events, inbox_);
-  inbox_prompt_tokens_ = 0;
+  taken_prompt_tokens_ += std::exchange(inbox_prompt_tokens_, 0);
   inbox_pending_.store(false, std::memory_order_relaxed);
   return !stopping_;
 }
@@ -245,7 +262,7 @@ void ServingEngine::publish() {
   const sched::SchedulerCounters counters = loop_->counters();
   const ExpertService::Counters& experts = executor_.expert_service().counters();
   max_waiting_prefill_tokens_.store(loop_->max_waiting_prefill_tokens(), std::memory_order_relaxed);
-  const std::lock_guard lock(snapshot_mutex_);
+  std::unique_lock lock(snapshot_mutex_);
   const std::uint64_t sequence = snapshot_.sequence + 1;
   snapshot_ = {.sequence = sequence,
                .steps = counters.steps,
@@ -267,6 +284,9 @@ void ServingEngine::publish() {
                .expert_rows = experts.rows,
                .distinct_experts = experts.distinct_experts,
                .prefill_tokens_per_second = counters.prefill_tokens_per_second};
+  lock.unlock();
+  const std::lock_guard inbox_lock(inbox_mutex_);
+  taken_prompt_tokens_ = 0;
 }
 
 // Ends what is left, inbox included, and takes nothing any more.

@@ -96,6 +96,7 @@ class ServingEngine final : public cluster::Engine {
   std::condition_variable inbox_filled_;
   std::vector<sched::Event> inbox_;
   std::int64_t inbox_prompt_tokens_ = 0;
+  std::int64_t taken_prompt_tokens_ = 0;  // out of the inbox, not in a published snapshot yet
   bool stopping_ = false;
   bool draining_ = false;
   std::string failure_;  // not empty: the thread has ended, and why

@@ -7,7 +7,8 @@
 # make format   reformat all sources
 PORT ?= 8000
 HOST ?= 127.0.0.1
-MODEL ?= build/demo-model
+DEMO := build/demo-model
+MODEL ?= $(DEMO)
 CTEST_JOBS ?= $(shell nproc)
 
 .PHONY: serve test build setup asan tsan check format
@@ -22,8 +23,9 @@ build: setup
 	cmake --build --preset release
 
 serve: build
-	@test -e $(MODEL)/config.json || build/release/gimbal make-model $(MODEL) --preset demo
-	build/release/gimbal serve $(MODEL) --host $(HOST) --port $(PORT)
+	@test "$(MODEL)" != "$(DEMO)" || test -e $(DEMO)/config.json || \
+	  build/release/gimbal make-model $(DEMO) --preset demo
+	build/release/gimbal serve "$(MODEL)" --host "$(HOST)" --port "$(PORT)"
 
 test: setup
 	@tools/setup_python.sh build/test-env requirements-test.txt

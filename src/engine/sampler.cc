@@ -96,8 +96,10 @@ void Sampler::apply_bias_and_penalties(std::span<float> logits, const SamplingCo
   if (generated_tokens(context) < params.min_tokens) {
     for (const TokenId token : params.stop_token_ids)
       logits[token] = kImpossible;
-    for (const TokenId token : context.eos_ids)
-      logits[token] = kImpossible;
+    for (const TokenId token : context.eos_ids) {
+      // A checkpoint may name ids beyond its own vocabulary.
+      if (static_cast<std::size_t>(token) < logits.size()) logits[token] = kImpossible;
+    }
   }
 }
 

@@ -201,12 +201,6 @@ void HttpConnection::start_stream(std::string_view extra_headers) {
 
 void HttpConnection::flush() {
   if (closed_) return;
-  // What the client had not taken before this; one large payload alone is no sign of a slow reader.
-  const std::size_t behind = out_.size() + flight_.size() - flown_;
-  if (behind > loop_.options.max_pending_output_bytes) {
-    close();
-    return;
-  }
   if (chunked_) {
     append_chunk(out_, payload_);
   } else {
@@ -214,6 +208,8 @@ void HttpConnection::flush() {
   }
   reset(payload_);
   send();
+  const std::size_t pending = out_.size() + flight_.size() - flown_;
+  if (pending > loop_.options.max_pending_output_bytes) close();
 }
 
 void HttpConnection::end_stream() {

@@ -9,9 +9,9 @@ namespace gimbal::server {
 namespace {
 
 TEST(TextWorkerTest, RunsWorkInOrder) {
-  TextWorker worker(1000);
   std::vector<int> order;
   std::promise<void> done;
+  TextWorker worker(1000);  // last, so that its thread ends before what its work uses
   for (int i = 0; i < 10; ++i) {
     ASSERT_TRUE(worker.submit(1, [&order, i] { order.push_back(i); }));
   }
@@ -21,9 +21,9 @@ TEST(TextWorkerTest, RunsWorkInOrder) {
 }
 
 TEST(TextWorkerTest, BoundsTheBytesThatWaitButTakesAnySizeWhenIdle) {
-  TextWorker worker(10);
   std::promise<void> release;
   std::promise<void> started;
+  TextWorker worker(10);  // last, so that its thread ends before what its work uses
   ASSERT_TRUE(worker.submit(50, [&] {
     started.set_value();
     release.get_future().wait();

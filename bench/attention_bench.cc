@@ -120,7 +120,7 @@ void time_decode(const kernels::KernelContext& context, const kernels::Attention
   std::vector<double> rates;
   std::vector<double> shares;
   for (int round = 0; round < rounds; ++round) {
-    const double limit = read_bandwidth(context.pool, subject.memory(), 4);
+    const double limit = read_bandwidth(context.pool, context.isa, subject.memory(), 4);
     rates.push_back(subject.bytes() / subject.time(context));
     shares.push_back(rates.back() / limit);
   }

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/matrix_yardstick.h"
 #include "base/random.h"
 #include "base/thread_pool.h"
 #include "bench/machine_limits.h"
@@ -193,6 +194,13 @@ std::vector<Subject> subjects(const kernels::KernelContext& context, Arena& aren
   return all;
 }
 
+// oneDNN on as many CPUs as the pool has workers; null where the build has none.
+std::unique_ptr<apps::MatrixYardstick> yardstick_of(const ThreadPool& pool, Isa isa, DType dtype) {
+  std::vector<int> cpus(pool.workers());
+  std::iota(cpus.begin(), cpus.end(), 0);
+  return apps::onednn_yardstick(cpus, true, dtype == DType::kBF16 && isa >= Isa::kAvx512Bf16);
+}
+
 double time_of(const ThreadPool& pool, const std::function<void()>& run) {
   const double start = seconds_now(pool);
   run();
@@ -204,8 +212,11 @@ void measure(Isa isa, DType dtype, int workers, int rounds) {
   pool.pin_caller();
   const kernels::KernelContext context{pool, isa};
   Arena arena(dtype, std::size_t{640} << 20);
-  kernels::ExpertFfnWorkspace workspace(
-      {.dtype = dtype, .rows = kMaxRows, .intermediate = kIntermediate, .runs = 32});
+  kernels::ExpertFfnWorkspace workspace({.dtype = dtype,
+                                         .rows = kMaxRows,
+                                         .hidden = kHidden,
+                                         .intermediate = kIntermediate,
+                                         .runs = 32});
   const Buffer packed(std::size_t{128} << 20);
   auto all = subjects(context, arena, workspace);
   all.push_back(copy_subject(context, arena, packed));
@@ -214,13 +225,16 @@ void measure(Isa isa, DType dtype, int workers, int rounds) {
   std::vector<double> stream_rates[3];
   std::vector<double> bandwidth;
   std::vector<double> peak;
+  const auto yardstick = yardstick_of(pool, isa, dtype);
+  std::vector<double> yardstick_rates;
   for (int round = 0; round < rounds; ++round) {
     const auto part = arena.weights().first(std::size_t{256} << 20);
     for (int i = 0; i < 3; ++i)
-      stream_rates[i].push_back(read_bandwidth(pool, part, streams[i]));
+      stream_rates[i].push_back(read_bandwidth(pool, isa, part, streams[i]));
     bandwidth.push_back(
         std::max({stream_rates[0].back(), stream_rates[1].back(), stream_rates[2].back()}));
     peak.push_back(multiply_add_peak(pool, isa, dtype));
+    if (yardstick != nullptr) yardstick_rates.push_back(yardstick->rate());
     for (Subject& subject : all)
       subject.seconds.push_back(time_of(pool, subject.run));
   }
@@ -230,6 +244,10 @@ void measure(Isa isa, DType dtype, int workers, int rounds) {
               median(stream_rates[0]) / 1e9, median(stream_rates[1]) / 1e9,
               median(stream_rates[2]) / 1e9);
   std::printf("multiply-add GFLOP/s: %.1f\n", median(peak) / 1e9);
+  if (yardstick != nullptr) {
+    std::printf("%s GFLOP/s: %.1f\n", std::string(yardstick->name()).c_str(),
+                median(yardstick_rates) / 1e9);
+  }
   std::printf("%-38s %9s %8s %7s %9s %7s\n", "subject", "ms", "GB/s", "of read", "GFLOP/s",
               "of peak");
   for (const Subject& subject : all) {

@@ -16,8 +16,8 @@ namespace gimbal::bench {
 
 // Bytes a second that all workers read from `memory`, which should be larger than any cache. Each
 // worker reads `streams` (1, 4 or 8) sequential streams at once.
-[[nodiscard]] double read_bandwidth(ThreadPool& pool, std::span<const std::byte> memory,
-                                    int streams);
+[[nodiscard]] double read_bandwidth(ThreadPool& pool, kernels::Isa isa,
+                                    std::span<const std::byte> memory, int streams);
 
 // Floating-point operations a second of multiply-adds on registers, on all workers, with the
 // instruction that `isa` uses for `dtype`.

@@ -111,14 +111,17 @@ __attribute__((target("avx512f,avx512bf16"))) double multiply_add_avx512_bf16() 
   return 24.0 * 32 * 2 * kRounds;
 }
 
+// Palette 1, eight tiles of 16 rows of 64 bytes. A constant in memory: GCC takes _tile_loadconfig
+// for a read of eight bytes, and may leave out stores to the rest of a local variable.
+struct alignas(64) TileShapes {
+  std::uint8_t head[16] = {1};
+  std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+constexpr TileShapes kTileShapes;
+
 __attribute__((target("amx-tile,amx-bf16"))) double multiply_add_amx() {
-  // Palette 1, eight tiles of 16 rows of 64 bytes.
-  alignas(64) std::uint8_t shapes[64] = {1};
-  for (int tile = 0; tile < 8; ++tile) {
-    shapes[16 + 2 * tile] = 64;
-    shapes[48 + tile] = 16;
-  }
-  _tile_loadconfig(shapes);
+  _tile_loadconfig(&kTileShapes);
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);

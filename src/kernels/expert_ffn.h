@@ -34,26 +34,28 @@ struct ExpertRun {
   std::span<const std::int32_t> output_rows;
 };
 
-// Memory that expert_ffn works in: activations between the two products, and the list of tasks.
+// Memory that expert_ffn works in: inputs by run, activations between the two products, and the
+// list of tasks.
 // Made once for the largest call. Thread-compatible: one call at a time.
 class ExpertFfnWorkspace {
  public:
   struct Limits {
     tensor::DType dtype = tensor::DType::kF32;  // of activations
     std::int64_t rows = 0;                      // sum over the runs of a call
+    std::int64_t hidden = 0;                    // of inputs
     std::int64_t intermediate = 0;              // largest intermediate size
     std::int64_t runs = 0;                      // in a call
   };
   explicit ExpertFfnWorkspace(const Limits& limits);
 
   [[nodiscard]] const Limits& limits() const { return limits_; }
-  [[nodiscard]] std::size_t bytes() const { return activations_.size(); }
+  [[nodiscard]] std::size_t bytes() const { return gathered_.size() + activations_.size(); }
 
  private:
   friend class ExpertFfnCall;
   // How one run's work is cut in both products.
   struct RunPlan {
-    std::size_t activation_offset = 0;  // bytes into activations_
+    std::int64_t first_row = 0;  // in gathered_ and activations_, whose runs are padded
     int row_blocks = 0;
     int block_size = 0;     // rows
     int gate_up_group = 0;  // panels a task
@@ -63,6 +65,7 @@ class ExpertFfnWorkspace {
   };
 
   Limits limits_;
+  tensor::Buffer gathered_;  // inputs of runs of many rows, in the runs' order
   tensor::Buffer activations_;
   std::vector<RunPlan> plans_;
 };

@@ -83,7 +83,8 @@ TEST_P(ExpertFfn, AgreesWithTheReference) {
   ThreadPool pool({.workers = 2, .pin = false});
   const KernelContext context{pool, isa};
   Rng rng(1);
-  for (const auto& [hidden, intermediate] : {std::pair{64, 48}, std::pair{45, 37}}) {
+  for (const auto& [hidden, intermediate] :
+       {std::pair{64, 96}, std::pair{64, 48}, std::pair{45, 37}}) {
     const Expert first(dtype, hidden, intermediate, 1);
     const Expert second(dtype, hidden, intermediate, 2);
     const Expert smaller(dtype, hidden, 16, 3);
@@ -94,8 +95,11 @@ TEST_P(ExpertFfn, AgreesWithTheReference) {
     routing.add(smaller, some_rows(140, 150, rng));
     routing.add(second, {149});
     routing.add(first, some_rows(0, 150, rng));
-    ExpertFfnWorkspace workspace(
-        {.dtype = dtype, .rows = routing.rows, .intermediate = intermediate, .runs = 5});
+    ExpertFfnWorkspace workspace({.dtype = dtype,
+                                  .rows = routing.rows,
+                                  .hidden = hidden,
+                                  .intermediate = intermediate,
+                                  .runs = 5});
     for (const DType out_type : {DType::kF32, DType::kBF16}) {
       TestMatrix got(out_type, routing.rows, hidden);
       TestMatrix want(out_type, routing.rows, hidden);
@@ -117,14 +121,17 @@ TEST_P(ExpertFfn, AgreesWithTheReference) {
 TEST_P(ExpertFfn, ARowDoesNotDependOnRunsOrWorkers) {
   const auto [isa, dtype] = GetParam();
   constexpr std::int64_t kHidden = 96;
-  constexpr std::int64_t kIntermediate = 80;
+  constexpr std::int64_t kIntermediate = 160;
   constexpr std::int64_t kRows = 100;
   std::vector<std::unique_ptr<Expert>> experts;
   for (int i = 0; i < 4; ++i)
     experts.push_back(std::make_unique<Expert>(dtype, kHidden, kIntermediate, 10 + i));
   const TestMatrix input = random_matrix(dtype, kRows, kHidden, 20);
-  ExpertFfnWorkspace workspace(
-      {.dtype = dtype, .rows = 4 * kRows, .intermediate = kIntermediate, .runs = 16});
+  ExpertFfnWorkspace workspace({.dtype = dtype,
+                                .rows = 4 * kRows,
+                                .hidden = kHidden,
+                                .intermediate = kIntermediate,
+                                .runs = 16});
 
   std::vector<TestMatrix> alone;
   {
@@ -172,7 +179,8 @@ TEST_P(ExpertFfn, LargeGatesNeitherOverflowNorVanish) {
   }
   const std::vector<std::int32_t> rows = {0, 1};
   const ExpertRun run{&expert.weights, rows, rows};
-  ExpertFfnWorkspace workspace({.dtype = dtype, .rows = 2, .intermediate = 16, .runs = 1});
+  ExpertFfnWorkspace workspace(
+      {.dtype = dtype, .rows = 2, .hidden = 16, .intermediate = 16, .runs = 1});
   TestMatrix got(DType::kF32, 2, 16);
   TestMatrix want(DType::kF32, 2, 16);
   expert_ffn({pool, isa}, input.view(), {&run, 1}, got.view(), workspace);

@@ -38,7 +38,8 @@ void matmul(const KernelContext& context, ConstMatrixView a, const PackedMatrixV
     return;
   }
   const PanelKernel& kernel = panel_kernel(context.isa, w.dtype);
-  const RowBlocks blocks(out.rows, kernel.row_multiple);
+  const bool spaced = options.input_rows.empty();
+  const RowBlocks blocks(out.rows, kernel, w, spaced);
   const std::int64_t panels = panels_of(w.n);
   const int group = panels_per_task(w, blocks.size, panels * blocks.count, context.pool.workers());
   const auto groups = static_cast<int>((panels + group - 1) / group);
@@ -53,18 +54,24 @@ void matmul(const KernelContext& context, ConstMatrixView a, const PackedMatrixV
       scratch.inputs[row] = a.row(input_row(options, first_row + row));
       scratch.outputs[row] = out.row(first_row + row);
     }
-    multiply_tile(kernel, w, rows, first_panel, count, scratch);
-    for (int panel = 0; panel < count; ++panel) {
-      const std::int64_t column = (first_panel + panel) * kPanelWidth;
-      const PanelOutput output{
-          .rows = scratch.outputs,
-          .offset = static_cast<std::size_t>(column) * size_of(out.dtype),
-          .lanes = static_cast<int>(std::min<std::int64_t>(kPanelWidth, w.n - column)),
-          .dtype = out.dtype};
-      kernel.store(scratch.panel(panel), rows,
-                   options.bias == nullptr ? nullptr : options.bias + column, options.accumulate,
-                   output);
+    if (spaced) {
+      scratch.spaced_rows = rows;
+      scratch.spacing = a.stride * static_cast<std::int64_t>(size_of(a.dtype));
     }
+    const auto finish = [&](const FinishedTile& tile) {
+      for (int panel = 0; panel < tile.panels; ++panel) {
+        const std::int64_t column = (tile.first_panel + panel) * kPanelWidth;
+        const PanelOutput output{
+            .rows = scratch.outputs + tile.first_row,
+            .offset = static_cast<std::size_t>(column) * size_of(out.dtype),
+            .lanes = static_cast<int>(std::min<std::int64_t>(kPanelWidth, w.n - column)),
+            .dtype = out.dtype};
+        kernel.store(scratch.panel(panel), tile.rows,
+                     options.bias == nullptr ? nullptr : options.bias + column, options.accumulate,
+                     output);
+      }
+    };
+    multiply_tile(kernel, w, rows, first_panel, count, scratch, finish);
   });
 }
 

@@ -5,48 +5,52 @@
 namespace gimbal::kernels {
 namespace {
 
-constexpr PanelKernel on_f32(decltype(PanelKernel::multiply) multiply) {
-  return {.k_block = kStagedF32.k_block,
-          .stride = kStagedF32.stride,
-          .element_size = 4,
-          .row_multiple = 1,
-          .stage = stage_f32,
-          .multiply = multiply,
-          .store = store_panel,
-          .store_swiglu = store_panel_swiglu};
+using Multiply = decltype(PanelKernel::multiply);
+
+constexpr PanelKernel with_stores(PanelKernel kernel, bool avx512) {
+  kernel.store = avx512 ? store_panel_avx512 : store_panel;
+  kernel.store_swiglu = avx512 ? store_panel_swiglu_avx512 : store_panel_swiglu;
+  return kernel;
 }
 
-constexpr PanelKernel on_widened(decltype(PanelKernel::multiply) multiply) {
-  return {.k_block = kStagedWidened.k_block,
-          .stride = kStagedWidened.stride,
-          .element_size = 4,
-          .row_multiple = 1,
-          .stage = stage_widened,
-          .multiply = multiply,
-          .store = store_panel,
-          .store_swiglu = store_panel_swiglu};
+constexpr PanelKernel on_f32(Multiply multiply, bool avx512) {
+  return with_stores({.k_block = kStagedF32.k_block,
+                      .stride = kStagedF32.stride,
+                      .element_size = 4,
+                      .stage = stage_f32,
+                      .multiply = multiply},
+                     avx512);
 }
 
-constexpr PanelKernel kF32Avx2 = on_f32(multiply_f32_avx2);
-constexpr PanelKernel kF32Avx512 = on_f32(multiply_f32_avx512);
-constexpr PanelKernel kBf16Avx2 = on_widened(multiply_bf16_avx2);
-constexpr PanelKernel kBf16Avx512 = on_widened(multiply_bf16_avx512);
-constexpr PanelKernel kBf16Avx512Bf16 = {.k_block = kStagedBf16.k_block,
-                                         .stride = kStagedBf16.stride,
-                                         .element_size = 2,
-                                         .row_multiple = 1,
-                                         .stage = stage_bf16,
-                                         .multiply = multiply_bf16_avx512_bf16,
-                                         .store = store_panel,
-                                         .store_swiglu = store_panel_swiglu};
-constexpr PanelKernel kBf16AmxBf16 = {.k_block = kStagedTiles.k_block,
-                                      .stride = kStagedTiles.stride,
-                                      .element_size = 2,
-                                      .row_multiple = 16,
-                                      .stage = stage_tiles,
-                                      .multiply = multiply_bf16_amx_bf16,
-                                      .store = store_panel,
-                                      .store_swiglu = store_panel_swiglu};
+constexpr PanelKernel on_widened(Multiply multiply, bool avx512) {
+  return with_stores({.k_block = kStagedWidened.k_block,
+                      .stride = kStagedWidened.stride,
+                      .element_size = 4,
+                      .stage = stage_widened,
+                      .multiply = multiply},
+                     avx512);
+}
+
+constexpr PanelKernel kF32Avx2 = on_f32(multiply_f32_avx2, false);
+constexpr PanelKernel kF32Avx512 = on_f32(multiply_f32_avx512, true);
+constexpr PanelKernel kBf16Avx2 = on_widened(multiply_bf16_avx2, false);
+constexpr PanelKernel kBf16Avx512 = on_widened(multiply_bf16_avx512, true);
+constexpr PanelKernel kBf16Avx512Bf16 = with_stores({.k_block = kStagedBf16.k_block,
+                                                     .stride = kStagedBf16.stride,
+                                                     .element_size = 2,
+                                                     .stage = stage_bf16,
+                                                     .multiply = multiply_bf16_avx512_bf16},
+                                                    true);
+constexpr PanelKernel kBf16AmxBf16 = with_stores({.k_block = kStagedTiles.k_block,
+                                                  .stride = kStagedTiles.stride,
+                                                  .element_size = 2,
+                                                  .row_multiple = 16,
+                                                  .reads_in_place = true,
+                                                  .stage = stage_tiles,
+                                                  .begin = begin_amx,
+                                                  .end = end_amx,
+                                                  .multiply = multiply_bf16_amx_bf16},
+                                                 true);
 
 }  // namespace
 

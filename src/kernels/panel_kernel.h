@@ -11,8 +11,8 @@
 // emit as a shared inline function.
 namespace gimbal::kernels {
 
-inline constexpr int kMaxTileRows = 64;    // rows of A in one tile of work
-inline constexpr int kMaxTilePanels = 16;  // panels of W in one tile of work
+inline constexpr int kMaxTileRows = 64;    // rows of A in one product
+inline constexpr int kMaxTilePanels = 16;  // panels of W in one product
 inline constexpr int kPanelLanes = 16;     // kPanelWidth
 // Room for staged rows in every layout: 64 rows of one k block and its row padding.
 inline constexpr std::size_t kStagedBytes = 64 * (512 + 16) * sizeof(float);
@@ -25,30 +25,51 @@ struct PanelOutput {
   tensor::DType dtype = tensor::DType::kF32;
 };
 
-// Functions of one instruction set for one element type. Accumulators are [panel][64][16] float32.
+// Staged rows times consecutive panels, over k_padded inputs of both. Accumulators are
+// [panel][64][16] float32.
+struct PanelProduct {
+  const std::byte* staged = nullptr;
+  // Bytes between rows, and between blocks of k_block inputs. A kernel without reads_in_place
+  // knows them.
+  std::int64_t row_bytes = 0;
+  std::int64_t block_bytes = 0;
+  int rows = 0;
+  std::int64_t k_padded = 0;
+  const std::byte* panels = nullptr;  // the first panel's first input of this pass
+  std::size_t panel_bytes = 0;        // from panel to panel
+  int panel_count = 0;
+  const std::byte* ahead = nullptr;  // panels that will be wanted next, to be fetched meanwhile
+  int ahead_count = 0;
+  float* accumulators = nullptr;
+  bool first = false;  // replaces the accumulators instead of adding to them
+};
+
+// Functions of one instruction set for one element type.
 struct PanelKernel {
   // Rows of A are staged in blocks of k_block inputs: [block][rows, padded][stride], zero beyond k.
-  int k_block;
-  int stride;        // elements
-  int element_size;  // of staged elements
-  int row_multiple;  // staged rows are padded to it
+  int k_block = 0;
+  int stride = 0;        // elements
+  int element_size = 0;  // of staged elements
+  int row_multiple = 1;  // staged rows are padded to it
+  // Takes evenly spaced rows of whole depth as they lie, unstaged; reads row_multiple of them.
+  bool reads_in_place = false;
 
   // Copies inputs [k_begin, k_begin + k_count) of `count` rows; the stored depth is k_padded
   // (k_count rounded up). k_begin is a multiple of k_block.
   void (*stage)(const std::byte* const* rows, int count, std::int64_t k_begin, std::int64_t k_count,
-                std::int64_t k_padded, std::byte* staged);
-  // accumulators[p][r][:] (+)= staged row r · panel p over k_padded inputs; replaces them if
-  // `first`. `panels` points at the first panel's first input of this pass; panels are panel_bytes
-  // apart.
-  void (*multiply)(const std::byte* staged, int rows, std::int64_t k_padded,
-                   const std::byte* panels, std::size_t panel_bytes, int panel_count,
-                   float* accumulators, bool first);
+                std::int64_t k_padded, std::byte* staged) = nullptr;
+  // Around any number of products on one thread: sets the processor up for them, or null.
+  void (*begin)() = nullptr;
+  void (*end)() = nullptr;
+  // accumulators[p][r][:] (+)= staged row r · panel p.
+  void (*multiply)(const PanelProduct& product) = nullptr;
   // Writes one panel's accumulators [rows][16], plus bias [lanes] if there is one; adds to the
   // output (float32) if `accumulate`.
   void (*store)(const float* accumulators, int rows, const float* bias, bool accumulate,
-                const PanelOutput& output);
+                const PanelOutput& output) = nullptr;
   // Writes silu(gate) * up of two panels' accumulators.
-  void (*store_swiglu)(const float* gate, const float* up, int rows, const PanelOutput& output);
+  void (*store_swiglu)(const float* gate, const float* up, int rows,
+                       const PanelOutput& output) = nullptr;
 };
 
 // Staging layouts: {inputs a block, elements a row}. Row lengths are off powers of two, so that
@@ -62,7 +83,7 @@ inline constexpr StagedLayout kStagedWidened{512, 512 + 16};  // bfloat16 rows a
 inline constexpr StagedLayout kStagedBf16{512, 512 + 32};
 inline constexpr StagedLayout kStagedTiles{1024, 1024 + 32};
 
-// Parts that all levels share, compiled for AVX2.
+// Parts that several levels share, compiled for AVX2 and AVX-512.
 void stage_f32(const std::byte* const* rows, int count, std::int64_t k_begin, std::int64_t k_count,
                std::int64_t k_padded, std::byte* staged);
 void stage_widened(const std::byte* const* rows, int count, std::int64_t k_begin,
@@ -74,17 +95,20 @@ void stage_tiles(const std::byte* const* rows, int count, std::int64_t k_begin,
 void store_panel(const float* accumulators, int rows, const float* bias, bool accumulate,
                  const PanelOutput& output);
 void store_panel_swiglu(const float* gate, const float* up, int rows, const PanelOutput& output);
+void store_panel_avx512(const float* accumulators, int rows, const float* bias, bool accumulate,
+                        const PanelOutput& output);
+void store_panel_swiglu_avx512(const float* gate, const float* up, int rows,
+                               const PanelOutput& output);
 
 // Products of one level: PanelKernel::multiply.
-#define GIMBAL_PANEL_MULTIPLY(name)                                                            \
-  void name(const std::byte* staged, int rows, std::int64_t k_padded, const std::byte* panels, \
-            std::size_t panel_bytes, int panel_count, float* accumulators, bool first)
-GIMBAL_PANEL_MULTIPLY(multiply_f32_avx2);
-GIMBAL_PANEL_MULTIPLY(multiply_bf16_avx2);
-GIMBAL_PANEL_MULTIPLY(multiply_f32_avx512);
-GIMBAL_PANEL_MULTIPLY(multiply_bf16_avx512);
-GIMBAL_PANEL_MULTIPLY(multiply_bf16_avx512_bf16);
-GIMBAL_PANEL_MULTIPLY(multiply_bf16_amx_bf16);
+void multiply_f32_avx2(const PanelProduct& product);
+void multiply_bf16_avx2(const PanelProduct& product);
+void multiply_f32_avx512(const PanelProduct& product);
+void multiply_bf16_avx512(const PanelProduct& product);
+void multiply_bf16_avx512_bf16(const PanelProduct& product);
+void multiply_bf16_amx_bf16(const PanelProduct& product);
+void begin_amx();
+void end_amx();
 
 // The kernel of a level above kReference.
 [[nodiscard]] const PanelKernel& panel_kernel(Isa isa, tensor::DType dtype);

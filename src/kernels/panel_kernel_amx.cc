@@ -5,11 +5,10 @@
 namespace gimbal::kernels {
 namespace {
 
-constexpr int kTile = 16;                           // rows of every tile
-constexpr int kTileInputs = 32;                     // bfloat16 in a tile's row
-constexpr int kLineBytes = 64;                      // a tile's row
-constexpr int kTileBytes = kTile * kLineBytes;      // also the weights of one panel and 32 inputs
-constexpr int kRowBytes = kStagedTiles.stride * 2;  // between staged rows
+constexpr int kTile = 16;                       // rows of every tile
+constexpr int kTileInputs = 32;                 // bfloat16 in a tile's row
+constexpr int kLineBytes = 64;                  // a tile's row
+constexpr int kTileBytes = kTile * kLineBytes;  // also the weights of one panel and 32 inputs
 constexpr int kPanelSums = kMaxTileRows * kPanelLanes;
 
 // Palette 1: the shapes of the eight tile registers. Every tile has 16 rows of 64 bytes: staged
@@ -28,21 +27,31 @@ static_assert(sizeof(TileShapes) == 64);
 // stores to the rest of a local variable.
 constexpr TileShapes kTileShapes;
 
-void configure_tiles() {
-  _tile_loadconfig(&kTileShapes);
-}
-
 // Arguments of one register tile over `depth` inputs, a multiple of 32.
 struct TileCall {
   const std::byte* inputs;
+  std::int64_t row_bytes;
   const std::byte* panels;
   std::size_t panel_bytes;
+  const std::byte* ahead;  // weights of later panels, to be fetched meanwhile
   int depth;
   float* accumulators;
   bool first;
 };
 
-// 32 rows times 2 panels: sums in tiles 0-3, rows in 4 and 5, weights in 6 and 7.
+// How far ahead a single row tile reads its weights: little arithmetic hides the memory's latency.
+constexpr int kNearBytes = 2048;
+
+template <_mm_hint kHint>
+__attribute__((always_inline)) inline void fetch_tile(const std::byte* tile) {
+#pragma GCC unroll 16
+  for (int line = 0; line < kTile; ++line)
+    _mm_prefetch(tile + line * kLineBytes, kHint);
+}
+
+// 32 rows times 2 panels: sums in tiles 0-3, rows in 4 and 5, weights in 6 and 7. Fetches as many
+// weights of later panels as kAhead panels of this depth have into the second-level cache.
+template <int kAhead>
 void tile_2x2(const TileCall& call) {
   float* sums = call.accumulators;
   if (call.first) {
@@ -58,17 +67,21 @@ void tile_2x2(const TileCall& call) {
   }
   const std::byte* inputs = call.inputs;
   const std::byte* panels = call.panels;
+  const std::byte* ahead = call.ahead;
   for (int k = 0; k < call.depth; k += kTileInputs) {
     _tile_loadd(6, panels, kLineBytes);
-    _tile_loadd(4, inputs, kRowBytes);
+    _tile_loadd(4, inputs, call.row_bytes);
     _tile_loadd(7, panels + call.panel_bytes, kLineBytes);
-    _tile_loadd(5, inputs + kTile * kRowBytes, kRowBytes);
     _tile_dpbf16ps(0, 4, 6);
+    if constexpr (kAhead >= 1) fetch_tile<_MM_HINT_T1>(ahead);
+    _tile_loadd(5, inputs + kTile * call.row_bytes, call.row_bytes);
     _tile_dpbf16ps(1, 4, 7);
+    if constexpr (kAhead >= 2) fetch_tile<_MM_HINT_T1>(ahead + call.panel_bytes);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
     inputs += kTileInputs * 2;
     panels += kTileBytes;
+    ahead += kTileBytes;
   }
   _tile_stored(0, sums, kLineBytes);
   _tile_stored(1, sums + kPanelSums, kLineBytes);
@@ -77,6 +90,7 @@ void tile_2x2(const TileCall& call) {
 }
 
 // 16 rows times 4 panels: sums in tiles 0-3, rows in 4, weights in 5 to 7 and 5 again.
+template <bool kNear>
 void tile_1x4(const TileCall& call) {
   float* sums = call.accumulators;
   if (call.first) {
@@ -93,7 +107,12 @@ void tile_1x4(const TileCall& call) {
   const std::byte* inputs = call.inputs;
   const std::byte* panels = call.panels;
   for (int k = 0; k < call.depth; k += kTileInputs) {
-    _tile_loadd(4, inputs, kRowBytes);
+    if constexpr (kNear) {
+#pragma GCC unroll 4
+      for (int panel = 0; panel < 4; ++panel)
+        fetch_tile<_MM_HINT_T0>(panels + panel * call.panel_bytes + kNearBytes);
+    }
+    _tile_loadd(4, inputs, call.row_bytes);
     _tile_loadd(5, panels, kLineBytes);
     _tile_dpbf16ps(0, 4, 5);
     _tile_loadd(6, panels + call.panel_bytes, kLineBytes);
@@ -121,7 +140,8 @@ void tile_1x1(const TileCall& call) {
   const std::byte* inputs = call.inputs;
   const std::byte* panels = call.panels;
   for (int k = 0; k < call.depth; k += kTileInputs) {
-    _tile_loadd(4, inputs, kRowBytes);
+    fetch_tile<_MM_HINT_T0>(panels + kNearBytes);
+    _tile_loadd(4, inputs, call.row_bytes);
     _tile_loadd(5, panels, kLineBytes);
     _tile_dpbf16ps(0, 4, 5);
     inputs += kTileInputs * 2;
@@ -130,55 +150,100 @@ void tile_1x1(const TileCall& call) {
   _tile_stored(0, call.accumulators, kLineBytes);
 }
 
-// Two row tiles at once where there are two, else one; each with as many panels as sums fit.
-void multiply_rows(TileCall call, bool two_row_tiles, int panel_count) {
-  const int wide = two_row_tiles ? 2 : 4;
-  int panel = 0;
-  for (; panel + wide <= panel_count; panel += wide) {
-    (two_row_tiles ? tile_2x2 : tile_1x4)(call);
-    call.panels += wide * call.panel_bytes;
-    call.accumulators += wide * kPanelSums;
+constexpr int kGroup = 4;  // panels that all rows take before the next ones
+
+// One row tile times a group; `call` is at its first panel.
+void multiply_row_tile(TileCall call, int panels, bool alone) {
+  if (panels == kGroup) {
+    (alone ? tile_1x4<true> : tile_1x4<false>)(call);
+    return;
   }
-  for (; panel < panel_count; ++panel) {
+  for (int panel = 0; panel < panels; ++panel) {
     tile_1x1(call);
-    if (two_row_tiles) {
-      TileCall second = call;
-      second.inputs += kTile * kRowBytes;
-      second.accumulators += kTile * kPanelLanes;
-      tile_1x1(second);
-    }
     call.panels += call.panel_bytes;
     call.accumulators += kPanelSums;
   }
 }
 
-}  // namespace
+// What is left to fetch of later panels, a panel of this depth at a time.
+class Ahead {
+ public:
+  // `steps` products of two panels will take their shares.
+  Ahead(const std::byte* panel, std::size_t panel_bytes, int panels, int steps)
+      : panel_(panel), panel_bytes_(panel_bytes), left_(panels), share_(panels <= steps ? 1 : 2) {}
 
-GIMBAL_PANEL_MULTIPLY(multiply_bf16_amx_bf16) {
-  const int row_tiles = (rows + kTile - 1) / kTile;
-  constexpr int kWide = 4;
-  configure_tiles();
-  // Panels outermost, so that a decode reads each as one stream.
-  for (int panel = 0; panel < panel_count; panel += kWide) {
-    const int count = panel_count - panel < kWide ? panel_count - panel : kWide;
-    for (std::int64_t k = 0; k < k_padded; k += kStagedTiles.k_block) {
-      const std::int64_t left = k_padded - k;
-      TileCall call{};
-      call.panels = panels + panel * panel_bytes + k * kPanelLanes * 2;
-      call.panel_bytes = panel_bytes;
-      call.depth = static_cast<int>(left < kStagedTiles.k_block ? left : kStagedTiles.k_block);
-      call.first = first && k == 0;
-      const std::byte* block =
-          staged + k / kStagedTiles.k_block * row_tiles * kTile * std::int64_t{kRowBytes};
-      for (int tile = 0; tile < row_tiles; tile += 2) {
-        call.inputs = block + tile * kTile * kRowBytes;
-        call.accumulators = accumulators + panel * kPanelSums +
-                            static_cast<std::ptrdiff_t>(tile) * kTile * kPanelLanes;
-        multiply_rows(call, tile + 2 <= row_tiles, count);
-      }
+  void multiply(TileCall call) {
+    const int take = left_ < share_ ? left_ : share_;
+    call.ahead = panel_;
+    (take == 0 ? tile_2x2<0> : take == 1 ? tile_2x2<1> : tile_2x2<2>)(call);
+    panel_ += take * panel_bytes_;
+    left_ -= take;
+  }
+
+ private:
+  const std::byte* panel_;
+  std::size_t panel_bytes_;
+  int left_;
+  int share_;
+};
+
+// All row tiles times a group over one block of inputs; `call` is at the first of each.
+void multiply_group(const TileCall& call, int row_tiles, int panels, Ahead ahead) {
+  if (row_tiles == 1) return multiply_row_tile(call, panels, true);
+  for (int tile = 0; tile < row_tiles; tile += 2) {
+    TileCall rows = call;
+    rows.inputs += tile * kTile * call.row_bytes;
+    rows.accumulators += static_cast<std::ptrdiff_t>(tile) * kTile * kPanelLanes;
+    if (tile + 1 == row_tiles) return multiply_row_tile(rows, panels, false);
+    int panel = 0;
+    for (; panel + 2 <= panels; panel += 2) {
+      ahead.multiply(rows);
+      rows.panels += 2 * rows.panel_bytes;
+      rows.accumulators += 2 * kPanelSums;
+    }
+    if (panel < panels) {
+      tile_1x1(rows);
+      rows.inputs += kTile * call.row_bytes;
+      rows.accumulators += kTile * kPanelLanes;
+      tile_1x1(rows);
     }
   }
+}
+
+}  // namespace
+
+void begin_amx() {
+  _tile_loadconfig(&kTileShapes);
+}
+
+void end_amx() {
   _tile_release();
+}
+
+void multiply_bf16_amx_bf16(const PanelProduct& product) {
+  const int row_tiles = (product.rows + kTile - 1) / kTile;
+  const auto least = [](int a, int b) { return a < b ? a : b; };
+  // Panels outermost, so that a decode reads each as one stream.
+  for (int panel = 0; panel < product.panel_count; panel += kGroup) {
+    const int count = least(product.panel_count - panel, kGroup);
+    const bool last = panel + kGroup >= product.panel_count;
+    for (std::int64_t k = 0; k < product.k_padded; k += kStagedTiles.k_block) {
+      TileCall call{};
+      const std::int64_t weights = k * kPanelLanes * 2;
+      call.inputs = product.staged + k / kStagedTiles.k_block * product.block_bytes;
+      call.row_bytes = product.row_bytes;
+      call.panels = product.panels + panel * product.panel_bytes + weights;
+      call.panel_bytes = product.panel_bytes;
+      call.depth = static_cast<int>(product.k_padded - k < kStagedTiles.k_block
+                                        ? product.k_padded - k
+                                        : std::int64_t{kStagedTiles.k_block});
+      call.accumulators = product.accumulators + panel * kPanelSums;
+      call.first = product.first && k == 0;
+      multiply_group(call, row_tiles, count,
+                     Ahead(product.ahead + weights, product.panel_bytes,
+                           last ? product.ahead_count : 0, row_tiles / 2 * (count / 2)));
+    }
+  }
 }
 
 }  // namespace gimbal::kernels

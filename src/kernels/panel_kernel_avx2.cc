@@ -221,29 +221,28 @@ constexpr int kFetchingBlocks = 3;
 // Rows are cut evenly into blocks of at most kTileRows, which share each block of a panel while it
 // is in the first-level cache.
 template <StagedLayout kLayout, int kWeightBytes>
-void multiply(const TileShapes* shapes, const std::byte* staged, int rows, std::int64_t k_padded,
-              const std::byte* panels, std::size_t panel_bytes, int panel_count,
-              float* accumulators, bool first) {
+void multiply(const TileShapes* shapes, const PanelProduct& product) {
+  const int rows = product.rows;
   const int blocks = (rows + kTileRows - 1) / kTileRows;
   const TileShapes& largest = shapes[(rows + blocks - 1) / blocks - 1];
   const int step = blocks == 1 ? largest.wide_panels : 1;
-  for (int panel = 0; panel < panel_count;) {
-    const bool wide = step > 1 && panel + step <= panel_count;
-    for (std::int64_t k = 0; k < k_padded; k += kLayout.k_block) {
-      const std::int64_t left = k_padded - k;
+  for (int panel = 0; panel < product.panel_count;) {
+    const bool wide = step > 1 && panel + step <= product.panel_count;
+    for (std::int64_t k = 0; k < product.k_padded; k += kLayout.k_block) {
+      const std::int64_t left = product.k_padded - k;
       TileCall call{};
-      call.panels = panels + panel * panel_bytes + k * kPanelLanes * kWeightBytes;
-      call.panel_bytes = panel_bytes;
+      call.panels = product.panels + panel * product.panel_bytes + k * kPanelLanes * kWeightBytes;
+      call.panel_bytes = product.panel_bytes;
       call.depth = static_cast<int>(left < kLayout.k_block ? left : kLayout.k_block);
-      call.first = first && k == 0;
+      call.first = product.first && k == 0;
       call.ahead_step = kLine / blocks;
       const int block_bytes = call.depth * kPanelLanes * kWeightBytes;
       for (int block = 0; block < blocks; ++block) {
         const int begin = rows * block / blocks;
         const int count = rows * (block + 1) / blocks - begin;
-        call.inputs = reinterpret_cast<const float*>(staged) +
+        call.inputs = reinterpret_cast<const float*>(product.staged) +
                       (k / kLayout.k_block * rows + begin) * kLayout.stride;
-        call.accumulators = accumulators + (panel * kMaxTileRows + begin) * kPanelLanes;
+        call.accumulators = product.accumulators + (panel * kMaxTileRows + begin) * kPanelLanes;
         call.ahead =
             call.panels + (blocks == 1 ? kFetchAhead : block_bytes + block_bytes / blocks * block);
         const TileShapes& shape = shapes[count - 1];
@@ -389,14 +388,12 @@ void store_panel_swiglu(const float* gate, const float* up, int rows, const Pane
   }
 }
 
-GIMBAL_PANEL_MULTIPLY(multiply_f32_avx2) {
-  multiply<kStagedF32, 4>(kTilesF32, staged, rows, k_padded, panels, panel_bytes, panel_count,
-                          accumulators, first);
+void multiply_f32_avx2(const PanelProduct& product) {
+  multiply<kStagedF32, 4>(kTilesF32, product);
 }
 
-GIMBAL_PANEL_MULTIPLY(multiply_bf16_avx2) {
-  multiply<kStagedWidened, 2>(kTilesBf16, staged, rows, k_padded, panels, panel_bytes, panel_count,
-                              accumulators, first);
+void multiply_bf16_avx2(const PanelProduct& product) {
+  multiply<kStagedWidened, 2>(kTilesBf16, product);
 }
 
 }  // namespace gimbal::kernels

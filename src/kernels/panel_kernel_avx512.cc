@@ -84,13 +84,12 @@ struct Widened {
 
 }  // namespace
 
-GIMBAL_PANEL_MULTIPLY(multiply_f32_avx512) {
-  multiply_512<F32>(staged, rows, k_padded, panels, panel_bytes, panel_count, accumulators, first);
+void multiply_f32_avx512(const PanelProduct& product) {
+  multiply_512<F32>(product);
 }
 
-GIMBAL_PANEL_MULTIPLY(multiply_bf16_avx512) {
-  multiply_512<Widened>(staged, rows, k_padded, panels, panel_bytes, panel_count, accumulators,
-                        first);
+void multiply_bf16_avx512(const PanelProduct& product) {
+  multiply_512<Widened>(product);
 }
 
 }  // namespace gimbal::kernels

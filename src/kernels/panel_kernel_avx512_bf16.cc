@@ -40,8 +40,8 @@ struct Bf16 {
 
 }  // namespace
 
-GIMBAL_PANEL_MULTIPLY(multiply_bf16_avx512_bf16) {
-  multiply_512<Bf16>(staged, rows, k_padded, panels, panel_bytes, panel_count, accumulators, first);
+void multiply_bf16_avx512_bf16(const PanelProduct& product) {
+  multiply_512<Bf16>(product);
 }
 
 }  // namespace gimbal::kernels

@@ -5,45 +5,129 @@
 #include "base/check.h"
 
 namespace gimbal::kernels {
+namespace {
 
-void multiply_tile(const PanelKernel& kernel, const PackedMatrixView& w, int rows,
-                   std::int64_t first_panel, int panels, TileScratch& scratch) {
-  GIMBAL_DCHECK(rows <= kMaxTileRows && panels <= kMaxTilePanels);
-  const std::int64_t depth = padded_depth(w.dtype, w.k);
-  const std::size_t bytes_per_panel = panel_bytes(w.dtype, w.k);
-  const std::int64_t padded_rows =
-      (rows + kernel.row_multiple - 1) / kernel.row_multiple * kernel.row_multiple;
-  const auto block_bytes =
-      static_cast<std::size_t>(padded_rows * kernel.stride * kernel.element_size);
-  const auto pass = static_cast<std::int64_t>(kStagedBytes / block_bytes) * kernel.k_block;
-  for (std::int64_t k = 0; k < depth; k += pass) {
-    const std::int64_t padded = std::min(pass, depth - k);
-    kernel.stage(scratch.inputs, rows, k, std::min(pass, w.k - k), padded, scratch.staged);
-    const std::byte* weights =
-        w.panel(first_panel) + static_cast<std::size_t>(k * kPanelWidth) * size_of(w.dtype);
-    kernel.multiply(scratch.staged, rows, padded, weights, bytes_per_panel, panels,
-                    scratch.accumulators, k == 0);
-  }
+constexpr int kGroupPanels = 4;  // whose sums fit the first-level cache
+// Rows read in place should stay in the second-level cache while panels stream past them.
+constexpr std::int64_t kInPlaceBytes = 512 << 10;
+
+bool reads_in_place(const PanelKernel& kernel, const PackedMatrixView& w) {
+  return kernel.reads_in_place && w.k == padded_depth(w.dtype, w.k);
 }
 
-RowBlocks::RowBlocks(std::int64_t rows, int row_multiple) {
+int round_up(std::int64_t value, int multiple) {
+  return static_cast<int>((value + multiple - 1) / multiple * multiple);
+}
+
+// Rows that are copied for the kernel, and how.
+class StagedRows {
+ public:
+  StagedRows(const PanelKernel& kernel, const PackedMatrixView& w, int first, int rows)
+      : kernel_(kernel), w_(w), first_(first), rows_(rows) {
+    row_bytes_ = std::int64_t{kernel.stride} * kernel.element_size;
+    block_bytes_ = row_bytes_ * round_up(rows, kernel.row_multiple);
+    if (rows > 0) pass_ = static_cast<std::int64_t>(kStagedBytes) / block_bytes_ * kernel.k_block;
+  }
+
+  // Staged whole, rows stay so for all panels.
+  [[nodiscard]] bool whole() const { return rows_ == 0 || padded_depth(w_.dtype, w_.k) <= pass_; }
+
+  void multiply(PanelProduct product, bool staged, TileScratch& scratch) const {
+    const std::int64_t depth = padded_depth(w_.dtype, w_.k);
+    const std::byte* const panels = product.panels;
+    const std::byte* const ahead = product.ahead;
+    product.staged = scratch.staged;
+    product.row_bytes = row_bytes_;
+    product.block_bytes = block_bytes_;
+    for (std::int64_t k = 0; k < depth; k += pass_) {
+      const auto weights = static_cast<std::size_t>(k * kPanelWidth) * size_of(w_.dtype);
+      product.k_padded = std::min(pass_, depth - k);
+      product.first = k == 0;
+      product.panels = panels + weights;
+      product.ahead = ahead + weights;
+      if (!staged || !whole()) {
+        kernel_.stage(scratch.inputs + first_, rows_, k, std::min(pass_, w_.k - k),
+                      product.k_padded, scratch.staged);
+      }
+      kernel_.multiply(product);
+    }
+  }
+
+ private:
+  const PanelKernel& kernel_;
+  const PackedMatrixView& w_;
+  int first_;
+  int rows_;
+  std::int64_t row_bytes_ = 0;
+  std::int64_t block_bytes_ = 0;
+  std::int64_t pass_ = 0;  // inputs that fit
+};
+
+}  // namespace
+
+void multiply_tile(const PanelKernel& kernel, const PackedMatrixView& w, int rows,
+                   std::int64_t first_panel, int panels, TileScratch& scratch,
+                   FunctionRef<void(const FinishedTile&)> finish) {
+  const int spaced = scratch.spaced_rows / kernel.row_multiple * kernel.row_multiple;
+  const int in_place = reads_in_place(kernel, w) ? std::min(rows, spaced) : 0;
+  GIMBAL_DCHECK(rows <= kMaxTaskRows && rows - in_place <= kMaxTileRows);
+  const StagedRows staged(kernel, w, in_place, rows - in_place);
+  // Rows that are not staged whole are staged anew for each chunk of panels.
+  const int chunk = staged.whole() ? kGroupPanels : kMaxTilePanels;
+  PanelProduct product{.row_bytes = scratch.spacing,
+                       .block_bytes = std::int64_t{kernel.k_block} * kernel.element_size,
+                       .k_padded = padded_depth(w.dtype, w.k),
+                       .panel_bytes = panel_bytes(w.dtype, w.k),
+                       .accumulators = scratch.accumulators,
+                       .first = true};
+  if (kernel.begin != nullptr) kernel.begin();
+  for (int done = 0; done < panels; done += chunk) {
+    product.panels = w.panel(first_panel + done);
+    product.panel_count = std::min(chunk, panels - done);
+    product.ahead = w.panel(first_panel + done + product.panel_count);
+    int ahead_left = std::min(panels - done - product.panel_count, kGroupPanels);
+    for (int row = 0; row < rows; row += product.rows) {
+      product.rows = std::min(kMaxTileRows, (row < in_place ? in_place : rows) - row);
+      // Each block of rows fetches its share of the next panels.
+      const int blocks_left = (rows - row + kMaxTileRows - 1) / kMaxTileRows;
+      product.ahead_count = (ahead_left + blocks_left - 1) / blocks_left;
+      if (row < in_place) {
+        product.staged = scratch.inputs[row];
+        kernel.multiply(product);
+      } else {
+        staged.multiply(product, done > 0, scratch);
+      }
+      product.ahead += product.ahead_count * product.panel_bytes;
+      ahead_left -= product.ahead_count;
+      finish({row, product.rows, first_panel + done, product.panel_count});
+    }
+  }
+  if (kernel.end != nullptr) kernel.end();
+}
+
+RowBlocks::RowBlocks(std::int64_t rows, const PanelKernel& kernel, const PackedMatrixView& w,
+                     bool spaced) {
   if (rows == 0) return;
-  count = static_cast<int>((rows + kMaxTileRows - 1) / kMaxTileRows);
-  const std::int64_t even = (rows + count - 1) / count;
-  size = static_cast<int>((even + row_multiple - 1) / row_multiple * row_multiple);
+  std::int64_t most = kMaxTileRows;
+  if (spaced && reads_in_place(kernel, w)) {
+    const std::int64_t cached = kInPlaceBytes / (w.k * static_cast<std::int64_t>(size_of(w.dtype)));
+    most = std::clamp<std::int64_t>(cached / kMaxTileRows * kMaxTileRows, most, kMaxTaskRows);
+  }
+  count = static_cast<int>((rows + most - 1) / most);
+  size = round_up((rows + count - 1) / count, kernel.row_multiple);
 }
 
 int panels_per_task(const PackedMatrixView& w, std::int64_t rows_per_block,
                     std::int64_t total_panels, int workers) {
   // Cost of a panel in bytes streamed from memory: each row adds arithmetic.
   const auto cost = static_cast<std::int64_t>(panel_bytes(w.dtype, w.k)) * (8 + rows_per_block) / 8;
-  constexpr std::int64_t kLeastCost = 256 << 10;
+  constexpr std::int64_t kLeastCost = 128 << 10;
+  constexpr std::int64_t kMostPanels = 64;
   constexpr std::int64_t kTasksPerWorker = 6;
   const std::int64_t least = (kLeastCost + cost - 1) / cost;
   const std::int64_t even = total_panels / (kTasksPerWorker * workers);
-  // Multiples of four: kernels for few rows take four panels at once.
-  const std::int64_t wanted = std::max(least, even) / 4 * 4;
-  return static_cast<int>(std::clamp<std::int64_t>(wanted, 4, kMaxTilePanels));
+  const std::int64_t wanted = std::max(least, even) / kGroupPanels * kGroupPanels;
+  return static_cast<int>(std::clamp<std::int64_t>(wanted, kGroupPanels, kMostPanels));
 }
 
 }  // namespace gimbal::kernels

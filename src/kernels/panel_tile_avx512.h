@@ -74,26 +74,27 @@ constexpr void (*tile_of(int rows))(const TileCall&) {
 // PanelKernel::multiply. Rows are cut evenly into blocks of at most kTileRows512, which share each
 // block of a panel while it is cached.
 template <class Level>
-void multiply_512(const std::byte* staged, int rows, std::int64_t k_padded, const std::byte* panels,
-                  std::size_t panel_bytes, int panel_count, float* accumulators, bool first) {
+void multiply_512(const PanelProduct& product) {
+  const int rows = product.rows;
   constexpr int kBlock = Level::kLayout.k_block;
   constexpr std::int64_t kRowBytes = Level::kLayout.stride * Level::kInputBytes;
   const int blocks = (rows + kTileRows512 - 1) / kTileRows512;
   const int wide = rows <= kFewRows512 ? 4 : 2;
-  for (int panel = 0; panel < panel_count;) {
-    const int step = panel + wide <= panel_count ? wide : 1;
-    for (std::int64_t k = 0; k < k_padded; k += kBlock) {
-      const std::int64_t left = k_padded - k;
+  for (int panel = 0; panel < product.panel_count;) {
+    const int step = panel + wide <= product.panel_count ? wide : 1;
+    for (std::int64_t k = 0; k < product.k_padded; k += kBlock) {
+      const std::int64_t left = product.k_padded - k;
       TileCall call{};
-      call.panels = panels + panel * panel_bytes + k * kPanelLanes * Level::kWeightBytes;
-      call.panel_bytes = panel_bytes;
+      call.panels =
+          product.panels + panel * product.panel_bytes + k * kPanelLanes * Level::kWeightBytes;
+      call.panel_bytes = product.panel_bytes;
       call.depth = static_cast<int>(left < kBlock ? left : kBlock);
-      call.first = first && k == 0;
+      call.first = product.first && k == 0;
       for (int block = 0; block < blocks; ++block) {
         const int begin = rows * block / blocks;
         const int count = rows * (block + 1) / blocks - begin;
-        call.inputs = staged + (k / kBlock * rows + begin) * kRowBytes;
-        call.accumulators = accumulators + (panel * kMaxTileRows + begin) * kPanelLanes;
+        call.inputs = product.staged + (k / kBlock * rows + begin) * kRowBytes;
+        call.accumulators = product.accumulators + (panel * kMaxTileRows + begin) * kPanelLanes;
         (step == 4   ? tile_of<Level, 4>(count)
          : step == 2 ? tile_of<Level, 2>(count)
                      : tile_of<Level, 1>(count))(call);

@@ -114,6 +114,7 @@ StageWorkspace::StageWorkspace(const ModelConfig& config, DType dtype, std::int6
       identity_(static_cast<std::size_t>(max_rows)),
       ffn_({.dtype = dtype,
             .rows = max_rows * std::max(1, config.experts_per_token),
+            .hidden = config.hidden_size,
             .intermediate = largest_intermediate(config),
             .runs = std::max(1, config.experts)}) {
   std::iota(identity_.begin(), identity_.end(), 0);

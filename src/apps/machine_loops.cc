@@ -6,6 +6,8 @@
 
 #include <atomic>
 
+#include "kernels/amx_tiles.h"
+
 namespace gimbal::apps {
 namespace {
 
@@ -111,17 +113,8 @@ __attribute__((target("avx512f,avx512bf16"))) double multiply_add_avx512_bf16() 
   return 24.0 * 32 * 2 * kRounds;
 }
 
-// Palette 1, eight tiles of 16 rows of 64 bytes. A constant in memory: GCC takes _tile_loadconfig
-// for a read of eight bytes, and may leave out stores to the rest of a local variable.
-struct alignas(64) TileShapes {
-  std::uint8_t head[16] = {1};
-  std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-constexpr TileShapes kTileShapes;
-
 __attribute__((target("amx-tile,amx-bf16"))) double multiply_add_amx() {
-  _tile_loadconfig(&kTileShapes);
+  kernels::configure_tiles();
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -137,7 +130,7 @@ __attribute__((target("amx-tile,amx-bf16"))) double multiply_add_amx() {
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
-  _tile_release();
+  kernels::release_tiles();
   return 4.0 * 16 * 16 * 32 * 2 * kTileRounds;
 }
 #endif

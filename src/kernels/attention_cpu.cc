@@ -114,7 +114,10 @@ void paged_attention(const KernelContext& context, const AttentionShape& shape,
   const auto workers = static_cast<std::size_t>(context.pool.workers());
   if (workers > 1 && state.tiles.size() < 2 * workers) split_tiles(state);
 
-  const AttentionTileKernel kernel = attention_tile_kernel(context.isa, layer.layout.dtype);
+  const bool tiles = context.isa == Isa::kAmxBf16 && layer.layout.dtype == tensor::DType::kBF16 &&
+                     shape.head_dim % 32 == 0;
+  const AttentionTileKernel kernel =
+      tiles ? attention_tile_kernel_amx() : attention_tile_kernel(context.isa, layer.layout.dtype);
   context.pool.run(static_cast<int>(state.tiles.size()),
                    [&](int task, int) { kernel.run(state.tiles[static_cast<std::size_t>(task)]); });
   if (state.splits.empty()) return;

@@ -72,18 +72,19 @@ HWY_INLINE void write_rows(const AttentionTile& tile, const SoftmaxState& state)
   }
 }
 
-// One step of the online softmax over the block's 64 scores of a row (base 2, scaled), of which
-// [begin, end) are visible: scores become probabilities, exactly 0 where not visible; returns what
-// the row's sums must be multiplied with.
-HWY_INLINE float softmax_step(float* scores, std::int64_t begin, std::int64_t end, float* maximum,
-                              float* weight) {
+// One step of the online softmax over the block's 64 scores of a row, of which [begin, end) are
+// visible: scores, times `scale`, become powers of 2, exactly 0 where not visible; returns what the
+// row's sums must be multiplied with.
+HWY_INLINE float softmax_step(float* scores, float scale, std::int64_t begin, std::int64_t end,
+                              float* maximum, float* weight) {
   constexpr int kVectors = static_cast<int>(kBlockTokens / kLanes);
   const FloatTag f;
+  const Floats scales = hn::Set(f, scale);
   Floats score[kVectors];
   Floats highest = hn::Set(f, kNoMaximum);
   if (begin <= 0 && end >= kBlockTokens) {
     for (int v = 0; v < kVectors; ++v) {
-      score[v] = load(scores + v * kLanes);
+      score[v] = hn::Mul(load(scores + v * kLanes), scales);
       highest = hn::Max(highest, score[v]);
     }
   } else {
@@ -93,7 +94,7 @@ HWY_INLINE float softmax_step(float* scores, std::int64_t begin, std::int64_t en
     for (int v = 0; v < kVectors; ++v) {
       const auto index = hn::Iota(f, static_cast<float>(v * kLanes));
       const auto visible = hn::And(hn::Ge(index, first), hn::Lt(index, last));
-      score[v] = hn::IfThenElse(visible, load(scores + v * kLanes), hidden);
+      score[v] = hn::IfThenElse(visible, hn::Mul(load(scores + v * kLanes), scales), hidden);
       highest = hn::Max(highest, score[v]);
     }
   }

@@ -59,5 +59,7 @@ struct AttentionTileKernel {
 
 // Requires: isa is not kReference.
 [[nodiscard]] AttentionTileKernel attention_tile_kernel(Isa isa, tensor::DType dtype);
+// For bf16 and kAmxBf16. Requires: head_dim is a multiple of 32.
+[[nodiscard]] AttentionTileKernel attention_tile_kernel_amx();
 
 }  // namespace gimbal::kernels

@@ -114,6 +114,7 @@ struct Strip {
   const BlockPanels<T>* panels;
   const BlockPanels<T>* next;  // the block after, to be fetched meanwhile; null: none
   std::int64_t head_dim;
+  float scale;         // of scores, so that the softmax may use powers of 2
   std::int64_t row;    // the first
   std::int64_t block;  // the position of the block's first key
   std::int64_t begin;  // keys of the block that any of the rows sees
@@ -148,7 +149,7 @@ HWY_NOINLINE void score_strip(const Strip<T>& strip, const float* q, const Softm
   for (int r = 0; r < kRows; ++r) {
     const std::int64_t row = strip.row + r;
     block.keep[row] = softmax_step(
-        scores + r * kBlockTokens, strip.visible->begin[row] - strip.block,
+        scores + r * kBlockTokens, strip.scale, strip.visible->begin[row] - strip.block,
         strip.visible->end[row] - strip.block, &state.maxima[row], &state.weights[row]);
   }
 }
@@ -262,17 +263,16 @@ HWY_INLINE BlockPanels<float> widen_block(const AttentionTile& tile, std::int64_
   return panels;
 }
 
-// The queries as floats, scaled so that the softmax may use powers of 2.
+// The queries as floats.
 template <class T>
 HWY_INLINE void load_queries(const AttentionTile& tile, float* q) {
   const std::int64_t head_dim = tile.shape->head_dim;
   const std::int64_t group = tile.group();
-  const Floats scale = hn::Set(FloatTag(), tile.shape->scale * kLog2E);
   for (std::int64_t r = 0; r < tile.rows(); ++r) {
     const T* from =
         reinterpret_cast<const T*>(tile.q) + (r / group) * tile.q_stride + (r % group) * head_dim;
     for (std::int64_t d = 0; d < head_dim; d += kLanes) {
-      store(hn::Mul(load(from + d), scale), q + r * kQueryStride + d);
+      store(load(from + d), q + r * kQueryStride + d);
     }
   }
 }
@@ -282,6 +282,7 @@ HWY_INLINE void run_segment(const AttentionTile& tile, std::int64_t segment,
                             const VisibleKeys& visible, const float* q, const SoftmaxState& state) {
   const std::int64_t rows = tile.rows();
   const std::int64_t head_dim = tile.shape->head_dim;
+  const float scale = tile.shape->scale * kLog2E;
   clear(state, rows, head_dim);
   const std::int64_t first = std::max(segment * kSegmentTokens, visible.begin[0]);
   const std::int64_t end = std::min((segment + 1) * kSegmentTokens, tile.end_key());
@@ -293,8 +294,8 @@ HWY_INLINE void run_segment(const AttentionTile& tile, std::int64_t segment,
       if (rows > 2 * kStripRows<T>) {
         WideBlock wide;
         const BlockPanels<float> floats = widen_block(tile, block, panels, wide);
-        run_block<float>(visible, rows, {&visible, &floats, nullptr, head_dim, 0, block, 0, 0}, q,
-                         state);
+        run_block<float>(visible, rows,
+                         {&visible, &floats, nullptr, head_dim, scale, 0, block, 0, 0}, q, state);
         continue;
       }
     }
@@ -302,7 +303,8 @@ HWY_INLINE void run_segment(const AttentionTile& tile, std::int64_t segment,
     const bool more = block + kBlockTokens < tile.end_key();
     const BlockPanels<T> next = more ? panels_of<T>(tile, block + kBlockTokens) : panels;
     run_block<T>(visible, rows,
-                 {&visible, &panels, more ? &next : nullptr, head_dim, 0, block, 0, 0}, q, state);
+                 {&visible, &panels, more ? &next : nullptr, head_dim, scale, 0, block, 0, 0}, q,
+                 state);
   }
 }
 

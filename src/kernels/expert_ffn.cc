@@ -131,7 +131,10 @@ void ExpertFfnCall::plan(const ExpertFfnWorkspace::Limits& limits) {
     GIMBAL_CHECK(weights.gate_up.k == input_.cols && weights.down.n == output_.cols);
     GIMBAL_CHECK(weights.gate_up.n == gate_up_rows(weights.down.k));
     GIMBAL_CHECK(weights.down.k <= limits.intermediate);
-    const RowBlocks blocks(rows_of(run), kernel_, weights.gate_up, gathered(run));
+    const bool in_place = gathered(run) && reads_in_place(kernel_, weights.gate_up) &&
+                          reads_in_place(kernel_, weights.down);
+    const RowBlocks blocks(rows_of(run), kernel_,
+                           std::max(gathered_row_bytes_, activation_row_bytes_), in_place);
     plans_[i] = {.first_row = run_rows, .row_blocks = blocks.count, .block_size = blocks.size};
     gathers_ = gathers_ || gathered(run);
     gate_up_panels += panels_of(weights.gate_up.n) * blocks.count;

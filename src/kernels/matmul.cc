@@ -39,7 +39,8 @@ void matmul(const KernelContext& context, ConstMatrixView a, const PackedMatrixV
   }
   const PanelKernel& kernel = panel_kernel(context.isa, w.dtype);
   const bool spaced = options.input_rows.empty();
-  const RowBlocks blocks(out.rows, kernel, w, spaced);
+  const RowBlocks blocks(out.rows, kernel, a.cols * static_cast<std::int64_t>(size_of(a.dtype)),
+                         spaced && reads_in_place(kernel, w));
   const std::int64_t panels = panels_of(w.n);
   const int group = panels_per_task(w, blocks.size, panels * blocks.count, context.pool.workers());
   const auto groups = static_cast<int>((panels + group - 1) / group);

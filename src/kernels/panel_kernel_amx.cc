@@ -1,5 +1,6 @@
 #include <immintrin.h>
 
+#include "kernels/amx_tiles.h"
 #include "kernels/panel_kernel.h"
 
 namespace gimbal::kernels {
@@ -10,22 +11,6 @@ constexpr int kTileInputs = 32;                 // bfloat16 in a tile's row
 constexpr int kLineBytes = 64;                  // a tile's row
 constexpr int kTileBytes = kTile * kLineBytes;  // also the weights of one panel and 32 inputs
 constexpr int kPanelSums = kMaxTileRows * kPanelLanes;
-
-// Palette 1: the shapes of the eight tile registers. Every tile has 16 rows of 64 bytes: staged
-// rows are padded to it, and so is the depth.
-struct alignas(64) TileShapes {
-  std::uint8_t palette = 1;
-  std::uint8_t start_row = 0;
-  std::uint8_t reserved[14] = {};
-  std::uint16_t row_bytes[16] = {kLineBytes, kLineBytes, kLineBytes, kLineBytes,
-                                 kLineBytes, kLineBytes, kLineBytes, kLineBytes};
-  std::uint8_t rows[16] = {kTile, kTile, kTile, kTile, kTile, kTile, kTile, kTile};
-};
-static_assert(sizeof(TileShapes) == 64);
-
-// A constant in memory: GCC takes _tile_loadconfig for a read of eight bytes, and may leave out
-// stores to the rest of a local variable.
-constexpr TileShapes kTileShapes;
 
 // Arguments of one register tile over `depth` inputs, a multiple of 32.
 struct TileCall {
@@ -213,11 +198,11 @@ void multiply_group(const TileCall& call, int row_tiles, int panels, Ahead ahead
 }  // namespace
 
 void begin_amx() {
-  _tile_loadconfig(&kTileShapes);
+  configure_tiles();
 }
 
 void end_amx() {
-  _tile_release();
+  release_tiles();
 }
 
 void multiply_bf16_amx_bf16(const PanelProduct& product) {

@@ -11,10 +11,6 @@ constexpr int kGroupPanels = 4;  // whose sums fit the first-level cache
 // Rows read in place should stay in the second-level cache while panels stream past them.
 constexpr std::int64_t kInPlaceBytes = 512 << 10;
 
-bool reads_in_place(const PanelKernel& kernel, const PackedMatrixView& w) {
-  return kernel.reads_in_place && w.k == padded_depth(w.dtype, w.k);
-}
-
 int round_up(std::int64_t value, int multiple) {
   return static_cast<int>((value + multiple - 1) / multiple * multiple);
 }
@@ -70,7 +66,7 @@ void multiply_tile(const PanelKernel& kernel, const PackedMatrixView& w, int row
                    FunctionRef<void(const FinishedTile&)> finish) {
   const int spaced = scratch.spaced_rows / kernel.row_multiple * kernel.row_multiple;
   const int in_place = reads_in_place(kernel, w) ? std::min(rows, spaced) : 0;
-  GIMBAL_DCHECK(rows <= kMaxTaskRows && rows - in_place <= kMaxTileRows);
+  GIMBAL_CHECK(rows <= kMaxTaskRows && rows - in_place <= kMaxTileRows);
   const StagedRows staged(kernel, w, in_place, rows - in_place);
   // Rows that are not staged whole are staged anew for each chunk of panels.
   const int chunk = staged.whole() ? kGroupPanels : kMaxTilePanels;
@@ -105,13 +101,17 @@ void multiply_tile(const PanelKernel& kernel, const PackedMatrixView& w, int row
   if (kernel.end != nullptr) kernel.end();
 }
 
-RowBlocks::RowBlocks(std::int64_t rows, const PanelKernel& kernel, const PackedMatrixView& w,
-                     bool spaced) {
+bool reads_in_place(const PanelKernel& kernel, const PackedMatrixView& w) {
+  return kernel.reads_in_place && w.k == padded_depth(w.dtype, w.k);
+}
+
+RowBlocks::RowBlocks(std::int64_t rows, const PanelKernel& kernel, std::int64_t row_bytes,
+                     bool in_place) {
   if (rows == 0) return;
   std::int64_t most = kMaxTileRows;
-  if (spaced && reads_in_place(kernel, w)) {
-    const std::int64_t cached = kInPlaceBytes / (w.k * static_cast<std::int64_t>(size_of(w.dtype)));
-    most = std::clamp<std::int64_t>(cached / kMaxTileRows * kMaxTileRows, most, kMaxTaskRows);
+  if (in_place) {
+    const std::int64_t cached = kInPlaceBytes / row_bytes / kMaxTileRows * kMaxTileRows;
+    most = std::clamp<std::int64_t>(cached, most, kMaxTaskRows);
   }
   count = static_cast<int>((rows + most - 1) / most);
   size = round_up((rows + count - 1) / count, kernel.row_multiple);

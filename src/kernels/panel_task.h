@@ -38,18 +38,22 @@ struct FinishedTile {
 };
 
 // The first `rows` scratch.inputs (of w.k elements) times panels [first_panel, first_panel +
-// panels) of w, part by part. Requires: rows <= RowBlocks::most for the same spaced rows.
+// panels) of w, part by part. Requires: rows <= RowBlocks::size for the same rows.
 void multiply_tile(const PanelKernel& kernel, const PackedMatrixView& w, int rows,
                    std::int64_t first_panel, int panels, TileScratch& scratch,
                    FunctionRef<void(const FinishedTile&)> finish);
+
+// Whether rows that lie evenly spaced need no staging for a product with w.
+[[nodiscard]] bool reads_in_place(const PanelKernel& kernel, const PackedMatrixView& w);
 
 // How `rows` are cut into blocks, as evenly as the kernel's row multiple allows.
 struct RowBlocks {
   int count = 0;
   int size = 0;  // of every block but the last
 
-  // `spaced`: TileScratch::spaced_rows will cover them, but for a remainder of the row multiple.
-  RowBlocks(std::int64_t rows, const PanelKernel& kernel, const PackedMatrixView& w, bool spaced);
+  // `row_bytes`: of a row of inputs. `in_place`: TileScratch::spaced_rows will cover the rows, but
+  // for a remainder of the row multiple, and reads_in_place holds for the product.
+  RowBlocks(std::int64_t rows, const PanelKernel& kernel, std::int64_t row_bytes, bool in_place);
 };
 
 // How many panels one task of a product takes: enough for a task to outweigh its own start, few

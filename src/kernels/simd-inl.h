@@ -65,11 +65,11 @@ HWY_INLINE void store_first(Floats value, T* to, std::int64_t count) {
   std::memcpy(to, lanes, static_cast<std::size_t>(count) * sizeof(T));
 }
 
-// 2^x, relative error < 2e-7; exactly 0 for x <= -127 (and for -infinity), clamped above 127.
+// 2^x, relative error < 2e-7; exactly 0 below -126.5 (and for -infinity), clamped above 127.
 HWY_INLINE Floats exp2(Floats x) {
   const FloatTag f;
-  const IntTag i;
-  x = hn::Min(hn::Max(x, hn::Set(f, -127.0F)), hn::Set(f, 127.0F));
+  const auto inside = hn::Ge(x, hn::Set(f, -126.5F));
+  x = hn::Min(x, hn::Set(f, 127.0F));
   const auto whole = hn::Round(x);
   const auto r = hn::Sub(x, whole);
   auto p = hn::Set(f, 0.001326472731307149F);
@@ -78,8 +78,13 @@ HWY_INLINE Floats exp2(Floats x) {
   p = hn::MulAdd(p, r, hn::Set(f, 0.24022242426872253F));
   p = hn::MulAdd(p, r, hn::Set(f, 0.6931470036506653F));
   p = hn::MulAdd(p, r, hn::Set(f, 1.0F));
+#if HWY_TARGET == HWY_AVX3
+  return Floats{_mm512_maskz_scalef_ps(inside.raw, p.raw, whole.raw)};
+#else
+  const IntTag i;
   const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(i, whole), hn::Set(i, 127)));
-  return hn::Mul(p, hn::BitCast(f, exponent));
+  return hn::IfThenElseZero(inside, hn::Mul(p, hn::BitCast(f, exponent)));
+#endif
 }
 inline constexpr float kLog2E = 1.44269504088896341F;
 

@@ -16,6 +16,7 @@ struct F32 {
     const std::byte* panels = call.panels;
     for (int k = 0; k < call.depth; ++k) {
       __m512 weights[kPanels];
+      if (call.few_rows) fetch_near<kPanels>(panels, call.panel_bytes);
 #pragma GCC unroll 4
       for (int panel = 0; panel < kPanels; ++panel)
         weights[panel] = _mm512_load_ps(panels + panel * call.panel_bytes);
@@ -60,6 +61,7 @@ struct Widened {
     for (int k = 0; k < call.depth; k += 2) {
       __m512 weights[kPanels];
       const std::byte* lines = panels;
+      if (call.few_rows) fetch_near<kPanels>(panels, call.panel_bytes);
 #pragma GCC unroll 4
       for (int panel = 0; panel < kPanels; ++panel) {
         const __m512i pairs = _mm512_load_si512(lines + panel * call.panel_bytes);

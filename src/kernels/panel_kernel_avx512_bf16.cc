@@ -18,6 +18,7 @@ struct Bf16 {
     const std::byte* panels = call.panels;
     for (int k = 0; k < call.depth; k += 2) {
       __m512bh weights[kPanels];
+      if (call.few_rows) fetch_near<kPanels>(panels, call.panel_bytes);
 #pragma GCC unroll 4
       for (int panel = 0; panel < kPanels; ++panel)
         weights[panel] =

@@ -46,6 +46,7 @@ struct TileCall {
   int depth;
   float* accumulators;
   bool first;
+  bool few_rows;  // no other rows share the panels while they are cached
 };
 
 // What an instruction set and element type bring: kLayout, kInputBytes, kWeightBytes (of an
@@ -54,6 +55,17 @@ struct TileCall {
 // Few rows take four panels at once, for enough independent sums and streams; many rows take two.
 constexpr int kTileRows512 = 12;
 constexpr int kFewRows512 = 6;
+
+// Few rows read weights faster than the processor fetches them by itself: asks for what comes some
+// lines later in each panel.
+template <int kPanels>
+__attribute__((always_inline)) inline void fetch_near(const std::byte* panels,
+                                                      std::size_t panel_bytes) {
+  constexpr int kNearBytes = 2048;
+#pragma GCC unroll 4
+  for (int panel = 0; panel < kPanels; ++panel)
+    _mm_prefetch(panels + panel * panel_bytes + kNearBytes, _MM_HINT_T0);
+}
 
 template <class Level, int kPanels>
 constexpr void (*tile_of(int rows))(const TileCall&) {
@@ -90,6 +102,7 @@ void multiply_512(const PanelProduct& product) {
       call.panel_bytes = product.panel_bytes;
       call.depth = static_cast<int>(left < kBlock ? left : kBlock);
       call.first = product.first && k == 0;
+      call.few_rows = blocks == 1;
       for (int block = 0; block < blocks; ++block) {
         const int begin = rows * block / blocks;
         const int count = rows * (block + 1) / blocks - begin;

@@ -113,12 +113,13 @@ Result<void> generate(Arguments& arguments) {
   const std::int64_t room = engine->limits().max_model_len - prompt_tokens;
   const SteadyClock clock;
   const TimePoint started = clock.now();
-  GIMBAL_RETURN_IF_ERROR(
-      engine->submit({.id = RequestId{1},
+  std::vector<sched::Request> requests;
+  requests.push_back({.id = RequestId{1},
                       .prompt = std::move(prompt),
                       .max_tokens = static_cast<int>(std::min<std::int64_t>(
                           arguments.max_tokens, std::max<std::int64_t>(room, 1))),
-                      .sampling = arguments.sampling}));
+                      .sampling = arguments.sampling});
+  GIMBAL_RETURN_IF_ERROR(engine->submit(std::move(requests)));
   return stream(text, outputs, static_cast<std::size_t>(prompt_tokens), started);
 }
 

@@ -72,11 +72,12 @@ class Engine {
  public:
   virtual ~Engine() = default;
 
-  // Queues a request; its outputs go to the sink given when the engine was made.
-  // kResourceExhausted: the queue is full, try later. kUnavailable: draining, or the engine failed.
-  // kInvalidArgument: prompt and max_tokens exceed max_model_len, or a token is not in the
-  // vocabulary.
-  [[nodiscard]] virtual Result<void> submit(sched::Request request) = 0;
+  // Queues the sequences that one API request asks for, all or none, choices of one prompt side by
+  // side; their outputs go to the sink given when the engine was made.
+  // kResourceExhausted: the queue is full, try later; an empty queue takes any group.
+  // kUnavailable: draining, or the engine failed. kInvalidArgument: prompt and max_tokens of one
+  // exceed max_model_len, or a token is not in the vocabulary.
+  [[nodiscard]] virtual Result<void> submit(std::vector<sched::Request> group) = 0;
   // Ends a request early: its pages are free within one stage, and the sink gets kCancelled unless
   // the request ended before. Unknown ids are ignored.
   virtual void cancel(RequestId request) = 0;

@@ -10,6 +10,7 @@
 #include <variant>
 
 #include "base/log.h"
+#include "sched/request_group.h"
 
 namespace gimbal::engine {
 namespace {
@@ -112,7 +113,7 @@ ServingEngine::~ServingEngine() {
   if (thread_.joinable()) thread_.join();
 }
 
-Result<void> ServingEngine::submit(sched::Request request) {
+Result<void> ServingEngine::check(const sched::Request& request) const {
   const auto prompt = static_cast<std::int64_t>(request.prompt.size());
   if (prompt == 0)
     return invalid_argument("the prompt must have at least one token, has none", "prompt");
@@ -129,6 +130,14 @@ Result<void> ServingEngine::submit(sched::Request request) {
           "prompt");
     }
   }
+  return {};
+}
+
+Result<void> ServingEngine::submit(std::vector<sched::Request> group) {
+  for (const sched::Request& request : group)
+    GIMBAL_RETURN_IF_ERROR(check(request));
+  if (group.empty()) return {};
+  const std::int64_t missing = sched::group_prefill_tokens(group, options_.scheduler);
   {
     const std::lock_guard lock(inbox_mutex_);
     const std::int64_t waiting = snapshot().waiting_prefill_tokens;
@@ -138,14 +147,14 @@ Result<void> ServingEngine::submit(sched::Request request) {
     // May count a request twice for a moment, never not at all.
     const std::int64_t ahead = waiting + taken_prompt_tokens_ + inbox_prompt_tokens_;
     const std::int64_t bound = max_waiting_prefill_tokens_.load(std::memory_order_relaxed);
-    if (ahead > 0 && ahead + prompt > bound) {
+    if (ahead > 0 && ahead + missing > bound) {
       return Error{
           ErrorCode::kResourceExhausted,
           fmt::format("the queue is full: {} prompt tokens wait, at most {} may", ahead, bound)};
     }
-    inbox_prompt_tokens_ += prompt;
-    accepted_.fetch_add(1);
-    inbox_.emplace_back(sched::SubmitRequest{std::move(request)});
+    inbox_prompt_tokens_ += missing;
+    accepted_.fetch_add(static_cast<std::int64_t>(group.size()));
+    inbox_.emplace_back(sched::SubmitGroup{std::move(group)});
     inbox_pending_.store(true, std::memory_order_release);
   }
   inbox_filled_.notify_one();
@@ -222,16 +231,21 @@ void ServingEngine::serve() {
   handle(events);
 }
 
+void ServingEngine::note_live(std::span<const sched::Event> events) {
+  for (const sched::Event& event : events) {
+    if (const auto* submitted = std::get_if<sched::SubmitGroup>(&event)) {
+      for (const sched::Request& request : submitted->requests)
+        live_.insert(request.id);
+    }
+  }
+}
+
 // Feeds the scheduler, tells what it says, and empties `events`.
 void ServingEngine::handle(std::vector<sched::Event>& events) {
   const bool stage_only = std::all_of(events.begin(), events.end(), [](const sched::Event& event) {
     return std::holds_alternative<sched::StageReached>(event);
   });
-  for (const sched::Event& event : events) {
-    if (const auto* submitted = std::get_if<sched::SubmitRequest>(&event)) {
-      live_.insert(submitted->request.id);
-    }
-  }
+  note_live(events);
   sched::Outputs& said = loop_->on(clock_.now(), events);
   events.clear();
   outputs_.clear();
@@ -294,11 +308,7 @@ void ServingEngine::fail_all(sched::FinishReason reason, const std::string& why)
   {
     const std::lock_guard lock(inbox_mutex_);
     failure_ = why;
-    for (const sched::Event& event : inbox_) {
-      if (const auto* submitted = std::get_if<sched::SubmitRequest>(&event)) {
-        live_.insert(submitted->request.id);
-      }
-    }
+    note_live(inbox_);
     inbox_.clear();
   }
   outputs_.clear();

@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <unordered_set>
@@ -50,7 +51,7 @@ class ServingEngine final : public cluster::Engine {
                                                                     cluster::TokenSink& sink);
   ~ServingEngine() override;  // ends every request with kCancelled
 
-  Result<void> submit(sched::Request request) override;
+  Result<void> submit(std::vector<sched::Request> group) override;
   void cancel(RequestId request) override;
   [[nodiscard]] cluster::EngineSnapshot snapshot() const override;
   [[nodiscard]] const cluster::EngineLimits& limits() const override { return limits_; }
@@ -66,11 +67,13 @@ class ServingEngine final : public cluster::Engine {
   ServingEngine(const model::Model& model, ServingEngineOptions options, ThreadPool& pool,
                 cluster::TokenSink& sink);
 
+  [[nodiscard]] Result<void> check(const sched::Request& request) const;
   void push(sched::Event event);
   void work();
   void serve();
   // Moves the inbox to `events`; waits for something in it when `wait`. False: the engine stops.
   bool take_inbox(std::vector<sched::Event>& events, bool wait);
+  void note_live(std::span<const sched::Event> events);
   void handle(std::vector<sched::Event>& events);
   void publish();
   void fail_all(sched::FinishReason reason, const std::string& why);

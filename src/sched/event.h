@@ -14,8 +14,10 @@
 
 namespace gimbal::sched {
 
-struct SubmitRequest {
-  Request request;
+// The sequences that one API request asks for, accepted or refused as a whole. Choices of one
+// prompt stand side by side: see group_prefill_tokens().
+struct SubmitGroup {
+  std::vector<Request> requests;
 };
 struct CancelRequest {
   RequestId request;
@@ -27,7 +29,7 @@ struct SetDraining {
 
 // All that reaches a StepLoop.
 using Event =
-    std::variant<SubmitRequest, CancelRequest, SetDraining, StageReached, StepFinished, StepFailed>;
+    std::variant<SubmitGroup, CancelRequest, SetDraining, StageReached, StepFinished, StepFailed>;
 
 // What became known of one request. A request gets any number of these, at most one of them with a
 // token for each step, and exactly one, the last, with `finish`.

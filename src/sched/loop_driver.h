@@ -64,7 +64,7 @@ class LoopDriver {
   }
   RequestId submit(Request request) {
     const RequestId id = request.id;
-    send(SubmitRequest{std::move(request)});
+    send(SubmitGroup{{std::move(request)}});
     return id;
   }
   RequestId next_id() { return RequestId{++ids_}; }

@@ -53,11 +53,18 @@ std::map<RequestId, Request> run_random(LoopDriver& driver, Rng& rng, int count,
     const auto dice = rng.below(4);
     if (dice == 0 && static_cast<int>(requests.size()) < count) {
       do {
-        Request request = random_request(rng, driver.next_id());
-        requests.emplace(request.id, request);
+        SubmitGroup group;
+        group.requests.push_back(random_request(rng, driver.next_id()));
+        while (rng.below(4) == 0) {  // one more choice of the same prompt
+          group.requests.push_back(group.requests.back());
+          group.requests.back().id = driver.next_id();
+        }
         driver.now += Duration{static_cast<std::int64_t>(rng.below(20'000))};
-        on_submit(request.id);
-        driver.submit(std::move(request));
+        for (const Request& request : group.requests) {
+          requests.emplace(request.id, request);
+          on_submit(request.id);
+        }
+        driver.send(std::move(group));
       } while (rng.below(2) == 0 && static_cast<int>(requests.size()) < count);
     } else if (dice == 1 && rng.uniform() < cancel_rate && !requests.empty()) {
       driver.send(CancelRequest{RequestId{rng.below(requests.size()) + 1}});

@@ -153,8 +153,11 @@ Result<SequenceResult> result_from_json(const Json& json) {
 }
 
 struct EventWriter {
-  Json operator()(const SubmitRequest& event) const {
-    return {{"submit", request_to_json(event.request)}};
+  Json operator()(const SubmitGroup& event) const {
+    Json requests = Json::array();
+    for (const Request& request : event.requests)
+      requests.push_back(request_to_json(request));
+    return {{"submit", std::move(requests)}};
   }
   Json operator()(const CancelRequest& event) const { return {{"cancel", event.request.value()}}; }
   Json operator()(const SetDraining& event) const { return {{"draining", event.draining}}; }
@@ -198,8 +201,13 @@ Result<Event> finished_from_json(JsonObject& object) {
 Result<Event> event_from_json(const Json& json) {
   GIMBAL_ASSIGN_OR_RETURN(JsonObject object, JsonObject::of(json, "event"));
   if (const Json* submit = object.raw("submit")) {
-    GIMBAL_ASSIGN_OR_RETURN(Request request, request_from_json(*submit));
-    return Event{SubmitRequest{std::move(request)}};
+    if (!submit->is_array()) return object.wrong("submit", "an array of requests");
+    SubmitGroup group;
+    for (const Json& each : *submit) {
+      GIMBAL_ASSIGN_OR_RETURN(Request request, request_from_json(each));
+      group.requests.push_back(std::move(request));
+    }
+    return Event{std::move(group)};
   }
   if (object.has("cancel")) {
     GIMBAL_ASSIGN_OR_RETURN(const std::uint64_t id, word(object, "cancel"));

@@ -144,8 +144,10 @@ class Replayer {
 
   explicit Replayer(int layers) : parts_(std::make_unique<Parts>(layers)) {}
 
-  bool possible(const SubmitRequest& event, int& /*answers*/) {
-    return requests_.insert(event.request.id).second;
+  bool possible(const SubmitGroup& event, int& /*answers*/) {
+    return std::all_of(
+        event.requests.begin(), event.requests.end(),
+        [this](const Request& request) { return requests_.insert(request.id).second; });
   }
   static bool possible(const CancelRequest& /*event*/, int& /*answers*/) { return true; }
   static bool possible(const SetDraining& /*event*/, int& /*answers*/) { return true; }

@@ -82,25 +82,39 @@ Result<void> StepLoop::check(const Request& request) const {
   return {};
 }
 
-void StepLoop::handle(SubmitRequest& event) {
-  const RequestId id = event.request.id;
-  if (const auto valid = check(event.request); !valid.ok()) {
-    outputs_.refusals.push_back({id, valid.error()});
+void StepLoop::handle(SubmitGroup& event) {
+  for (const Request& request : event.requests) {
+    const auto valid = check(request);
+    if (valid.ok()) continue;
+    for (const Request& each : event.requests)
+      outputs_.refusals.push_back({each.id, valid.error()});
     return;
   }
-  Sequence& sequence = table_.add(std::move(event.request), now_, options_.max_model_len);
+  std::vector<Sequence*> group;
+  std::int64_t missing = 0;
+  for (Request& request : event.requests) {
+    Sequence& sequence = table_.add(std::move(request), now_, options_.max_model_len);
+    missing += planner_.missing_prefill(sequence, group.empty() ? nullptr : group.back());
+    group.push_back(&sequence);
+  }
   const std::int64_t waiting = planner_.queues().prefill_tokens();
-  const int missing = planner_.missing_prefill(sequence);
   if (waiting > 0 && waiting + missing > max_waiting_prefill_tokens()) {
-    outputs_.refusals.push_back(
-        {id, Error{ErrorCode::kResourceExhausted,
-                   fmt::format("the queue is full: {} prompt tokens wait, at most {} may", waiting,
-                               max_waiting_prefill_tokens())}});
-    table_.erase(id);
+    const Error full{ErrorCode::kResourceExhausted,
+                     fmt::format("the queue is full: {} prompt tokens wait, at most {} may",
+                                 waiting, max_waiting_prefill_tokens())};
+    for (const Sequence* sequence : group) {
+      const RequestId id = sequence->request.id;
+      outputs_.refusals.push_back({id, full});
+      table_.erase(id);
+    }
     return;
   }
-  totals_.prompt_tokens += static_cast<std::uint64_t>(sequence.prompt_tokens);
-  planner_.enqueue(sequence, prefill_rate_.cost());
+  const Sequence* ahead = nullptr;
+  for (Sequence* sequence : group) {
+    totals_.prompt_tokens += static_cast<std::uint64_t>(sequence->prompt_tokens);
+    planner_.enqueue(*sequence, prefill_rate_.cost(), ahead);
+    ahead = sequence;
+  }
 }
 
 void StepLoop::handle(const CancelRequest& event) {

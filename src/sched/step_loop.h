@@ -43,7 +43,8 @@ class StepLoop {
   // Takes events that happened by `now`, in order, then forms a batch if none runs and there is
   // work. Events that arrived together are best given together: a batch is formed once, of all.
   // The executor is called from here; it answers by later events. Returns what is to be told, valid
-  // until the next call; the caller may move from it. A refused request is one of
+  // until the next call; the caller may move from it. A group is refused whole, each of its
+  // requests with the same error, one of
   //   kInvalidArgument    prompt and max_tokens exceed max_model_len, a token is not in the
   //                       vocabulary, …
   //   kResourceExhausted  the queue is full (see max_waiting_prefill_tokens)
@@ -59,9 +60,10 @@ class StepLoop {
   [[nodiscard]] SchedulerCounters counters() const;
   [[nodiscard]] const StepLoopOptions& options() const { return options_; }
 
-  // The queue's bound as it is now. A request is refused when the prompt tokens that wait and its
-  // own, after prefix hits, exceed it; an empty queue takes any request. Another thread that
-  // refuses early keeps its own copy of this and of counters().waiting_prefill_tokens.
+  // The queue's bound as it is now. A group is refused when the prompt tokens that wait and its
+  // own, after prefix hits and with what its members share counted once, exceed it; an empty queue
+  // takes any group. Another thread that refuses early keeps its own copy of this and of
+  // counters().waiting_prefill_tokens.
   [[nodiscard]] std::int64_t max_waiting_prefill_tokens() const;
 
  private:
@@ -78,7 +80,7 @@ class StepLoop {
   StepLoop(const StepLoopOptions& options, Policies policies, BatchExecutor& executor,
            EventRecorder* recorder);
 
-  void handle(SubmitRequest& event);
+  void handle(SubmitGroup& event);
   void handle(const CancelRequest& event);
   void handle(const SetDraining& event);
   void handle(const StageReached& event);

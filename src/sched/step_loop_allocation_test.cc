@@ -68,7 +68,7 @@ TEST(StepLoopAllocationTest, DecodeStepsAllocateNothing) {
       request.max_tokens = 500;
       request.request_class =
           i % 3 == 0 ? RequestClass::kBestEffort : RequestClass::kLatencySensitive;
-      events.push_back(SubmitRequest{std::move(request)});
+      events.emplace_back(SubmitGroup{{std::move(request)}});
     }
     loop->on(now, events);
     long before = 0;

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "sched/request_group.h"
 
 namespace gimbal::sched {
 
@@ -24,15 +25,21 @@ std::uint64_t StepPlanner::salt(const Sequence& sequence) const {
   return hash_combine(options_.model_salt, sequence.request.cache_salt);
 }
 
-int StepPlanner::missing_prefill(const Sequence& sequence) const {
-  return sequence.known() -
-         cache_.match(sequence.tokens, salt(sequence), max_hit_tokens(sequence)).tokens;
+int StepPlanner::missing_prefill(const Sequence& sequence, const Sequence* ahead) const {
+  int found = cache_.match(sequence.tokens, salt(sequence), max_hit_tokens(sequence)).tokens;
+  if (ahead != nullptr && salt(*ahead) == salt(sequence) &&
+      may_hit_prefix(sequence.request, options_)) {
+    found =
+        std::max(found, shared_prefix_tokens(ahead->tokens, sequence.tokens, options_.page_tokens));
+  }
+  return sequence.known() - found;
 }
 
-void StepPlanner::enqueue(Sequence& sequence, const policy::PrefillCost& cost) {
-  sequence.queued_prefill = missing_prefill(sequence);
+void StepPlanner::enqueue(Sequence& sequence, const policy::PrefillCost& cost,
+                          const Sequence* ahead) {
+  sequence.queued_prefill = missing_prefill(sequence, ahead);
   sequence.key =
-      order_.key({sequence.arrival, cost.ms(sequence.queued_prefill), sequence.request.priority});
+      order_.key({sequence.arrival, cost.ms(missing_prefill(sequence)), sequence.request.priority});
   queues_.push(sequence);
 }
 

@@ -43,10 +43,14 @@ class StepPlanner {
 
   StepPlanner(const StepLoopOptions& options, const Collaborators& collaborators);
 
-  // Uncached tokens that the sequence would bring to the queue now.
-  [[nodiscard]] int missing_prefill(const Sequence& sequence) const;
-  // Queues a new sequence; `cost` freezes its job size.
-  void enqueue(Sequence& sequence, const policy::PrefillCost& cost);
+  // Uncached tokens that the sequence would bring to the queue now. What it shares with `ahead`,
+  // the one before it in its group, counts as cached.
+  [[nodiscard]] int missing_prefill(const Sequence& sequence,
+                                    const Sequence* ahead = nullptr) const;
+  // Queues a new sequence; `cost` freezes its job size, for which `ahead` does not count: choices
+  // of one prompt keep one rank.
+  void enqueue(Sequence& sequence, const policy::PrefillCost& cost,
+               const Sequence* ahead = nullptr);
   // Takes a sequence out of its queue or the running ones and frees its pages.
   void remove(Sequence& sequence);
   // Says that the sequence's tokens up to `computed` have been computed.

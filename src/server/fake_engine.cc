@@ -79,11 +79,14 @@ FakeEngine::~FakeEngine() {
   if (thread_.joinable()) thread_.join();
 }
 
-Result<void> FakeEngine::submit(sched::Request request) {
+Result<void> FakeEngine::submit(std::vector<sched::Request> group) {
   const std::lock_guard lock(mutex_);
   if (refusal_) return *refusal_;
-  running_.emplace(request.id, Running{.left = request.max_tokens});
-  submitted_.push_back(std::move(request));
+  groups_.push_back(group.size());
+  for (sched::Request& request : group) {
+    running_.emplace(request.id, Running{.left = request.max_tokens});
+    submitted_.push_back(std::move(request));
+  }
   changed_.notify_all();
   return {};
 }
@@ -132,6 +135,11 @@ std::vector<sched::Request> FakeEngine::submitted(std::size_t count) {
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, kPatience, [&] { return submitted_.size() >= count; });
   return submitted_;
+}
+
+std::vector<std::size_t> FakeEngine::groups() const {
+  const std::lock_guard lock(mutex_);
+  return groups_;
 }
 
 std::vector<RequestId> FakeEngine::cancelled(std::size_t count) {

@@ -43,7 +43,7 @@ class FakeEngine final : public cluster::Engine {
   explicit FakeEngine(cluster::TokenSink& sink);
   ~FakeEngine() override;
 
-  [[nodiscard]] Result<void> submit(sched::Request request) override;
+  [[nodiscard]] Result<void> submit(std::vector<sched::Request> group) override;
   void cancel(RequestId request) override;
   [[nodiscard]] cluster::EngineSnapshot snapshot() const override;
   [[nodiscard]] const cluster::EngineLimits& limits() const override { return limits_; }
@@ -58,6 +58,8 @@ class FakeEngine final : public cluster::Engine {
 
   // All requests so far, once there are `count`.
   [[nodiscard]] std::vector<sched::Request> submitted(std::size_t count);
+  // The sizes of the groups in which they came.
+  [[nodiscard]] std::vector<std::size_t> groups() const;
   // All ids cancelled so far, once there are `count`.
   [[nodiscard]] std::vector<RequestId> cancelled(std::size_t count);
   // Requests that are neither finished nor cancelled, once they are `count`.
@@ -83,6 +85,7 @@ class FakeEngine final : public cluster::Engine {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<sched::Request> submitted_;
+  std::vector<std::size_t> groups_;
   std::vector<RequestId> cancelled_;
   std::map<RequestId, Running> running_;
   std::optional<Error> refusal_;

@@ -129,6 +129,7 @@ std::optional<ApiError> Generation::submit(PreparedRequest& prepared) {
           .tokens_as_ids = request.tokens_as_ids},
       context_.codec.vocabulary());
   request.sampling.seed = request.seed.value_or(hash_combine(context_.options.seed, number));
+  std::vector<sched::Request> group;
   for (std::size_t i = 0; i < choices_.size(); ++i) {
     Choice& choice = *choices_[i];
     const auto place = static_cast<std::size_t>(n_);
@@ -149,16 +150,19 @@ std::optional<ApiError> Generation::submit(PreparedRequest& prepared) {
         .user_key = request.user_key};
     work.id = choice.id = context_.router.open(exchange_.loop(), *this, static_cast<int>(i));
     work.sampling.choice = static_cast<std::uint32_t>(i % place);
-    auto submitted = context_.engine.submit(std::move(work));
-    if (!submitted.ok()) {
-      context_.router.close(choice.id);
-      ApiError error = to_api_error(submitted.error());
-      if (error.status == 429) error.retry_after_seconds = context_.retry_after_seconds();
-      return error;
-    }
-    choice.open = true;
+    group.push_back(std::move(work));
   }
-  return std::nullopt;
+  if (group.empty()) return std::nullopt;
+  const auto submitted = context_.engine.submit(std::move(group));
+  for (const auto& choice : choices_) {
+    if (choice->ended) continue;
+    choice->open = submitted.ok();
+    if (!choice->open) context_.router.close(choice->id);
+  }
+  if (submitted.ok()) return std::nullopt;
+  ApiError error = to_api_error(submitted.error());
+  if (error.status == 429) error.retry_after_seconds = context_.retry_after_seconds();
+  return error;
 }
 
 void Generation::on_output(int index, cluster::TokenOutput& output, TimePoint now) {

@@ -94,6 +94,7 @@ TEST_F(GenerationTest, GivesEveryChoiceOfEveryPromptItsPlace) {
                       R"({"prompt":["a","b"],"n":2,"seed":7,"max_tokens":3})");
   const auto requests = engine->submitted(4);
   ASSERT_EQ(requests.size(), 4U);
+  EXPECT_THAT(engine->groups(), ::testing::ElementsAre(4));  // accepted or refused as a whole
   for (std::size_t i = 0; i < 4; ++i) {
     EXPECT_EQ(requests[i].prompt.back(), i < 2 ? 'a' : 'b');
     EXPECT_EQ(requests[i].sampling.choice, i % 2);
@@ -270,7 +271,7 @@ TEST_F(GenerationTest, TellsOfAnEngineThatFails) {
   EXPECT_EQ(client.read_event(), std::nullopt);
 }
 
-TEST_F(GenerationTest, WithdrawsTheOtherChoicesWhenOneIsRefused) {
+TEST_F(GenerationTest, BoundsTheChoicesThatAreBeingGenerated) {
   ServerOptions options = test_options();
   options.max_running_choices = 2;
   start(options);

@@ -29,7 +29,8 @@ class Collector final : public cluster::TokenSink {
 
   void on_outputs(std::span<cluster::TokenOutput> outputs) override {
     {
-      const std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return !held_; });
       for (const cluster::TokenOutput& output : outputs) {
         Story& story = stories_[output.request];
         EXPECT_FALSE(story.finish) << "an output after the end";
@@ -39,6 +40,19 @@ class Collector final : public cluster::TokenSink {
           ++ended_;
         }
       }
+    }
+    changed_.notify_all();
+  }
+
+  // From now on the engine's thread stops at its next outputs, until the release.
+  void hold() {
+    const std::lock_guard lock(mutex_);
+    held_ = true;
+  }
+  void release() {
+    {
+      const std::lock_guard lock(mutex_);
+      held_ = false;
     }
     changed_.notify_all();
   }
@@ -61,12 +75,15 @@ class Collector final : public cluster::TokenSink {
   std::condition_variable changed_;
   std::map<RequestId, Story> stories_;
   std::size_t ended_ = 0;
+  bool held_ = false;
 };
 
 class ServingEngineTest : public ::testing::Test {
  protected:
-  std::unique_ptr<ServingEngine> start(int kv_pages = 256) {
+  std::unique_ptr<ServingEngine> start(int kv_pages = 256,
+                                       std::optional<std::int64_t> queue_bound = std::nullopt) {
     ServingEngineOptions options;
+    options.scheduler.max_waiting_prefill_tokens = queue_bound;
     options.scheduler.max_num_batched_tokens = 64;
     options.scheduler.max_num_seqs = 8;
     options.scheduler.max_model_len = 128;
@@ -97,7 +114,7 @@ class ServingEngineTest : public ::testing::Test {
 TEST_F(ServingEngineTest, EqualRequestsGetEqualTokensInAnyCompany) {
   auto engine = start();
   for (std::uint64_t id = 0; id < 20; ++id)
-    ASSERT_TRUE(engine->submit(request(id, 40, 10)).ok());
+    ASSERT_TRUE(engine->submit({request(id, 40, 10)}).ok());
   sink_.wait_for_ends(20);
   const auto stories = sink_.stories();
   for (std::uint64_t id = 0; id < 20; ++id) {
@@ -120,8 +137,8 @@ TEST_F(ServingEngineTest, RandomSubmitsAndCancelsFromManyThreadsLeakNothing) {
       for (int i = 0; i < kEach; ++i) {
         const auto id = static_cast<std::uint64_t>(thread * kEach + i);
         ASSERT_TRUE(engine
-                        ->submit(request(id, 1 + static_cast<int>(rng.below(90)),
-                                         1 + static_cast<int>(rng.below(20))))
+                        ->submit({request(id, 1 + static_cast<int>(rng.below(90)),
+                                          1 + static_cast<int>(rng.below(20)))})
                         .ok());
         if (rng.below(2) == 0) engine->cancel(RequestId{rng.below(kThreads * kEach)});
       }
@@ -139,7 +156,7 @@ TEST_F(ServingEngineTest, RandomSubmitsAndCancelsFromManyThreadsLeakNothing) {
 
 TEST_F(ServingEngineTest, CancelledRequestEndsEarly) {
   auto engine = start();
-  ASSERT_TRUE(engine->submit(request(1, 8, 100)).ok());
+  ASSERT_TRUE(engine->submit({request(1, 8, 100)}).ok());
   sink_.wait_for_tokens(RequestId{1}, 2);
   engine->cancel(RequestId{1});
   sink_.wait_for_ends(1);
@@ -154,19 +171,47 @@ TEST_F(ServingEngineTest, CancelledRequestEndsEarly) {
 
 TEST_F(ServingEngineTest, RefusesWhatItCannotServe) {
   auto engine = start();
-  EXPECT_EQ(engine->submit(request(1, 0, 1)).error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(engine->submit(request(2, 100, 29)).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(engine->submit({request(1, 0, 1)}).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(engine->submit({request(2, 100, 29)}).error().code, ErrorCode::kInvalidArgument);
   sched::Request foreign = request(3, 4, 4);
   foreign.prompt[2] = static_cast<TokenId>(model_->config().vocab_size);
-  EXPECT_EQ(engine->submit(foreign).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(engine->submit({request(9, 4, 4), foreign}).error().code, ErrorCode::kInvalidArgument);
   engine->drain();
-  EXPECT_EQ(engine->submit(request(4, 4, 4)).error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(engine->submit({request(4, 4, 4)}).error().code, ErrorCode::kUnavailable);
+}
+
+TEST_F(ServingEngineTest, AnIdleEngineTakesAGroupBeyondTheQueueBoundWhole) {
+  auto engine = start(256, 50);
+  std::vector<sched::Request> group;
+  for (std::uint64_t id = 0; id < 5; ++id)
+    group.push_back(request(id, 40, 3));
+  ASSERT_TRUE(engine->submit(std::move(group)).ok());
+  sink_.wait_for_ends(5);
+  for (const auto& [id, story] : sink_.stories())
+    EXPECT_EQ(story.tokens.size(), 3U) << id.value();
+  EXPECT_TRUE(engine->idle());
+}
+
+TEST_F(ServingEngineTest, AGroupThatDoesNotFitTheQueueIsRefusedWhole) {
+  auto engine = start(256, 100);
+  sink_.hold();  // the engine stands after its first token: more waits than it may run at once
+  std::vector<sched::Request> waiting;
+  for (std::uint64_t id = 0; id < 12; ++id)
+    waiting.push_back(request(id, 100 + static_cast<int>(id % 5), 20));
+  ASSERT_TRUE(engine->submit(std::move(waiting)).ok());
+  const auto refused = engine->submit({request(12, 120, 1), request(13, 120, 1)});
+  sink_.release();
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kResourceExhausted);
+  sink_.wait_for_ends(12);
+  EXPECT_EQ(sink_.stories().size(), 12U);
+  EXPECT_TRUE(engine->idle());
 }
 
 TEST_F(ServingEngineTest, StoppingEndsWhatRuns) {
   auto engine = start();
   for (std::uint64_t id = 0; id < 6; ++id)
-    ASSERT_TRUE(engine->submit(request(id, 60, 60)).ok());
+    ASSERT_TRUE(engine->submit({request(id, 60, 60)}).ok());
   engine.reset();
   sink_.wait_for_ends(6);
   EXPECT_EQ(sink_.stories().size(), 6U);

@@ -85,7 +85,9 @@ std::unique_ptr<HttpJob> Api::handle(HttpRequest request, HttpExchange& exchange
 }
 
 HttpResponse Api::refuse(int status, std::string_view reason) {
-  metrics_.refused(status == 503 ? Refusal::kOverload : Refusal::kInvalid);
+  if (status != kClientClosedRequest) {  // that one was accepted, and counts as aborted
+    metrics_.refused(status == 503 ? Refusal::kOverload : Refusal::kInvalid);
+  }
   HttpResponse response =
       to_response({.status = status,
                    .message = std::string(reason),

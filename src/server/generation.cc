@@ -87,6 +87,7 @@ void Generation::admit(PreparedRequest prepared) {
   n_ = request.n;
   stream_ = request.stream;
   include_usage_ = request.include_usage;
+  echo_ = request.echo;
   wants_logprobs_ = request.sampling.logprobs >= 0;
   stop_token_ids_ = request.sampling.stop_token_ids;
   make_choices(prepared);
@@ -311,7 +312,10 @@ void Generation::send_chunks() {
 void Generation::send_chunk(Choice& choice) {
   if (!std::exchange(streaming_, true)) exchange_.start_stream(extra_headers_);
   const ChoicePart part = part_of(choice);
-  writer_->append_chunk(exchange_.stream_buffer(), part);
+  std::string& out = exchange_.stream_buffer();
+  const std::size_t before = out.size();
+  writer_->append_chunk(out, part);
+  if (echo_ && part.first) exchange_.allow_backlog(out.size() - before);
   if (wants_logprobs_) {
     choice.text_offset += writer_->token_characters(part);
     choice.logprobs.clear();

@@ -94,6 +94,7 @@ class Generation final : public HttpJob, public TokenReceiver {
   std::size_t running_ = 0;  // choices that have not ended
   bool stream_ = false;
   bool include_usage_ = false;
+  bool echo_ = false;
   bool wants_logprobs_ = false;
   bool streaming_ = false;  // the head has been sent
   bool over_ = false;       // answered

@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -195,6 +197,21 @@ TEST_F(GenerationTest, CancelsWhenTheClientLeavesAStream) {
   EXPECT_THAT(engine->cancelled(1), ::testing::ElementsAre(id));
 }
 
+TEST_F(GenerationTest, CancelsAndSaysSoWhenTheClientEndsItsSideWhileItWaits) {
+  start();
+  TestHttpClient client(server->port());
+  client.send_request("POST", "/v1/completions", R"({"prompt":"p","n":2})");
+  client.end_sending();
+  const auto response = client.read_response();
+  EXPECT_EQ(response.status, 499);
+  EXPECT_THAT(json_of(response).at("error").at("message").get<std::string>(),
+              HasSubstr("keep it open"));
+  EXPECT_EQ(engine->cancelled(2).size(), 2U);
+  const std::string metrics = get("/metrics").body;
+  EXPECT_THAT(metrics, HasSubstr(R"(finished_reason="abort",model_name="tiny"} 2)"));
+  EXPECT_THAT(metrics, ::testing::Not(HasSubstr(R"(reason="invalid"} 1)")));
+}
+
 TEST_F(GenerationTest, CancelsEveryChoiceWhenTheClientLeavesWhileItWaits) {
   start();
   {
@@ -212,9 +229,31 @@ TEST_F(GenerationTest, CancelsTheStreamOfAClientThatDoesNotRead) {
   TestHttpClient client(server->port());
   const RequestId id =
       open_stream(client, "/v1/completions", R"({"prompt":"p","stream":true,"logprobs":20})");
-  for (int i = 0; i < 10'000 && engine->cancelled(0).empty(); ++i)
-    engine->say(bulky_output(id));
+  flood(id);
   EXPECT_THAT(engine->cancelled(1), ::testing::ElementsAre(id));
+}
+
+TEST_F(GenerationTest, StreamsALongEchoToAClientThatReadsLate) {
+  ServerOptions options = test_options();
+  options.http.max_pending_output_bytes = 100'000;
+  start(options);
+  TestHttpClient client(server->port());
+  client.send_request(
+      "POST", "/v1/completions",
+      R"({"prompt":[97,98],"n":2,"echo":true,"logprobs":20,"max_tokens":2,"stream":true})");
+  for (const auto& request : engine->submitted(2)) {  // each far more than sockets hold
+    engine->say(bulky_output(request.id, 10'000));
+    engine->say(request.id, 'z', sched::FinishReason::kLength);
+  }
+  ASSERT_EQ(client.read_head().status, 200);
+  std::optional<std::string> last;
+  std::size_t most = 0;
+  while (auto event = client.read_event()) {
+    most = std::max(most, event->size());
+    last = std::move(event);
+  }
+  EXPECT_EQ(last, "[DONE]");
+  EXPECT_GT(most, 10'000'000U);
 }
 
 TEST_F(GenerationTest, CancelsAfterATimeWithoutProgress) {
@@ -225,8 +264,7 @@ TEST_F(GenerationTest, CancelsAfterATimeWithoutProgress) {
   TestHttpClient client(server->port());
   const RequestId id =
       open_stream(client, "/v1/completions", R"({"prompt":"p","stream":true,"logprobs":20})");
-  for (int i = 0; i < 10'000 && engine->cancelled(0).empty(); ++i)
-    engine->say(bulky_output(id));
+  flood(id);
   EXPECT_THAT(engine->cancelled(1), ::testing::ElementsAre(id));
 }
 

@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -76,7 +77,7 @@ void HttpConnection::start() {
 void HttpConnection::start_reading() {
   if (reading_ || closed_) return;
   reading_ = true;
-  paused_.reset();
+  watch_.reset();
   asio::co_spawn(
       socket_.get_executor(), [self = shared_from_this()] { return self->read_loop(); },
       asio::detached);
@@ -98,6 +99,10 @@ HttpConnection::Task HttpConnection::read_loop() {
     const auto space = asio::buffer(incoming_);
     auto [error, bytes] = tls_ ? co_await tls_->async_read_some(space, kAwait)
                                : co_await socket_.async_read_some(space, kAwait);
+    if (error == asio::error::eof && !closed_) {
+      client_ended();
+      co_return;
+    }
     if (error || closed_) {
       close();
       co_return;
@@ -106,7 +111,22 @@ HttpConnection::Task HttpConnection::read_loop() {
     take_input();
   }
   reading_ = false;
-  if (!closed_) paused_ = shared_from_this();  // until the answer is complete
+  if (closed_) co_return;
+  // Until the answer is complete. An event that was under way when reading began again is void.
+  watch_.emplace(socket_.get_executor(), socket_.native_handle(), [self = shared_from_this()] {
+    if (self->watch_) self->close();
+  });
+}
+
+void HttpConnection::client_ended() {
+  client_ended_ = true;
+  if (busy_ && !streaming_ && !tls_) {
+    refuse({kClientClosedRequest,
+            "the client ended its side of the connection before the answer, which cancels the "
+            "request; keep it open until the answer has come"});
+  } else if (busy_ || !writing_) {
+    close();
+  }
 }
 
 void HttpConnection::take_input() {
@@ -158,6 +178,8 @@ void HttpConnection::dispatch() {
   keep_alive_ = request.keep_alive && !loop_.closing.load(std::memory_order_relaxed);
   chunked_ = request.chunked_allowed;
   head_only_ = request.method == HttpMethod::kHead;
+  streaming_ = false;
+  allowed_ = allowed_unsent_ = largest_ = 0;
   auto job = loop_.handler.handle(std::move(request), *this);
   if (busy_) {
     job_ = std::move(job);
@@ -191,6 +213,7 @@ void HttpConnection::start_stream(std::string_view extra_headers) {
   if (closed_) return;
   GIMBAL_CHECK(busy_);
   if (!chunked_) keep_alive_ = false;
+  streaming_ = true;
   append_response_head(out_,
                        {.status = 200,
                         .content_type = "text/event-stream; charset=utf-8",
@@ -199,8 +222,15 @@ void HttpConnection::start_stream(std::string_view extra_headers) {
                         .keep_alive = keep_alive_});
 }
 
+void HttpConnection::allow_backlog(std::size_t bytes) {
+  allowed_ += bytes;
+  allowed_unsent_ += bytes;
+}
+
 void HttpConnection::flush() {
   if (closed_) return;
+  largest_ = std::max(largest_, payload_.size() - std::min(payload_.size(), allowed_unsent_));
+  allowed_unsent_ = 0;
   if (chunked_) {
     append_chunk(out_, payload_);
   } else {
@@ -209,7 +239,8 @@ void HttpConnection::flush() {
   reset(payload_);
   send();
   const std::size_t pending = out_.size() + flight_.size() - flown_;
-  if (pending > loop_.options.max_pending_output_bytes) close();
+  // The client has had no time yet to read what came at once.
+  if (pending > loop_.options.max_pending_output_bytes + allowed_ + largest_) close();
 }
 
 void HttpConnection::end_stream() {
@@ -307,6 +338,7 @@ void HttpConnection::written(const boost::system::error_code& error, std::size_t
 }
 
 void HttpConnection::all_written() {
+  if (client_ended_) return close();
   if (!close_after_write_) return;
   // The client sees the end, and may read the answer while the rest of its request is dropped.
   close_after_write_ = false;
@@ -355,9 +387,9 @@ void HttpConnection::close() {
   if (std::exchange(writing_, false)) loop_.unsent.fetch_sub(1);
   release_job();
   release_receiving();
+  watch_.reset();
   boost::system::error_code ignored;
   socket_.close(ignored);
-  paused_.reset();  // last: this may be gone
 }
 
 }  // namespace gimbal::server

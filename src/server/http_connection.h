@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "server/close_watch.h"
 #include "server/http_message.h"
 #include "server/http_parser.h"
 #include "server/server_options.h"
@@ -51,9 +52,11 @@ struct HttpLoop {
 };
 
 // One client's connection: reads requests, hands them to the handler one by one, writes answers.
-// It always has a read pending, so that a client that goes away is noticed while it waits or
-// streams. One thread: the loop's. Owned (shared_ptr) by its pending reads, writes and posts, and
-// by itself while it does not read.
+// It always has a read pending, or a CloseWatch once the client has sent far ahead, so that a
+// client that goes away is noticed while it waits or streams. TCP does not tell a client that only
+// ends its sending side from one that has closed: while a request is being answered both count as
+// gone. An answer that is complete is still written to both. One thread: the loop's. Owned
+// (shared_ptr) by its pending reads, watches, writes and posts.
 class HttpConnection final : public HttpExchange,
                              public std::enable_shared_from_this<HttpConnection> {
  public:
@@ -77,6 +80,7 @@ class HttpConnection final : public HttpExchange,
   void respond(HttpResponse response) override;
   void start_stream(std::string_view extra_headers) override;
   [[nodiscard]] std::string& stream_buffer() override { return payload_; }
+  void allow_backlog(std::size_t bytes) override;
   void flush() override;
   void end_stream() override;
 
@@ -87,6 +91,7 @@ class HttpConnection final : public HttpExchange,
 
   void start_reading();
   Task read_loop();
+  void client_ended();         // its side; all that it has sent has been read
   void take_input();           // parses and dispatches what has been read
   void receive_body_begins();  // the header is complete
   void dispatch();
@@ -111,19 +116,25 @@ class HttpConnection final : public HttpExchange,
   std::size_t dropped_ = 0;    // input bytes ignored while lingering
   std::size_t receiving_ = 0;  // this connection's part of HttpLoop::receiving_bytes
   bool reading_ = false;
-  std::shared_ptr<HttpConnection> paused_;  // this, while it does not read
+  std::optional<CloseWatch> watch_;  // while it does not read
+  bool client_ended_ = false;
   bool busy_ = false;
+  bool streaming_ = false;  // the present answer's head has been written
   bool keep_alive_ = true;  // after the present answer
   bool chunked_ = true;     // framing of the present stream
   bool head_only_ = false;  // the present request is a HEAD
   bool close_after_write_ = false;
   bool closed_ = false;
   bool writing_ = false;
-  TimePoint progress_;     // of the write
-  std::string payload_;    // stream payload not framed yet
-  std::string out_;        // bytes not handed to the socket yet
-  std::string flight_;     // bytes an asynchronous write works on
-  std::size_t flown_ = 0;  // of flight_
+  TimePoint progress_;  // of the write
+  // Of the present stream, in bytes; both widen the bound on what may wait for the client.
+  std::size_t allowed_ = 0;         // by allow_backlog()
+  std::size_t allowed_unsent_ = 0;  // the part of it that is in payload_
+  std::size_t largest_ = 0;         // flushed at once, what is allowed apart
+  std::string payload_;             // stream payload not framed yet
+  std::string out_;                 // bytes not handed to the socket yet
+  std::string flight_;              // bytes an asynchronous write works on
+  std::size_t flown_ = 0;           // of flight_
   std::unique_ptr<HttpJob> job_;
 };
 

@@ -30,6 +30,8 @@ std::string_view status_phrase(int status) {
       return "Too Many Requests";
     case 431:
       return "Request Header Fields Too Large";
+    case kClientClosedRequest:
+      return "Client Closed Request";
     case 500:
       return "Internal Server Error";
     case 501:

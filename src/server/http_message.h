@@ -27,6 +27,9 @@ struct HttpResponse {
   std::string extra_headers = {};  // whole lines, each with its CRLF
 };
 
+// The client has ended its side of the connection before it was answered; nginx's number.
+inline constexpr int kClientClosedRequest = 499;
+
 // The standard phrase of a status this server sends; "Unknown" for others.
 [[nodiscard]] std::string_view status_phrase(int status);
 
@@ -63,6 +66,9 @@ class HttpExchange {
   virtual void start_stream(std::string_view extra_headers) = 0;
   // Payload that the next flush() sends; append to it.
   [[nodiscard]] virtual std::string& stream_buffer() = 0;
+  // Raises, for this answer, the bound on what may wait for a slow client: by payload whose size
+  // the request has fixed, such as its own prompt. Call before the flush() that sends it.
+  virtual void allow_backlog(std::size_t bytes) = 0;
   // Sends the buffered payload. The client may be gone afterwards: then the job is destroyed soon.
   virtual void flush() = 0;
   virtual void end_stream() = 0;

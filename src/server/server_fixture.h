@@ -25,6 +25,17 @@ inline ServerOptions test_options() {
   return options;
 }
 
+// A token that makes a large chunk: 1.3 KB, and as much for each of `prompt_tokens` before it.
+inline cluster::TokenOutput bulky_output(RequestId id, int prompt_tokens = 0) {
+  cluster::TokenOutput output{.request = id, .token = 'x'};
+  output.logprobs = std::make_unique<sched::TokenLogprobs>(sched::TokenLogprobs{.token = 'x'});
+  for (TokenId token = 0; token < 250; ++token)
+    output.logprobs->top.emplace_back(token, -1.5F);
+  for (int i = 0; i < prompt_tokens; ++i)
+    output.prompt_logprobs.push_back(*output.logprobs);
+  return output;
+}
+
 // A server on a free port, a fake engine behind it.
 class ServerTest : public ::testing::Test {
  protected:
@@ -37,6 +48,7 @@ class ServerTest : public ::testing::Test {
   }
   void TearDown() override {
     if (server) server->stop();  // before the engine goes
+    engine.reset();              // its thread tells the server's router what it generates
   }
 
   [[nodiscard]] TestHttpClient::Response post(std::string_view path, std::string_view body) {
@@ -58,6 +70,15 @@ class ServerTest : public ::testing::Test {
     return engine->submitted(before + 1).back().id;
   }
 
+  // Generates for a client that does not read, until its request is cancelled, but no more than 50
+  // MB. The server has taken up each piece before the next is said.
+  void flood(RequestId id) {
+    for (int piece = 0; piece < 100 && engine->cancelled(0).empty(); ++piece) {
+      engine->say(bulky_output(id, 400));
+      EXPECT_EQ(get("/health").status, 200);  // behind the piece on the server's one loop
+    }
+  }
+
   SteadyClock clock;
   ByteCodec codec;
   std::optional<FakeEngine> engine;
@@ -70,15 +91,6 @@ inline Json event_json(TestHttpClient& client) {
   if (!event) return Json("the stream is over");
   auto parsed = parse_json(*event);
   return parsed.ok() ? parsed.value() : Json(*event);
-}
-
-// A token that makes a large chunk.
-inline cluster::TokenOutput bulky_output(RequestId id) {
-  cluster::TokenOutput output{.request = id, .token = 'x'};
-  output.logprobs = std::make_unique<sched::TokenLogprobs>(sched::TokenLogprobs{.token = 'x'});
-  for (TokenId token = 0; token < 250; ++token)
-    output.logprobs->top.emplace_back(token, -1.5F);
-  return output;
 }
 
 }  // namespace gimbal::server

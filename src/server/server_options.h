@@ -25,7 +25,8 @@ struct HttpOptions {
   std::size_t max_receiving_bytes = 512u << 20;
   // What is read and dropped after a refusal, so that the client can read the answer.
   std::size_t max_dropped_bytes = 64u << 20;
-  // What may wait for a client that reads too slowly; beyond it the connection is closed.
+  // What may wait for a client that reads a stream too slowly, beyond an echo of its prompt and the
+  // largest piece sent at once; beyond it the connection is closed.
   std::size_t max_pending_output_bytes = 2u << 20;
   // What a client may send ahead while a request of it is answered.
   std::size_t max_pipelined_bytes = 64u << 10;

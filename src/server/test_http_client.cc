@@ -50,6 +50,16 @@ void TestHttpClient::close() {
   socket_ = -1;
 }
 
+void TestHttpClient::end_sending() const {
+  ::shutdown(socket_, SHUT_WR);
+}
+
+void TestHttpClient::reset() {
+  const linger at_once{.l_onoff = 1, .l_linger = 0};
+  ::setsockopt(socket_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  close();
+}
+
 void TestHttpClient::limit_receive_buffer(int bytes) const {
   ::setsockopt(socket_, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
 }

@@ -38,6 +38,10 @@ class TestHttpClient final {
   // Reads until the server closes; true if it does.
   [[nodiscard]] bool closed_by_server();
   void close();
+  // Ends the sending side alone: a FIN, and what the server sends can still be read.
+  void end_sending() const;
+  // Closes with a reset.
+  void reset();
   // Makes the socket's receive buffer small. Call before the server sends much.
   void limit_receive_buffer(int bytes) const;
 

@@ -71,8 +71,8 @@ Result<LoadedModel> load_model(const ModelFlags& flags) {
   LoadedModel loaded;
   GIMBAL_ASSIGN_OR_RETURN(loaded.isa, choose_isa(flags.isa));
   GIMBAL_ASSIGN_OR_RETURN(const auto config, model_config::load_model_config(flags.model_dir));
-  for (const std::string& field : config.unknown_fields) {
-    log_debug("{}/config.json: field {} is not known and ignored", flags.model_dir, field);
+  if (const std::string note = model_config::unknown_fields_note(config); !note.empty()) {
+    log_warning("{}/config.json: {}", flags.model_dir, note);
   }
   GIMBAL_ASSIGN_OR_RETURN(const tensor::DType dtype, choose_dtype(flags.dtype, config.dtype));
   if (flags.max_model_len > config.context_length) {

@@ -1,8 +1,11 @@
 #include "model_config/model_config.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/json.h"
 #include "model_config/family_traits.h"
 
 namespace gimbal::model_config {
@@ -81,6 +84,17 @@ std::string_view to_string(RopeKind kind) {
       return "yarn";
   }
   GIMBAL_CHECK(false);
+}
+
+std::string unknown_fields_note(const ModelConfig& config) {
+  constexpr std::size_t kMostListed = 20;
+  const auto& fields = config.unknown_fields;
+  if (fields.empty()) return {};
+  std::string note = "fields that are not known here and have no effect: ";
+  for (std::size_t i = 0; i < std::min(fields.size(), kMostListed); ++i)
+    note += (i == 0 ? "" : ", ") + excerpt(Json(fields[i]));
+  if (fields.size() > kMostListed) note += fmt::format(" and {} more", fields.size() - kMostListed);
+  return note;
 }
 
 }  // namespace gimbal::model_config

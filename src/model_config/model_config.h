@@ -89,7 +89,8 @@ struct ModelConfig {
   // "float32", "bfloat16" or "float16" as the config says; empty where it does not.
   std::string dtype;
 
-  // Fields of config.json that nothing here knows, in alphabetical order: worth a warning.
+  // Fields of config.json that nothing here knows, in alphabetical order: worth a warning, because
+  // one of them may change what the model computes. Known harmless fields are not among them.
   std::vector<std::string> unknown_fields;
 
   [[nodiscard]] int num_layers() const { return static_cast<int>(layers.size()); }
@@ -121,6 +122,9 @@ struct ParameterCounts {
 // Of total(), what one token's forward pass uses: experts_per_token of the experts, and one row of
 // the embeddings (the whole table where it is the lm_head too).
 [[nodiscard]] std::int64_t active_parameters(const ModelConfig& config);
+
+// One sentence that lists the unknown fields, many of them cut short; empty where there are none.
+[[nodiscard]] std::string unknown_fields_note(const ModelConfig& config);
 
 // The config.json of one family ("mixtral"): its model_type and architecture name.
 [[nodiscard]] std::string_view model_type_of(Family family);

@@ -292,6 +292,36 @@ TEST(ModelConfigTest, CollectsFieldsThatNothingKnows) {
   EXPECT_THAT(parsed(json).unknown_fields, ElementsAre("apple", "rope_scaling.colour", "zebra"));
 }
 
+TEST(ModelConfigTest, PublishedConfigsHaveNoUnknownFields) {
+  for (const Json& json : {mixtral_8x7b(), qwen15_moe_a27b(), qwen3_30b_a3b(), olmoe_1b_7b(),
+                           llama_31_8b(), qwen3_8b()}) {
+    EXPECT_EQ(unknown_fields_note(parsed(json)), "") << json.at("model_type");
+  }
+}
+
+TEST(ModelConfigTest, HarmlessFieldsAreSilent) {
+  auto json = qwen3_8b();
+  json["auto_map"] = {{"AutoModel", "modeling.Model"}};
+  json["transformers_version"] = "9.9.9";
+  json["do_sample"] = true;
+  json["temperature"] = 0.7;
+  json["num_labels"] = 2;
+  EXPECT_EQ(unknown_fields_note(parsed(json)), "");
+}
+
+TEST(ModelConfigTest, NotesUnknownFieldsInOneLineOfBoundedLength) {
+  auto json = llama_31_8b();
+  json["zebra"] = 1;
+  json["apple\n"] = 2;
+  EXPECT_EQ(unknown_fields_note(parsed(json)),
+            R"(fields that are not known here and have no effect: "apple\n", "zebra")");
+  for (int i = 0; i < 1000; ++i)
+    json[fmt::format("b{:04}{}", i, std::string(500, 'b'))] = i;
+  const std::string note = unknown_fields_note(parsed(json));
+  EXPECT_THAT(note, HasSubstr(" and 982 more"));
+  EXPECT_LT(note.size(), 5'000U);
+}
+
 TEST(ModelConfigTest, SpecialTokensMayBeAbsentNullOneOrMany) {
   auto json = llama_31_8b();
   json["eos_token_id"] = 7;

@@ -6,21 +6,19 @@
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <csignal>
-#include <cstdlib>
 #include <filesystem>
 #include <future>
 #include <limits>
 #include <memory>
 #include <thread>
 
+#include "apps/demo_model.h"
 #include "apps/model_flags.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/progress.h"
 #include "engine/serving_engine.h"
 #include "server/server.h"
 #include "server/text_codec.h"
-#include "synthetic/make_model.h"
 
 namespace gimbal::apps {
 namespace {
@@ -124,29 +122,6 @@ void add_scheduler_flags(CLI::App& command, Arguments& arguments) {
                      "write the scheduler's events and decisions to this file");
 }
 
-// Where the demo model lives between runs.
-std::string demo_model_dir() {
-  const char* cache = std::getenv("XDG_CACHE_HOME");
-  const char* home = std::getenv("HOME");
-  const fs::path base = cache != nullptr && *cache != '\0' ? fs::path(cache)
-                        : home != nullptr                  ? fs::path(home) / ".cache"
-                                                           : fs::temp_directory_path();
-  return (base / "gimbal" / "demo-" GIMBAL_VERSION).string();
-}
-
-Result<void> ensure_demo_model(const std::string& dir) {
-  if (fs::exists(fs::path(dir) / "config.json")) return {};
-  log_info("making the demo model in {}", dir);
-  std::error_code failed;
-  fs::create_directories(fs::path(dir).parent_path(), failed);
-  if (failed) return io_error(dir, failed.value());
-  GIMBAL_ASSIGN_OR_RETURN(const auto options, synthetic::preset("demo"));
-  ThreadPool pool;
-  const auto made = synthetic::make_model(options, dir, true, pool, [](auto, auto) {});
-  if (!made.ok()) return made.error();
-  return {};
-}
-
 // What follows from several flags together. Errors name the flag.
 Result<void> complete(Arguments& arguments) {
   server::ServerOptions& server = arguments.server;
@@ -154,9 +129,8 @@ Result<void> complete(Arguments& arguments) {
     return invalid_argument("--ssl-keyfile needs --ssl-certfile", "ssl-certfile");
   }
   if (arguments.model.model_dir.empty()) {
-    arguments.model.model_dir = demo_model_dir();
     if (server.served_model_names.empty()) server.served_model_names = {"demo"};
-    GIMBAL_RETURN_IF_ERROR(ensure_demo_model(arguments.model.model_dir));
+    GIMBAL_ASSIGN_OR_RETURN(arguments.model.model_dir, ensure_demo_model());
   }
   if (server.served_model_names.empty()) {
     fs::path folder = fs::absolute(arguments.model.model_dir).lexically_normal();

@@ -43,7 +43,7 @@ def test_a_config_line_that_is_wrong_is_named(
     file.write_text(line + "\n")
     command = [program, "serve", demo_model, "--port", "0", "--python-env", python_env]
     ran = subprocess.run(
-        [*command, "--config", file], capture_output=True, text=True, timeout=10
+        [*command, "--config", file], capture_output=True, text=True, timeout=60
     )
     assert ran.returncode > 0 and named in ran.stderr
 
@@ -51,5 +51,5 @@ def test_a_config_line_that_is_wrong_is_named(
 def test_a_config_file_that_is_missing_is_named(program, python_env, demo_model):
     command = [program, "serve", demo_model, "--port", "0", "--python-env", python_env]
     command += ["--config", "no-such-file.ini"]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ran.returncode > 0 and "no-such-file.ini" in ran.stderr

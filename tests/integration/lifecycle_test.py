@@ -5,6 +5,7 @@ import http.client
 import json
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import time
@@ -53,10 +54,28 @@ def test_a_client_that_leaves_before_the_answer_frees_its_pages(client, server):
     assert server.metric("vllm:request_success_total", finished_reason="abort") == aborted + 1
 
 
+def test_ending_the_sending_side_cancels_but_not_what_is_answered_at_once(server):
+    def ask(method, path, body):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+            head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+            connection.shutdown(socket.SHUT_WR)
+            answer = b""
+            while piece := connection.recv(65536):
+                answer += piece
+        return answer
+
+    assert b"200 OK" in ask("GET", "/metrics", b"")
+    body = {"model": server.name, "prompt": "x", "max_tokens": 8000, "ignore_eos": True}
+    answer = ask("POST", "/v1/completions", json.dumps(body).encode())
+    assert answer.startswith(b"HTTP/1.1 499") and b"keep it open" in answer
+    server.wait_until_idle()
+
+
 def test_too_much_waiting_prefill_is_a_429_with_retry_after(start_server):
     flags = ("--max-waiting-prefill-tokens", "512", "--max-num-seqs", "1")
     with start_server(*flags) as server, client_of(server) as client:
-        running = endless(client, server)
+        running = endless(client, server, max_tokens=8000)
         next(iter(running))
         bodies = [
             {"model": server.name, "prompt": [300 + i] * 200, "max_tokens": 1} for i in range(8)
@@ -77,10 +96,18 @@ def test_too_much_waiting_prefill_is_a_429_with_retry_after(start_server):
         assert client.completions.create(model=server.name, prompt=[300] * 200, max_tokens=1)
 
 
+def test_an_idle_engine_takes_a_request_whose_choices_exceed_the_bound(start_server):
+    with start_server("--max-waiting-prefill-tokens", "512") as server, client_of(server) as client:
+        prompts = [[300 + i] * 200 for i in range(6)]
+        answer = client.completions.create(model="demo", prompt=prompts, n=2, max_tokens=1)
+        assert [choice.index for choice in answer.choices] == list(range(12))
+        assert answer.usage.prompt_tokens == 6 * 200
+
+
 def test_sigterm_lets_streams_end_and_refuses_new_requests(start_server):
     with start_server() as server, client_of(server) as client:
         stream = iter(
-            endless(client, server, max_tokens=1500, stream_options={"include_usage": True})
+            endless(client, server, max_tokens=4000, stream_options={"include_usage": True})
         )
         next(stream)
         idle = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
@@ -104,8 +131,8 @@ def test_sigterm_lets_streams_end_and_refuses_new_requests(start_server):
             assert status == 200  # was faster than the signal
         chunks = list(stream)
         assert chunks[-2].choices[0].finish_reason == "length"
-        assert chunks[-1].usage.completion_tokens == 1500
-        assert refused == 1 and server.wait() == 0
+        assert chunks[-1].usage.completion_tokens == 4000
+        assert refused == 1 and server.wait() == 0, server.log
         idle.close()
 
 

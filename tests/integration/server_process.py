@@ -1,6 +1,7 @@
 """A `gimbal serve` process: started on a free port, awaited, inspected and ended."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -13,10 +14,15 @@ _SERVING = re.compile(r"serving (\S+) on (https?://\S+:(\d+))")
 
 
 class ServerProcess:
-    def __init__(self, program, python_env, model, *flags, start_timeout=60):
-        command = [program, "serve", str(model), "--port", "0", "--python-env", python_env, *flags]
+    def __init__(self, program, python_env, model, *flags, env=None, start_timeout=60):
+        """`model` None: the program's own demo model. `env`: added to this process's."""
+        command = [program, "serve", *([] if model is None else [str(model)])]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command + ["--port", "0", "--python-env", python_env, *flags],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **(env or {})},
         )
         self.log = []
         self._serving = threading.Event()

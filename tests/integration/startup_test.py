@@ -1,11 +1,14 @@
-"""`gimbal serve` on folders that are not models."""
+"""How `gimbal serve` starts: folders that are not models, unknown fields, the demo model."""
 
+import concurrent.futures
 import json
 import shutil
 import struct
 import subprocess
 
 import pytest
+
+from server_process import ServerProcess
 
 
 @pytest.fixture
@@ -172,3 +175,38 @@ def test_a_port_in_use_is_named(program, python_env, demo_model, server):
     command = [program, "serve", demo_model, "--port", port, "--python-env", python_env]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ran.returncode > 0 and port in ran.stderr
+
+
+def test_unknown_config_fields_are_listed_in_one_warning(start_server, demo_model, tmp_path):
+    model = tmp_path / "odd"
+    shutil.copytree(demo_model, model)
+    extra = {"zebra_gate": 1, "apple_scale": 0.5, "auto_map": {}, "temperature": 0.7}
+    edit_json(model, "config.json", lambda config: config.update(extra))
+    with start_server(model=model) as server:
+        warnings = [line for line in server.log if "have no effect" in line]
+        assert len(warnings) == 1, server.log
+        assert '"apple_scale", "zebra_gate"' in warnings[0]
+        assert "auto_map" not in warnings[0] and "temperature" not in warnings[0]
+    with start_server() as server:
+        assert not any("have no effect" in line for line in server.log)
+
+
+def test_first_starts_at_once_make_the_demo_model_once(program, python_env, tmp_path):
+    env = {"XDG_CACHE_HOME": str(tmp_path / "new cache")}
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        starts = [pool.submit(ServerProcess, program, python_env, None, env=env) for _ in range(3)]
+    servers = [start.result() for start in starts if not start.exception()]
+    try:
+        assert [start.exception() for start in starts] == [None] * 3
+        for server in servers:
+            server.wait_until_ready()
+            assert server.name == "demo"
+            assert server.complete(prompt="x", max_tokens=1)["usage"]["completion_tokens"] == 1
+        makers = [server for server in servers if any("making" in line for line in server.log)]
+        assert len(makers) == 1
+        assert [server.end() for server in servers] == [0, 0, 0]
+    finally:
+        for server in servers:
+            if server.process.poll() is None:
+                server.process.kill()
+                server.process.wait()

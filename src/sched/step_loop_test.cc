@@ -9,7 +9,6 @@
 
 #include "base/hash.h"
 #include "sched/loop_driver.h"
-#include "sched/request_group.h"
 
 namespace gimbal::sched {
 namespace {
@@ -336,83 +335,6 @@ TEST(StepLoopTest, BoundsTheQueueByMissingPrefillTokens) {
   EXPECT_EQ(driver.loop->max_waiting_prefill_tokens(), 30);
   driver.run_until_idle();
   EXPECT_EQ(driver.told.size(), 3U);
-}
-
-TEST(StepLoopTest, AcceptsOrRefusesAGroupAsAWhole) {
-  StepLoopOptions options = small_options();
-  options.max_waiting_prefill_tokens = 30;
-  LoopDriver driver(options);
-  const auto group = [&](std::vector<std::vector<TokenId>> prompts) {
-    SubmitGroup made;
-    for (auto& tokens : prompts) {
-      made.requests.push_back({.id = driver.next_id(), .prompt = std::move(tokens)});
-    }
-    return made;
-  };
-  driver.send(group({prompt(1, 40), prompt(2, 40)}));  // an empty queue takes any group
-  EXPECT_TRUE(driver.refused.empty());
-  driver.run_until_idle();
-  EXPECT_EQ(driver.told.size(), 2U);
-  driver.submit(prompt(3, 60), 4);  // runs
-  driver.submit(prompt(4, 10), 4);  // waits
-  const std::int64_t waiting = driver.loop->counters().waiting_prefill_tokens;
-  driver.send(group({prompt(5, 19), prompt(6, 19)}));
-  EXPECT_EQ(driver.refused.size(), 2U);
-  EXPECT_EQ(driver.refused.at(RequestId{5}).code, ErrorCode::kResourceExhausted);
-  EXPECT_EQ(driver.refused.at(RequestId{6}).code, ErrorCode::kResourceExhausted);
-  driver.send(group({prompt(7, 5), {kVocab}}));
-  EXPECT_EQ(driver.refused.at(RequestId{7}).code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(driver.refused.at(RequestId{8}).code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(driver.loop->counters().waiting_prefill_tokens, waiting);
-  driver.run_until_idle();
-  EXPECT_EQ(driver.told.size(), 4U);
-}
-
-TEST(StepLoopTest, CountsWhatChoicesOfOnePromptShareOnce) {
-  StepLoopOptions options = small_options();
-  options.max_waiting_prefill_tokens = 40;
-  LoopDriver driver(options);
-  const auto choices = [&](int n, TokenId first) {
-    SubmitGroup made;
-    for (int i = 0; i < n; ++i)
-      made.requests.push_back({.id = driver.next_id(), .prompt = prompt(first, 18)});
-    return made;
-  };
-  driver.submit(prompt(1, 60), 4);  // runs
-  driver.submit(prompt(2, 1), 4);   // waits
-  const std::int64_t before = driver.loop->counters().waiting_prefill_tokens;
-  driver.send(choices(3, 3));
-  EXPECT_TRUE(driver.refused.empty());
-  const int tail = 18 - 17 / options.page_tokens * options.page_tokens;
-  EXPECT_EQ(driver.loop->counters().waiting_prefill_tokens, before + 18 + 2 * tail);
-  driver.send(choices(3, 4));
-  EXPECT_EQ(driver.refused.size(), 3U);
-  driver.run_until_idle();
-  EXPECT_EQ(driver.told.size(), 5U);
-}
-
-// What makes that count right: at most one step's rows are computed in vain.
-TEST(StepLoopTest, ChoicesOfOnePromptComputeWhatTheyShareOnceButForOneStep) {
-  for (const char* former : {"vllm", "tgi", "gimbal"}) {
-    for (const int length : {7, 30, 31, 50, 63}) {
-      StepLoopOptions options = small_options();
-      options.former = former;
-      options.kv_pages = 1024;
-      LoopDriver driver(options);
-      SubmitGroup group;
-      for (int i = 0; i < 12; ++i)
-        group.requests.push_back({.id = driver.next_id(), .prompt = prompt(1, length)});
-      const std::int64_t counted = group_prefill_tokens(group.requests, options);
-      driver.send(std::move(group));
-      driver.run_until_idle();
-      std::int64_t computed = 0;  // one token is asked for: there are no rows of decodes
-      for (const auto& plan : driver.executor.plans) {
-        for (const auto& step : plan.sequences)
-          computed += step.rows;
-      }
-      EXPECT_LE(computed, counted + options.max_num_batched_tokens) << former << " " << length;
-    }
-  }
 }
 
 TEST(StepLoopTest, TheQueueBoundFollowsTheMeasuredPrefillRate) {

@@ -12,8 +12,9 @@ class CloseWatch final {
  public:
   using Executor = boost::asio::io_context::executor_type;
 
-  // Begins. `gone` is called once, never from here, and no more after the destruction. It is
-  // destroyed soon after the watch. At once where the system has no descriptor left.
+  // Begins. `gone` is called at most once, never from here: when the peer has gone, and also where
+  // the system has no descriptor left to watch with. One that is under way when the watch is
+  // destroyed may still come.
   CloseWatch(const Executor& executor, int socket, std::function<void()> gone);
   CloseWatch(const CloseWatch&) = delete;
   CloseWatch& operator=(const CloseWatch&) = delete;

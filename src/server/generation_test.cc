@@ -238,6 +238,7 @@ TEST_F(GenerationTest, StreamsALongEchoToAClientThatReadsLate) {
   options.http.max_pending_output_bytes = 100'000;
   start(options);
   TestHttpClient client(server->port());
+  client.limit_receive_buffer(1 << 18);
   client.send_request(
       "POST", "/v1/completions",
       R"({"prompt":[97,98],"n":2,"echo":true,"logprobs":20,"max_tokens":2,"stream":true})");
@@ -253,7 +254,7 @@ TEST_F(GenerationTest, StreamsALongEchoToAClientThatReadsLate) {
     last = std::move(event);
   }
   EXPECT_EQ(last, "[DONE]");
-  EXPECT_GT(most, 10'000'000U);
+  EXPECT_GT(most, 5'000'000U);
 }
 
 TEST_F(GenerationTest, CancelsAfterATimeWithoutProgress) {

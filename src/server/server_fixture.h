@@ -25,11 +25,11 @@ inline ServerOptions test_options() {
   return options;
 }
 
-// A token that makes a large chunk: 1.3 KB, and as much for each of `prompt_tokens` before it.
+// A token that makes a large chunk: 0.6 KB, and as much for each of `prompt_tokens` before it.
 inline cluster::TokenOutput bulky_output(RequestId id, int prompt_tokens = 0) {
   cluster::TokenOutput output{.request = id, .token = 'x'};
   output.logprobs = std::make_unique<sched::TokenLogprobs>(sched::TokenLogprobs{.token = 'x'});
-  for (TokenId token = 0; token < 250; ++token)
+  for (TokenId token = 0; token < 50; ++token)
     output.logprobs->top.emplace_back(token, -1.5F);
   for (int i = 0; i < prompt_tokens; ++i)
     output.prompt_logprobs.push_back(*output.logprobs);
@@ -74,7 +74,7 @@ class ServerTest : public ::testing::Test {
   // MB. The server has taken up each piece before the next is said.
   void flood(RequestId id) {
     for (int piece = 0; piece < 100 && engine->cancelled(0).empty(); ++piece) {
-      engine->say(bulky_output(id, 400));
+      engine->say(bulky_output(id, 800));
       EXPECT_EQ(get("/health").status, 200);  // behind the piece on the server's one loop
     }
   }

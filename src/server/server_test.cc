@@ -153,10 +153,11 @@ TEST_F(ServerTest, DrainsUntilASlowClientHasItsAnswer) {
   options.http.max_pending_output_bytes = std::size_t{1} << 40;
   start(options);
   TestHttpClient client(server->port());
+  client.limit_receive_buffer(1 << 18);
   const RequestId id =
       open_stream(client, "/v1/completions", R"({"prompt":"p","stream":true,"logprobs":20})");
-  for (int i = 0; i < 40; ++i)
-    engine->say(bulky_output(id, 400));  // together more than the sockets hold
+  for (int i = 0; i < 12; ++i)
+    engine->say(bulky_output(id, 800));  // together more than the sockets hold
   engine->say(id, 'z', sched::FinishReason::kLength);
   std::thread reader([&] {
     EXPECT_EQ(client.read_head().status, 200);

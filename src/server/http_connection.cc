@@ -1,9 +1,5 @@
 #include "server/http_connection.h"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/co_spawn.hpp>
@@ -14,6 +10,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "server/tcp_socket.h"
 
 namespace gimbal::server {
 namespace asio = boost::asio;
@@ -64,12 +61,7 @@ HttpConnection::~HttpConnection() {
 void HttpConnection::start() {
   boost::system::error_code ignored;
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
-  // A peer that vanishes without a word is noticed within a minute, even if nothing is sent to it.
-  socket_.set_option(asio::socket_base::keep_alive(true), ignored);
-  for (const auto& [option, value] :
-       {std::pair{TCP_KEEPIDLE, 30}, std::pair{TCP_KEEPINTVL, 10}, std::pair{TCP_KEEPCNT, 3}}) {
-    ::setsockopt(socket_.native_handle(), IPPROTO_TCP, option, &value, sizeof value);
-  }
+  notice_vanished_peer(socket_.native_handle());
   socket_.non_blocking(true, ignored);
   start_reading();
 }
@@ -308,6 +300,7 @@ void HttpConnection::send() {
   flight_.swap(out_);
   flown_ = sent;
   writing_ = true;
+  unacknowledged_ = 0;
   loop_.unsent.fetch_add(1);
   progress_ = loop_.clock.now();
   write_some();
@@ -355,6 +348,11 @@ void HttpConnection::close_when_idle() {
 void HttpConnection::check_time(TimePoint now) {
   const HttpOptions& options = loop_.options;
   if (writing_) {
+    // The socket asks for more only once a good part of it is empty, which may take a slow client
+    // longer than the bound.
+    const int unacknowledged = unacknowledged_bytes(socket_.native_handle());
+    if (unacknowledged < unacknowledged_) progress_ = now;
+    unacknowledged_ = unacknowledged;
     if (now - progress_ > options.write_time) close();
     return;
   }

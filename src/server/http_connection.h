@@ -126,7 +126,8 @@ class HttpConnection final : public HttpExchange,
   bool close_after_write_ = false;
   bool closed_ = false;
   bool writing_ = false;
-  TimePoint progress_;  // of the write
+  TimePoint progress_;      // of the write
+  int unacknowledged_ = 0;  // bytes, when last looked at while writing
   // Of the present stream, in bytes; both widen the bound on what may wait for the client.
   std::size_t allowed_ = 0;         // by allow_backlog()
   std::size_t allowed_unsent_ = 0;  // the part of it that is in payload_

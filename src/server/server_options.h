@@ -34,7 +34,7 @@ struct HttpOptions {
   Duration header_time = std::chrono::seconds(20);  // first byte to end of header; TLS handshake
   Duration body_time = std::chrono::seconds(120);   // first byte to end of body
   Duration idle_time = std::chrono::seconds(75);    // between requests
-  Duration write_time = std::chrono::seconds(30);   // without a byte accepted by the client
+  Duration write_time = std::chrono::seconds(30);   // without a byte read by the client
   Duration linger_time = std::chrono::seconds(5);   // for the client to close after the last answer
 };
 

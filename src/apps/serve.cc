@@ -10,6 +10,7 @@
 #include <future>
 #include <limits>
 #include <memory>
+#include <string>
 #include <thread>
 
 #include "apps/demo_model.h"
@@ -32,6 +33,8 @@ struct Arguments {
   engine::ServingEngineOptions engine;
   std::string default_class = "default";
   std::string log_level = "info";
+  std::string aging = "0.1";
+  std::string prefill_floor = "auto";
   int block_size = kernels::kPageTokens;
   std::int64_t max_waiting_prefill_tokens = 0;
   double shutdown_timeout = 300;
@@ -101,9 +104,10 @@ void add_scheduler_flags(CLI::App& command, Arguments& arguments) {
   command.add_option("--order", scheduler.order, "fcfs, sjf, sjf-priority-aging or sjf-aging")
       ->capture_default_str();
   command
-      .add_option("--aging", scheduler.order_options.aging,
-                  "milliseconds of prefill that a millisecond of waiting outweighs (sjf-aging)")
-      ->check(CLI::PositiveNumber)
+      .add_option("--aging", arguments.aging,
+                  "milliseconds of prefill that a millisecond of waiting outweighs (sjf-aging); "
+                  "auto: moved so that the p99 of waiting stays at that of fcfs")
+      ->check(CLI::PositiveNumber | CLI::IsMember({"auto"}))
       ->capture_default_str();
   command.add_option("--batch-former", scheduler.former, "gimbal, vllm or tgi")
       ->capture_default_str();
@@ -111,6 +115,19 @@ void add_scheduler_flags(CLI::App& command, Arguments& arguments) {
       .add_option("--drain-steps", scheduler.former_options.drain_steps,
                   "steps over which the gimbal former spreads the prefill backlog")
       ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command
+      .add_option("--prefill-floor", arguments.prefill_floor,
+                  "prompt rows that always run beside decodes (gimbal former); auto: what hides in "
+                  "the time of the decodes")
+      ->check(CLI::Range(1, std::numeric_limits<int>::max()) | CLI::IsMember({"auto"}))
+      ->capture_default_str();
+  command
+      .add_option(
+          "--target-itl-ms", scheduler.former_options.target_itl_ms,
+          "milliseconds that a step with decodes should take at most (gimbal former); 0: no "
+          "target")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command
       .add_option("--max-waiting-prefill-tokens", arguments.max_waiting_prefill_tokens,
@@ -141,6 +158,14 @@ Result<void> complete(Arguments& arguments) {
   server.default_class = arguments.default_class == "flex" ? sched::RequestClass::kBestEffort
                                                            : sched::RequestClass::kLatencySensitive;
   sched::StepLoopOptions& scheduler = arguments.engine.scheduler;
+  scheduler.order_options.aging_auto = arguments.aging == "auto";
+  if (arguments.aging != "auto") {
+    CLI::detail::lexical_cast(arguments.aging, scheduler.order_options.aging);
+  }
+  if (arguments.prefill_floor != "auto") {
+    CLI::detail::lexical_cast(arguments.prefill_floor,
+                              scheduler.former_options.prefill_floor.emplace());
+  }
   if (arguments.max_waiting_prefill_tokens > 0) {
     scheduler.max_waiting_prefill_tokens = arguments.max_waiting_prefill_tokens;
   }

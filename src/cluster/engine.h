@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "policy/step_time_model.h"
 #include "sched/request.h"
 
 namespace gimbal::cluster {
@@ -54,10 +55,15 @@ struct EngineSnapshot {
   std::uint64_t generated_tokens = 0;
   std::uint64_t prefix_queried_tokens = 0;
   std::uint64_t prefix_hit_tokens = 0;
-  std::uint64_t evictions = 0;  // sequences that lost their pages and are computed again
+  std::uint64_t evictions = 0;            // sequences that lost their pages and are computed again
+  std::uint64_t evictions_for_heads = 0;  // of them, for a latency-sensitive request that waited
   std::uint64_t expert_rows = 0;
-  std::uint64_t distinct_experts = 0;               // summed over layers and steps
-  std::optional<double> prefill_tokens_per_second;  // measured; nullopt before any was
+  std::uint64_t distinct_experts = 0;                      // summed over layers and steps
+  std::optional<double> prefill_tokens_per_second;         // measured; nullopt before any was
+  std::optional<policy::StepTimeCoefficients> step_times;  // fitted; nullopt before enough was seen
+  // a of sjf-aging, by class.
+  double aging = 0;
+  double best_effort_aging = 0;
 };
 
 // What limits a request, known from the start.

@@ -12,6 +12,7 @@ void ExecutorBatch::reset(BatchId new_id) {
   state = State::kStanding;
   yielding = posted = has_gaps = false;
   attention = service = Duration::zero();
+  distinct_experts = 0;
 }
 
 void ExecutorBatch::compact() {

@@ -42,6 +42,7 @@ struct ExecutorBatch {
   bool has_gaps = false;  // rows that belong to no sequence any more
   Duration attention{};
   Duration service{};
+  std::int64_t distinct_experts = 0;
 };
 
 }  // namespace gimbal::engine

@@ -133,6 +133,7 @@ void ModelExecutor::merge(BatchId into_id, BatchId from_id) {
   }
   into.attention += from.attention;
   into.service += from.service;
+  into.distinct_experts += from.distinct_experts;
   remove_batch(from_id);
 }
 
@@ -223,7 +224,7 @@ bool ModelExecutor::run(std::vector<sched::Event>& events) {
 
 void ModelExecutor::run_stage(ExecutorBatch& batch) {
   const TimePoint started = clock_.now();
-  const Duration served = service_.counters().busy;
+  const ExpertService::Counters before = service_.counters();
   switch (batch.cursor.stage) {
     case Stage::kAttention:
       run_attention(batch);
@@ -237,7 +238,9 @@ void ModelExecutor::run_stage(ExecutorBatch& batch) {
       run_experts(batch);
       break;
   }
-  const Duration service = service_.counters().busy - served;
+  const Duration service = service_.counters().busy - before.busy;
+  batch.distinct_experts +=
+      static_cast<std::int64_t>(service_.counters().distinct_experts - before.distinct_experts);
   batch.service += service;
   batch.attention += clock_.now() - started - service;
 }
@@ -318,7 +321,8 @@ sched::StepFinished ModelExecutor::finish_step(ExecutorBatch& batch) {
   sched::StepFinished finished{.batch = batch.id,
                                .sequences = chooser_.choose(batch, workspace_),
                                .attention = batch.attention,
-                               .service = batch.service};
+                               .service = batch.service,
+                               .distinct_experts = batch.distinct_experts};
   for (ExecutorSequence& sequence : batch.sequences)
     release_slot(sequence);
   finished.attention += clock_.now() - started;

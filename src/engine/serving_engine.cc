@@ -22,6 +22,16 @@ std::int64_t available_memory() {
   return static_cast<std::int64_t>(sysconf(_SC_AVPHYS_PAGES)) * sysconf(_SC_PAGESIZE);
 }
 
+policy::ExpertShape expert_shape(const model_config::ModelConfig& config) {
+  policy::ExpertShape shape;
+  for (int layer = 0; layer < config.num_layers(); ++layer) {
+    if (!config.is_moe(LayerIndex{layer})) continue;
+    shape.experts += config.experts;
+    shape.choices_per_row += config.experts_per_token;
+  }
+  return shape;
+}
+
 // Fills in what follows from the model. Errors name the option at fault.
 Result<void> complete(const model::Model& model, ServingEngineOptions& options) {
   sched::StepLoopOptions& scheduler = options.scheduler;
@@ -48,6 +58,7 @@ Result<void> complete(const model::Model& model, ServingEngineOptions& options) 
   }
   scheduler.vocab_size = model.config().vocab_size;
   scheduler.page_tokens = kernels::kPageTokens;
+  scheduler.experts = expert_shape(model.config());
   const std::int64_t page = model::KvStorage::page_bytes(model.config(), model.dtype());
   const std::int64_t one_request =
       (scheduler.max_model_len + kernels::kPageTokens - 1) / kernels::kPageTokens * page;
@@ -295,9 +306,13 @@ void ServingEngine::publish() {
                .prefix_queried_tokens = counters.prefix_queried_tokens,
                .prefix_hit_tokens = counters.prefix_hit_tokens,
                .evictions = counters.evictions,
+               .evictions_for_heads = counters.evictions_for_heads,
                .expert_rows = experts.rows,
                .distinct_experts = experts.distinct_experts,
-               .prefill_tokens_per_second = counters.prefill_tokens_per_second};
+               .prefill_tokens_per_second = counters.prefill_tokens_per_second,
+               .step_times = counters.step_times,
+               .aging = counters.aging,
+               .best_effort_aging = counters.best_effort_aging};
   lock.unlock();
   const std::lock_guard inbox_lock(inbox_mutex_);
   taken_prompt_tokens_ = 0;

@@ -27,8 +27,8 @@
 namespace gimbal::engine {
 
 struct ServingEngineOptions {
-  // What the scheduler does. Filled in from the model: vocab_size; from kv_cache_bytes: kv_pages;
-  // where 0: max_model_len, from the model's context.
+  // What the scheduler does. Filled in from the model: vocab_size, experts; from kv_cache_bytes:
+  // kv_pages; where 0: max_model_len, from the model's context.
   sched::StepLoopOptions scheduler;
   // Memory for keys and values. 0: a quarter of what is available, at most 1 GiB, and at least
   // enough for one request of max_model_len.

@@ -6,143 +6,22 @@
 #include <array>
 #include <cmath>
 
-#include "base/check.h"
+#include "policy/forming.h"
 
 namespace gimbal::policy {
 namespace {
 
-enum class Who : std::uint8_t { kAll, kLatencySensitive, kBestEffort };
-
-bool matches(Who who, bool best_effort) {
-  return who == Who::kAll || (who == Who::kBestEffort) == best_effort;
+// The most rows in [0, limit] that `fits`, which holds for fewer rows if for more.
+template <class Fits>
+int most_rows(int limit, const Fits& fits) {
+  if (fits(limit)) return limit;
+  int good = 0;
+  for (int bad = limit; bad - good > 1;) {
+    const int middle = good + (bad - good) / 2;
+    (fits(middle) ? good : bad) = middle;
+  }
+  return good;
 }
-
-// A decision in the making: grants rows within what the view allows.
-class Forming {
- public:
-  Forming(const BatchView& view, int max_sequences, BatchDecision& decision)
-      : view_(view), decision_(decision), rows_left_(view.max_rows), free_pages_(view.free_pages) {
-    decision.grants.clear();
-    decision.grant_of.assign(view.running.size() + view.waiting.size(), -1);
-    slots_ = max_sequences - static_cast<int>(view.running.size());
-    for (const RunningSequence& sequence : view.running) {
-      if (sequence.prefill_left > 0) continue;
-      ++decodes_;
-      --free_pages_;
-    }
-  }
-
-  [[nodiscard]] int decodes() const { return decodes_; }
-  [[nodiscard]] int rows_left() const { return rows_left_; }
-  void limit_rows(int rows) { rows_left_ = std::min(rows_left_, rows); }
-
-  // One row for each decode that has none yet, at most `limit`; the least recently served ones if
-  // that is too few. Returns the rows granted, as the others do.
-  int grant_decodes(Who who, int limit) {
-    limit = std::min(limit, rows_left_);
-    if (limit <= 0 || decodes_ == 0) return 0;
-    std::vector<int>& candidates = decision_.least_recent;
-    candidates.clear();
-    for (int i = 0; i < static_cast<int>(view_.running.size()); ++i) {
-      const RunningSequence& sequence = view_.running[i];
-      if (sequence.prefill_left == 0 && matches(who, sequence.best_effort) && granted(i) == 0) {
-        candidates.push_back(i);
-      }
-    }
-    if (static_cast<int>(candidates.size()) > limit) {
-      std::sort(candidates.begin(), candidates.end(), [this](int a, int b) {
-        const auto served = [this](int i) { return view_.running[i].last_served; };
-        return served(a) != served(b) ? served(a) < served(b) : a < b;
-      });
-      candidates.resize(static_cast<std::size_t>(limit));
-    }
-    for (const int i : candidates)
-      grant(i, 1);
-    return static_cast<int>(candidates.size());
-  }
-
-  // Chunks of the prompts that have been admitted, in order of admission.
-  int grant_running_prefill(Who who, int limit) {
-    limit = std::min(limit, rows_left_);
-    int used = 0;
-    for (int i = 0; i < static_cast<int>(view_.running.size()) && used < limit; ++i) {
-      const RunningSequence& sequence = view_.running[i];
-      if (!matches(who, sequence.best_effort)) continue;
-      const int rows = std::min(sequence.prefill_left - granted(i), limit - used);
-      if (sequence.prefill_left == 0 || rows <= 0) continue;
-      grant(i, rows);
-      used += rows;
-    }
-    return used;
-  }
-
-  // Admits heads in the view's order and grants them chunks. The first that does not fit ends it.
-  int grant_waiting(Who who, int limit) {
-    limit = std::min(limit, rows_left_);
-    int used = 0;
-    for (int i = 0; i < static_cast<int>(view_.waiting.size()) && used < limit; ++i) {
-      if (!matches(who, view_.waiting[i].best_effort)) continue;
-      if (admitted(i)) {  // on the best-effort share: more rows of the same prompt
-        const int slot = static_cast<int>(view_.running.size()) + i;
-        const int more = std::min(view_.waiting[i].prefill - granted(slot), limit - used);
-        if (more > 0) grant(slot, more);
-        used += std::max(more, 0);
-        continue;
-      }
-      if (!admit(i)) break;
-      const int rows = std::min(view_.waiting[i].prefill, limit - used);
-      grant(static_cast<int>(view_.running.size()) + i, rows);
-      used += rows;
-    }
-    return used;
-  }
-
-  // Admits waiting[i] if a slot and its pages are free, `spare` more staying free; needs a grant
-  // right after. If not, nothing else is admitted any more, unless `blocking` is false.
-  bool admit(int i, int spare = 0, bool blocking = true) {
-    if (closed_) return false;
-    const bool fits = slots_ > 0 && view_.waiting[i].pages + spare <= free_pages_;
-    if (fits) {
-      --slots_;
-      free_pages_ -= view_.waiting[i].pages;
-    } else if (blocking) {
-      closed_ = true;
-    }
-    return fits;
-  }
-
-  // Gives sequence `index` (running ones first, then waiting ones) more rows.
-  void grant(int index, int rows) {
-    GIMBAL_DCHECK(rows > 0 && rows <= rows_left_);
-    rows_left_ -= rows;
-    int& place = decision_.grant_of[static_cast<std::size_t>(index)];
-    if (place < 0) {
-      place = static_cast<int>(decision_.grants.size());
-      const int running = static_cast<int>(view_.running.size());
-      const bool waiting = index >= running;
-      decision_.grants.push_back({waiting ? index - running : index, waiting, 0});
-    }
-    decision_.grants[static_cast<std::size_t>(place)].rows += rows;
-  }
-
-  [[nodiscard]] bool admitted(int i) const {
-    return granted(static_cast<int>(view_.running.size()) + i) > 0;
-  }
-
- private:
-  [[nodiscard]] int granted(int index) const {
-    const int place = decision_.grant_of[static_cast<std::size_t>(index)];
-    return place < 0 ? 0 : decision_.grants[static_cast<std::size_t>(place)].rows;
-  }
-
-  const BatchView& view_;
-  BatchDecision& decision_;
-  int rows_left_;
-  int free_pages_;  // beside one for each running decode
-  int slots_ = 0;
-  int decodes_ = 0;
-  bool closed_ = false;
-};
 
 class VllmFormer final : public BatchFormer {
  public:
@@ -150,7 +29,6 @@ class VllmFormer final : public BatchFormer {
 
   void form(const BatchView& view, BatchDecision& decision) const override {
     Forming forming(view, view.max_sequences, decision);
-    decision.best_effort_owed = 0;
     forming.grant_decodes(Who::kAll, view.max_rows);
     forming.grant_running_prefill(Who::kAll, view.max_rows);
     forming.grant_waiting(Who::kAll, view.max_rows);
@@ -163,7 +41,6 @@ class TgiFormer final : public BatchFormer {
 
   void form(const BatchView& view, BatchDecision& decision) const override {
     Forming forming(view, std::min(max_batch_, view.max_sequences), decision);
-    decision.best_effort_owed = 0;
     forming.grant_running_prefill(Who::kAll, view.max_rows);
     admit_arrivals(view, forming);
     if (forming.rows_left() == view.max_rows) forming.grant_decodes(Who::kAll, view.max_rows);
@@ -196,14 +73,20 @@ class GimbalFormer final : public BatchFormer {
  public:
   explicit GimbalFormer(const BatchFormerOptions& options) : options_(options) {}
 
+  [[nodiscard]] bool evicts_for_heads() const override { return true; }
+
   void form(const BatchView& view, BatchDecision& decision) const override {
     Forming forming(view, view.max_sequences, decision);
-    const int prefill_budget = prefill_rows(view, forming.decodes());
+    const int floor = prefill_floor(view, forming);
+    const int wanted = wanted_prefill(view, forming, floor);
+    const int prefill_budget = prefill_in_time(view, forming, wanted);
     const int rows = static_cast<int>(
         std::min<std::int64_t>(view.max_rows, std::int64_t{forming.decodes()} + prefill_budget));
     forming.limit_rows(rows);
 
-    Used best_effort = grant_share(view, forming, prefill_budget, rows);
+    // What little the target leaves is not for best-effort prompts alone.
+    const int share_prefill = prefill_budget < wanted ? (prefill_budget + 1) / 2 : prefill_budget;
+    Used best_effort = grant_share(view, forming, share_prefill, rows);
     Used sensitive;
     sensitive.decodes = forming.grant_decodes(Who::kLatencySensitive, rows);
     sensitive.prefill =
@@ -211,7 +94,7 @@ class GimbalFormer final : public BatchFormer {
     int filler = rows;
     if (sensitive.total() > 0) {
       filler = std::max(static_cast<int>(options_.best_effort_filler * rows),
-                        options_.prefill_floor - sensitive.prefill) -
+                        floor - sensitive.prefill) -
                best_effort.total();
     }
     const int more_decodes = forming.grant_decodes(Who::kBestEffort, filler);
@@ -220,11 +103,16 @@ class GimbalFormer final : public BatchFormer {
         forming, Who::kBestEffort,
         std::min(filler - more_decodes, prefill_budget - sensitive.prefill - best_effort.prefill));
 
+    // Overdue best-effort heads come first, also to pages that an eviction would free.
+    if (overdue(view)) decision.head_lacks_pages = false;
     const double share = options_.best_effort_share * (sensitive.total() + best_effort.total());
-    decision.best_effort_owed =
-        has_best_effort(view) ? std::clamp(view.best_effort_owed + share - best_effort.total(), 0.0,
-                                           static_cast<double>(view.max_rows))
-                              : 0.0;
+    if (wants_more(view, best_effort.total())) {
+      decision.best_effort_owed = std::clamp(view.best_effort_owed + share - best_effort.total(),
+                                             0.0, static_cast<double>(view.max_rows));
+    }
+    if (view.backlog > 0 && sensitive.prefill + best_effort.prefill == 0) {
+      decision.steps_without_prefill = view.steps_without_prefill + 1;
+    }
   }
 
  private:
@@ -234,17 +122,56 @@ class GimbalFormer final : public BatchFormer {
     [[nodiscard]] int total() const { return decodes + prefill; }
   };
 
-  [[nodiscard]] int prefill_rows(const BatchView& view, int decodes) const {
-    if (decodes == 0) return view.max_rows;
-    const double wanted = std::ceil(static_cast<double>(view.backlog) / options_.drain_steps);
-    const int floor = std::min(options_.prefill_floor, view.max_rows);
-    return static_cast<int>(std::clamp<double>(wanted, floor, view.max_rows));
+  // The step with all decodes that fit and `prefill` rows.
+  [[nodiscard]] static StepShape shape(const BatchView& view, const Forming& forming, int prefill) {
+    StepShape shape;
+    shape.decodes = std::min(forming.decodes(), view.max_rows);
+    shape.decode_context = static_cast<double>(view.decode_context);
+    shape.add_prefill(view.prefill_position, prefill);
+    return shape;
   }
 
-  static bool has_best_effort(const BatchView& view) {
-    return std::any_of(view.running.begin(), view.running.end(),
-                       [](const RunningSequence& s) { return s.best_effort; }) ||
-           (!view.waiting.empty() && view.waiting.back().best_effort);
+  [[nodiscard]] int prefill_floor(const BatchView& view, const Forming& forming) const {
+    if (options_.prefill_floor) return *options_.prefill_floor;
+    if (view.times == nullptr || !view.times->fitted() || forming.decodes() == 0) {
+      return kUnfittedFloor;
+    }
+    const double hidden = kHiddenShare * view.times->step_ms(shape(view, forming, 0));
+    const auto hides = [&](int rows) {
+      return view.times->prefill_compute_ms(shape(view, forming, rows)) <= hidden;
+    };
+    return std::max(view.page_tokens, most_rows(kMostFloor, hides));
+  }
+
+  [[nodiscard]] int wanted_prefill(const BatchView& view, const Forming& forming, int floor) const {
+    if (forming.decodes() == 0) return view.max_rows;
+    const double wanted = std::ceil(static_cast<double>(view.backlog) / options_.drain_steps);
+    return static_cast<int>(
+        std::clamp<double>(wanted, std::min(floor, view.max_rows), view.max_rows));
+  }
+
+  // Of `rows`, what the target leaves.
+  [[nodiscard]] int prefill_in_time(const BatchView& view, const Forming& forming, int rows) const {
+    const bool bounded = options_.target_itl_ms > 0 && forming.decodes() > 0;
+    if (!bounded || view.times == nullptr || !view.times->fitted()) return rows;
+    const auto in_time = [&](int prefill) {
+      return view.times->step_ms(shape(view, forming, prefill)) <= options_.target_itl_ms;
+    };
+    const bool page =
+        forming.sensitive_decodes() == 0 || view.steps_without_prefill >= options_.drain_steps;
+    return std::max(most_rows(rows, in_time), page ? std::min(rows, view.page_tokens) : 0);
+  }
+
+  static bool overdue(const BatchView& view) { return view.best_effort_owed >= view.max_rows; }
+
+  // Whether best-effort work could have run more rows than these. What it cannot run is not owed.
+  static bool wants_more(const BatchView& view, int rows) {
+    if (!view.waiting.empty() && view.waiting.back().best_effort) return true;
+    std::int64_t could_run = 0;
+    for (const RunningSequence& sequence : view.running) {
+      if (sequence.best_effort) could_run += std::max(1, sequence.prefill_left);
+    }
+    return rows < could_run;
   }
 
   static int grant_prefill(Forming& forming, Who who, int limit) {
@@ -262,18 +189,21 @@ class GimbalFormer final : public BatchFormer {
     used.decodes = forming.grant_decodes(Who::kBestEffort, share);
     const int limit = std::min(share - used.decodes, prefill_budget);
     used.prefill = forming.grant_running_prefill(Who::kBestEffort, limit);
-    const bool overdue = view.best_effort_owed >= view.max_rows;
     const bool sensitive_waits = !view.waiting.empty() && !view.waiting.front().best_effort;
-    const int spare = sensitive_waits && !overdue ? view.waiting.front().pages : 0;
+    const int spare = sensitive_waits && !overdue(view) ? view.waiting.front().pages : 0;
     for (int i = 0; i < static_cast<int>(view.waiting.size()) && used.prefill < limit; ++i) {
       if (!view.waiting[i].best_effort) continue;
-      if (!forming.admit(i, spare, overdue)) break;
+      if (!forming.admit(i, spare, overdue(view))) break;
       const int chunk = std::min(view.waiting[i].prefill, limit - used.prefill);
       forming.grant(static_cast<int>(view.running.size()) + i, chunk);
       used.prefill += chunk;
     }
     return used;
   }
+
+  static constexpr int kUnfittedFloor = 64;
+  static constexpr int kMostFloor = 2048;
+  static constexpr double kHiddenShare = 0.25;  // of a step with decodes alone
 
   BatchFormerOptions options_;
 };
@@ -304,8 +234,11 @@ Result<void> check(const BatchFormerOptions& options) {
     return wrong("tgi_max_batch", "at least 1", options.tgi_max_batch);
   }
   if (!(options.drain_steps > 0)) return wrong("drain_steps", "above 0", options.drain_steps);
-  if (options.prefill_floor < 1) {
-    return wrong("prefill_floor", "at least 1", options.prefill_floor);
+  if (options.prefill_floor && *options.prefill_floor < 1) {
+    return wrong("prefill_floor", "at least 1", *options.prefill_floor);
+  }
+  if (!(options.target_itl_ms >= 0) || !std::isfinite(options.target_itl_ms)) {
+    return wrong("target_itl_ms", "at least 0", options.target_itl_ms);
   }
   if (!fraction(options.best_effort_filler)) {
     return wrong("best_effort_filler", "in [0, 1]", options.best_effort_filler);

@@ -2,12 +2,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "policy/step_time_model.h"
 
 namespace gimbal::policy {
 
@@ -34,8 +36,13 @@ struct BatchView {
   int max_rows = 1;                          // of a step (max_num_batched_tokens); >= 1
   int max_sequences = 1;                     // running at once (max_num_seqs); >= 1
   int free_pages = 0;
-  std::int64_t backlog = 0;     // rows to prefill of all running and all waiting requests
-  double best_effort_owed = 0;  // what the last decision said
+  int page_tokens = 16;
+  std::int64_t backlog = 0;              // rows to prefill of all running and all waiting requests
+  std::int64_t decode_context = 0;       // tokens that the running decodes attend to
+  double prefill_position = 0;           // where the prompts to run next stand; their mean
+  double best_effort_owed = 0;           // what the last decision said
+  double steps_without_prefill = 0;      // what the last decision said
+  const StepTimeModel* times = nullptr;  // null: nothing is known of a step's time
 };
 
 // Rows of one sequence in the step.
@@ -51,6 +58,11 @@ struct Grant {
 struct BatchDecision {
   std::vector<Grant> grants;    // each sequence at most once, in order of importance
   double best_effort_owed = 0;  // rows of the best-effort share not given yet: for the next view
+  // Steps in a row, this one too, that run no prefill though there is some: for the next view.
+  double steps_without_prefill = 0;
+  // The first latency-sensitive head would have been admitted, had it had its pages: evicting
+  // somebody for it would help.
+  bool head_lacks_pages = false;
   // Work space of the formers: content means nothing.
   std::vector<int> grant_of;
   std::vector<int> least_recent;
@@ -67,6 +79,9 @@ class BatchFormer {
 
   // Overwrites `decision`.
   virtual void form(const BatchView& view, BatchDecision& decision) const = 0;
+
+  // Whether best-effort sequences give up their pages to a latency-sensitive head that lacks them.
+  [[nodiscard]] virtual bool evicts_for_heads() const { return false; }
 };
 
 struct BatchFormerOptions {
@@ -74,7 +89,8 @@ struct BatchFormerOptions {
   int tgi_max_batch = 32;  // N, sequences running at once; >= 1
   // gimbal
   double drain_steps = 8;            // k: a backlog is to be gone after that many steps; > 0
-  int prefill_floor = 64;            // rows whose compute hides in the streaming of weights; >= 1
+  std::optional<int> prefill_floor;  // rows beside decodes; >= 1; nullopt: see below
+  double target_itl_ms = 0;          // what a step with decodes should take at most; 0: no target
   double best_effort_filler = 0.25;  // of a step's rows, beside latency-sensitive ones; [0, 1]
   double best_effort_share = 0.10;   // of all rows, while best-effort work can run; [0, 1]
 };
@@ -86,13 +102,26 @@ struct BatchFormerOptions {
 //           are prefilled whole as their own batch, in order of arrival over both classes; a prompt
 //           longer than max_rows takes several such steps.
 //   gimbal  latency-sensitive decodes, latency-sensitive prefill, best-effort decodes, best-effort
-//           prefill. Beside decodes the prefill is clamp(backlog / k, floor, max_rows). Beside
-//           latency-sensitive rows, best-effort ones are at most max(filler share of the step's
-//           rows, floor − latency-sensitive prefill). Best-effort work that can run gets its share
-//           of the rows over every stretch of steps, before all else. A best-effort head is
-//           admitted on that share if the pages of the first latency-sensitive head stay free; once
-//           a whole step's rows are owed, latency-sensitive heads wait until it is admitted.
+//           prefill. Beside decodes the prefill is clamp(backlog / k, floor, max_rows), and at most
+//           what keeps the step within the target (both below). Beside latency-sensitive rows,
+//           best-effort ones are at most max(filler share of the step's rows, floor −
+//           latency-sensitive prefill). Best-effort work that can run gets its share of the rows
+//           over every stretch of steps, before all else. A best-effort head is admitted on that
+//           share if the pages of the first latency-sensitive head stay free; once a whole step's
+//           rows are owed, latency-sensitive heads wait until it is admitted.
 // In all of them, of more decodes than rows the least recently served run.
+//
+// The automatic floor is the most prefill rows whose predicted computation is at most a quarter of
+// what the step takes with its decodes alone: it hides in the streaming of weights that the decodes
+// cost anyway. It is from one page to 2 048 rows, and 64 until step times are fitted.
+//
+// With a target, prefill beside decodes is at most the most rows for which the predicted step (q,
+// D, C) takes at most the target: that moves k, as a longer backlog cannot lengthen the step. When
+// no latency-sensitive sequence decodes, a page of rows may run all the same. When one does and
+// the target leaves prefill less than a page, a page of rows runs after every k steps in a row
+// without prefill, so that prompts go on under a target that cannot be met. Of prefill that the
+// target has cut, the best-effort share is at most half. Nothing is held back
+// until step times are fitted, nor in steps without decodes.
 // An unknown name or an option out of range is kInvalidArgument.
 [[nodiscard]] Result<std::unique_ptr<BatchFormer>> make_batch_former(
     std::string_view name, const BatchFormerOptions& options);

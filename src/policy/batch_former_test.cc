@@ -188,8 +188,110 @@ TEST(BatchFormerTest, GimbalCountsWhatItOwes) {
   EXPECT_NEAR(owed_after(c), 0, 1e-12);
   c = {"no more than a step", "Ld Ld Ld Ld", "B5/9", "", 4, 64, 8, 4};
   EXPECT_DOUBLE_EQ(owed_after(c), 4);
+  c = {"it runs all it can", "Lp200 Ld Bd", "", "", 256, 64, 8, 100};
+  EXPECT_DOUBLE_EQ(owed_after(c), 0);
   c = {"nobody to owe", "Ld", "", "", 4, 64, 8, 3};
   EXPECT_DOUBLE_EQ(owed_after(c), 0);
+}
+
+// Steps of 5 ms + 0.1 ms a prefill row + 0.5 ms a decode, and nothing else.
+StepTimeModel known_times() {
+  StepTimeModel times;
+  Rng rng(3);
+  for (int i = 0; i < 200; ++i) {
+    StepShape step{.decodes = static_cast<double>(rng.below(20) + 1)};
+    step.decode_context = static_cast<double>(rng.below(9'000));
+    step.add_prefill(static_cast<double>(rng.below(999)), static_cast<double>(rng.below(300)));
+    times.note(step, 5 + 0.1 * step.prefill + 0.5 * step.decodes, 0, 0);
+  }
+  return times;
+}
+
+int prefill_of(const BatchDecision& decision, const BatchView& view) {
+  int rows = 0;
+  for (const Grant& grant : decision.grants) {
+    if (grant.waiting || view.running[grant.index].prefill_left > 0) rows += grant.rows;
+  }
+  return rows;
+}
+
+int prefill_of(const BatchFormerOptions& options, const StepTimeModel* times, const Case& c,
+               double steps_without_prefill = 0) {
+  Scene scene = scene_of(c);
+  scene.view.times = times;
+  scene.view.steps_without_prefill = steps_without_prefill;
+  BatchDecision decision;
+  make_batch_former("gimbal", options).value()->form(scene.view, decision);
+  return prefill_of(decision, scene.view);
+}
+
+TEST(BatchFormerTest, GimbalFindsItsFloorFromStepTimes) {
+  const StepTimeModel times = known_times();
+  const StepTimeModel unfitted;
+  const Case ten{"", "Ld Ld Ld Ld Ld Ld Ld Ld Ld Ld", "L300/1", ""};  // 10 ms without prefill
+  EXPECT_EQ(prefill_of({}, nullptr, ten), 64);
+  EXPECT_EQ(prefill_of({}, &unfitted, ten), 64);
+  EXPECT_NEAR(prefill_of({.drain_steps = 100}, &times, ten), 25, 1);  // 2.5 ms of 0.1 ms rows
+  EXPECT_EQ(prefill_of({.drain_steps = 100, .prefill_floor = 40}, &times, ten), 40);
+  const Case one{"", "Ld", "L300/1", ""};  // 13 rows would hide: less than a page
+  EXPECT_EQ(prefill_of({.drain_steps = 100}, &times, one), 16);
+  StepTimeModel free_prefill;
+  for (int i = 0; i < 100; ++i)
+    free_prefill.note({.prefill = 1.0 + i % 50, .decodes = 1.0 + i % 7}, 5, 0, 0);
+  Case many{"", "Ld", "L9000/1", "", 5000};
+  EXPECT_EQ(prefill_of({.drain_steps = 1000}, &free_prefill, many), 2048);
+}
+
+TEST(BatchFormerTest, GimbalKeepsThePredictedStepBelowItsTarget) {
+  const StepTimeModel times = known_times();
+  const Case ten{"", "Ld Ld Ld Ld Ld Ld Ld Ld Ld Ld", "L4000/1", ""};  // wants all 246 rows
+  EXPECT_EQ(prefill_of({}, &times, ten), 246);
+  EXPECT_NEAR(prefill_of({.target_itl_ms = 20}, &times, ten), 100, 1);
+  EXPECT_NEAR(prefill_of({.target_itl_ms = 10.55}, &times, ten), 5, 1);
+  EXPECT_EQ(prefill_of({.target_itl_ms = 1000}, &times, ten), 246);
+  const StepTimeModel unfitted;
+  EXPECT_EQ(prefill_of({.target_itl_ms = 1}, &unfitted, ten), 246);
+  EXPECT_EQ(prefill_of({.target_itl_ms = 1}, &times, {"", "", "L4000/1", ""}), 256);
+}
+
+TEST(BatchFormerTest, GimbalLetsPromptsGoOnUnderATargetThatCannotBeMet) {
+  const StepTimeModel times = known_times();
+  const BatchFormerOptions options{.target_itl_ms = 1};
+  const Case sensitive{"", "Ld", "L4000/1", ""};
+  EXPECT_EQ(prefill_of(options, &times, sensitive), 0);
+  EXPECT_EQ(prefill_of(options, &times, sensitive, 7), 0);
+  EXPECT_EQ(prefill_of(options, &times, sensitive, 8), 16);
+  const Case best_effort{"nobody's latency to keep", "Bd Bd", "L4000/1", ""};
+  EXPECT_EQ(prefill_of(options, &times, best_effort), 16);
+  Case owed{"both classes get some of it", "Ld", "L4000/1 B4000/1", ""};
+  owed.owed = 100;
+  Scene scene = scene_of(owed);
+  scene.view.times = &times;
+  scene.view.steps_without_prefill = 8;
+  BatchDecision decision;
+  make_batch_former("gimbal", options).value()->form(scene.view, decision);
+  EXPECT_EQ(text_of(decision), "w1=8 r0=1 w0=8");
+  EXPECT_EQ(decision.steps_without_prefill, 0);
+  scene.view.steps_without_prefill = 2;
+  make_batch_former("gimbal", options).value()->form(scene.view, decision);
+  EXPECT_EQ(text_of(decision), "r0=1");
+  EXPECT_EQ(decision.steps_without_prefill, 3);
+}
+
+TEST(BatchFormerTest, SaysWhenAHeadLacksNothingButPages) {
+  const auto lacks = [](const Case& c) {
+    BatchDecision decision;
+    make_batch_former("gimbal", {}).value()->form(scene_of(c).view, decision);
+    return decision.head_lacks_pages;
+  };
+  EXPECT_TRUE(lacks({"", "Bd", "L9/9", "", 256, 64, 9}));
+  EXPECT_FALSE(lacks({"they are there", "Bd", "L9/9", "", 256, 64, 10}));
+  EXPECT_FALSE(lacks({"a slot too", "Bd", "L9/9", "", 256, 1, 9}));
+  EXPECT_FALSE(lacks({"rows too", "Lp300", "L9/9", "", 256, 64, 8}));
+  EXPECT_FALSE(lacks({"not the first", "Bd", "L9/4 L9/9", "", 256, 64, 9}));
+  EXPECT_TRUE(lacks({"", "Bd Bd", "L9/9 B1/1", "", 256, 64, 4, 255}));
+  EXPECT_FALSE(lacks({"best-effort heads are overdue", "Bd Bd", "L9/9 B1/1", "", 256, 64, 4, 256}));
+  EXPECT_FALSE(lacks({"best-effort", "Ld", "B9/9", "", 256, 64, 9}));
 }
 
 struct RandomScene {
@@ -264,13 +366,17 @@ TEST(BatchFormerTest, EveryDecisionKeepsTheContract) {
   for (const std::string_view name : batch_former_names()) {
     BatchFormerOptions options;
     options.tgi_max_batch = 5;
-    options.prefill_floor = 6;
+    options.target_itl_ms = 12;
     const auto former = make_batch_former(name, options);
     ASSERT_TRUE(former.ok());
+    const StepTimeModel times = known_times();
     Rng rng(11);
     BatchDecision decision;
     for (int round = 0; round < 20'000; ++round) {
-      const RandomScene scene = random_scene(rng);
+      RandomScene scene = random_scene(rng);
+      scene.view.times = rng.below(2) == 0 ? &times : nullptr;
+      scene.view.steps_without_prefill = static_cast<double>(rng.below(12));
+      scene.view.decode_context = rng.between(0, 9'000);
       (*former)->form(scene.view, decision);
       check_contract(scene, decision);
       if (HasFatalFailure()) FAIL() << name << " round " << round;
@@ -283,6 +389,7 @@ TEST(BatchFormerTest, RefusesUnknownNamesAndOptionsOutOfRange) {
   EXPECT_EQ(make_batch_former("vllm", {.tgi_max_batch = 0}).error().field, "tgi_max_batch");
   EXPECT_EQ(make_batch_former("vllm", {.drain_steps = 0}).error().field, "drain_steps");
   EXPECT_EQ(make_batch_former("vllm", {.prefill_floor = 0}).error().field, "prefill_floor");
+  EXPECT_EQ(make_batch_former("vllm", {.target_itl_ms = -1}).error().field, "target_itl_ms");
   EXPECT_EQ(make_batch_former("vllm", {.best_effort_filler = 1.5}).error().field,
             "best_effort_filler");
   EXPECT_EQ(make_batch_former("vllm", {.best_effort_share = -0.1}).error().field,

@@ -46,7 +46,7 @@ class SjfAging final : public RequestOrder {
  public:
   explicit SjfAging(const RequestOrderOptions& options) : options_(options) {}
   [[nodiscard]] OrderKey key(const OrderedRequest& request) const override {
-    return {0, request.job_ms + options_.aging * arrival_ms(request) +
+    return {0, request.job_ms + request.aging.value_or(options_.aging) * arrival_ms(request) +
                    options_.ms_per_priority_level * request.priority};
   }
 

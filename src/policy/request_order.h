@@ -15,8 +15,9 @@ namespace gimbal::policy {
 // request brings into the cache later does not move it.
 struct OrderedRequest {
   TimePoint arrival{};
-  double job_ms = 0;  // predicted prefill time of its uncached prompt tokens
-  int priority = 0;   // lower runs earlier
+  double job_ms = 0;            // predicted prefill time of its uncached prompt tokens
+  int priority = 0;             // lower runs earlier
+  std::optional<double> aging;  // a in place of the option's
 };
 
 // Where a request stands among those of its class: smaller runs earlier. Ties: earlier arrival.
@@ -52,6 +53,7 @@ class RequestOrder {
 
 struct RequestOrderOptions {
   double aging = 0.1;                   // a of sjf-aging, ms of job a ms of waiting is worth; > 0
+  bool aging_auto = false;              // a starts there and is moved: see policy/aging.h
   double ms_per_priority_level = 1000;  // b; >= 0
   Duration promote_after = std::chrono::seconds(5);  // of sjf-priority-aging
   bool promote_after_auto = false;  // 2 × the median wait in place of promote_after

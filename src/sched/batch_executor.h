@@ -57,6 +57,8 @@ struct StepFinished {
   Duration attention{};                   // spent in the ranks's own stages
   Duration service{};                     // spent in expert services
   Duration wait{};                        // spent waiting for experts elsewhere
+  // Experts whose weights were read for its rows, summed over layers and runs; 0: a dense model.
+  std::int64_t distinct_experts = 0;
 };
 
 // A batch cannot go on (a device error): its sequences have failed, the engine stays.

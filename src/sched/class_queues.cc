@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
 
 #include "base/check.h"
 
@@ -35,6 +36,18 @@ void ClassQueues::erase(const Sequence& sequence) {
   const Entry entry{sequence.key, sequence.arrival, sequence.ordinal, sequence.request.id};
   GIMBAL_CHECK(from.by_key.erase(entry) == 1 && from.by_arrival.erase(entry) == 1);
   from.prefill_tokens -= sequence.queued_prefill;
+}
+
+void ClassQueues::reorder(RequestClass request_class,
+                          FunctionRef<policy::OrderKey(RequestId)> key_of) {
+  std::set<Entry, ByKey>& by_key = queue(request_class).by_key;
+  std::set<Entry, ByKey> reordered;
+  while (!by_key.empty()) {
+    auto node = by_key.extract(by_key.begin());
+    node.value().key = key_of(node.value().request);
+    reordered.insert(std::move(node));
+  }
+  by_key = std::move(reordered);
 }
 
 void ClassQueues::for_each(RequestClass request_class, TimePoint now,

@@ -22,6 +22,8 @@ class ClassQueues {
   // until it is erased.
   void push(const Sequence& sequence);
   void erase(const Sequence& sequence);  // requires: it was pushed
+  // Orders the waiting requests of a class by new keys, which the owner has given them.
+  void reorder(RequestClass request_class, FunctionRef<policy::OrderKey(RequestId)> key_of);
 
   // Visits the waiting requests of a class, first to run first, until `visit` returns false.
   void for_each(RequestClass request_class, TimePoint now,
@@ -38,7 +40,7 @@ class ClassQueues {
 
  private:
   struct Entry {
-    policy::OrderKey key;
+    policy::OrderKey key;  // in by_key only
     TimePoint arrival{};
     std::uint64_t ordinal = 0;
     RequestId request;

@@ -108,6 +108,25 @@ TEST_F(ClassQueuesTest, PromotesAfterTwiceTheMedianWait) {
   EXPECT_EQ(order(999), (Ids{2, 1}));
 }
 
+TEST_F(ClassQueuesTest, ReordersByNewKeys) {
+  use("sjf-aging");
+  std::vector<Sequence*> sequences;
+  for (int i = 0; i < 6; ++i)
+    sequences.push_back(&push(static_cast<double>(i), 7 * i % 5));
+  Ids reversed;
+  for (const std::uint64_t id : order(100))
+    reversed.insert(reversed.begin(), id);
+  queues_->reorder(RequestClass::kLatencySensitive, [&](RequestId id) {
+    Sequence& sequence = *sequences[id.value() - 1];
+    sequence.key.value = -sequence.key.value;
+    return sequence.key;
+  });
+  EXPECT_EQ(order(100), reversed);
+  for (const Sequence* sequence : sequences)
+    queues_->erase(*sequence);
+  EXPECT_EQ(queues_->size(), 0);
+}
+
 TEST_F(ClassQueuesTest, EqualsASortedListUnderRandomPushesAndErases) {
   use("sjf-aging");
   Rng rng(3);

@@ -9,7 +9,8 @@ namespace gimbal::sched {
 
 // What a prefill token costs on this engine, measured from finished steps: the time of steps with
 // prefill rows, less what their decodes alone would take, over their rows; older steps count less.
-// Value type.
+// Unlike policy::StepTimeModel it has an answer after one step, never 0, and does not extrapolate:
+// the queue's bound goes by it. Value type.
 class PrefillRate {
  public:
   explicit PrefillRate(const policy::PrefillCost& initial) : initial_(initial) {}

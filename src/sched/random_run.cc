@@ -15,8 +15,12 @@ StepLoopOptions random_options(Rng& rng) {
       static_cast<int>(rng.below(2) == 0 ? rng.between(1, 6) : rng.between(7, 100));
   options.prefix_caching = rng.below(4) != 0;
   options.former_options.tgi_max_batch = static_cast<int>(rng.between(1, 8));
-  options.former_options.prefill_floor = static_cast<int>(rng.between(1, 16));
+  if (rng.below(3) != 0) {
+    options.former_options.prefill_floor = static_cast<int>(rng.between(1, 16));
+  }
+  if (rng.below(2) == 0) options.former_options.target_itl_ms = 0.002 + 0.1 * rng.uniform();
   options.former_options.drain_steps = static_cast<double>(rng.between(1, 8));
+  options.order_options.aging_auto = rng.below(2) == 0;
   options.order_options.promote_after = from_ms(0.05);
   options.order_options.promote_after_auto = rng.below(2) == 0;
   return options;

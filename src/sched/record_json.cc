@@ -10,7 +10,7 @@
 namespace gimbal::sched {
 namespace {
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 constexpr std::int64_t kMaxPoolTokens = std::int64_t{1} << 28;  // a record asks for no more memory
 constexpr std::int64_t kInt32Max = std::numeric_limits<std::int32_t>::max();
 constexpr std::int64_t kInt64Max = std::numeric_limits<std::int64_t>::max();
@@ -168,11 +168,9 @@ struct EventWriter {
     Json results = Json::array();
     for (const SequenceResult& result : event.sequences)
       results.push_back(result_to_json(result));
-    return {{"finished", event.batch.value()},
-            {"results", std::move(results)},
-            {"attention", event.attention.count()},
-            {"service", event.service.count()},
-            {"wait", event.wait.count()}};
+    return {{"finished", event.batch.value()},      {"results", std::move(results)},
+            {"attention", event.attention.count()}, {"service", event.service.count()},
+            {"wait", event.wait.count()},           {"experts", event.distinct_experts}};
   }
   Json operator()(const StepFailed& event) const {
     return {{"failed", event.batch.value()}, {"message", event.message}};
@@ -195,6 +193,8 @@ Result<Event> finished_from_json(JsonObject& object) {
     GIMBAL_ASSIGN_OR_RETURN(const auto count, object.integer(name, 0, kInt64Max));
     *time = Duration{count.value_or(0)};
   }
+  GIMBAL_ASSIGN_OR_RETURN(const auto experts, object.integer("experts", 0, kInt64Max));
+  event.distinct_experts = experts.value_or(0);
   return Event{std::move(event)};
 }
 
@@ -242,13 +242,15 @@ Json header_to_json(const RecordHeader& header) {
                {"layers", header.layers},
                {"order", o.order},
                {"aging", o.order_options.aging},
+               {"aging_auto", o.order_options.aging_auto},
                {"ms_per_priority_level", o.order_options.ms_per_priority_level},
                {"promote_after", o.order_options.promote_after.count()},
                {"promote_after_auto", o.order_options.promote_after_auto},
                {"former", o.former},
                {"tgi_max_batch", o.former_options.tgi_max_batch},
                {"drain_steps", o.former_options.drain_steps},
-               {"prefill_floor", o.former_options.prefill_floor},
+               {"prefill_floor", nullptr},
+               {"target_itl_ms", o.former_options.target_itl_ms},
                {"best_effort_filler", o.former_options.best_effort_filler},
                {"best_effort_share", o.former_options.best_effort_share},
                {"max_num_seqs", o.max_num_seqs},
@@ -261,7 +263,10 @@ Json header_to_json(const RecordHeader& header) {
                {"prefix_caching", o.prefix_caching},
                {"model_salt", o.model_salt},
                {"ms_per_token", o.prefill_cost.ms_per_token},
-               {"ms_per_square_token", o.prefill_cost.ms_per_square_token}};
+               {"ms_per_square_token", o.prefill_cost.ms_per_square_token},
+               {"experts", o.experts.experts},
+               {"expert_choices", o.experts.choices_per_row}};
+  if (o.former_options.prefill_floor) json["prefill_floor"] = *o.former_options.prefill_floor;
   if (o.max_waiting_prefill_tokens) {
     json["max_waiting_prefill_tokens"] = *o.max_waiting_prefill_tokens;
   }
@@ -294,7 +299,6 @@ Result<RecordHeader> header_from_json(const Json& line) {
   };
   for (const auto& [name, value] :
        {Integer{"tgi_max_batch", &o.former_options.tgi_max_batch},
-        Integer{"prefill_floor", &o.former_options.prefill_floor},
         Integer{"max_num_seqs", &o.max_num_seqs},
         Integer{"max_num_batched_tokens", &o.max_num_batched_tokens},
         Integer{"max_model_len", &o.max_model_len}, Integer{"vocab_size", &o.vocab_size},
@@ -308,6 +312,12 @@ Result<RecordHeader> header_from_json(const Json& line) {
                           object.integer("max_waiting_prefill_tokens", 1, kInt64Max));
   GIMBAL_RETURN_IF_ERROR(object.read("prefix_caching", o.prefix_caching));
   GIMBAL_ASSIGN_OR_RETURN(o.model_salt, word(object, "model_salt"));
+  GIMBAL_RETURN_IF_ERROR(object.read("aging_auto", o.order_options.aging_auto));
+  GIMBAL_ASSIGN_OR_RETURN(const auto floor, object.integer("prefill_floor", 1, kInt32Max));
+  if (floor) o.former_options.prefill_floor = static_cast<int>(*floor);
+  GIMBAL_RETURN_IF_ERROR(object.read("target_itl_ms", 0.0, kHuge, o.former_options.target_itl_ms));
+  GIMBAL_RETURN_IF_ERROR(object.read("experts", 0, kInt32Max, o.experts.experts));
+  GIMBAL_RETURN_IF_ERROR(object.read("expert_choices", 0, kInt32Max, o.experts.choices_per_row));
   GIMBAL_RETURN_IF_ERROR(object.read("ms_per_token", 0.0, kHuge, o.prefill_cost.ms_per_token));
   GIMBAL_RETURN_IF_ERROR(
       object.read("ms_per_square_token", 0.0, kHuge, o.prefill_cost.ms_per_square_token));

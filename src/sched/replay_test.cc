@@ -107,7 +107,7 @@ TEST(ReplayTest, AnswersRubbishWithErrors) {
   const std::string text = record_of(9, "sjf-aging", "gimbal");
   const std::string header = lines_of(text).front() + "\n";
   for (const std::string& rubbish :
-       {std::string(), std::string("\n"), std::string("[]\n"), std::string("{\"record\":2}\n"),
+       {std::string(), std::string("\n"), std::string("[]\n"), std::string("{\"record\":99}\n"),
         std::string("{}\n"), header + "{\"now\":-1,\"events\":[]}\n",
         header + "{\"now\":1,\"events\":3}\n", header + "{\"now\":1,\"events\":[3]}\n",
         header + "{\"now\":1,\"events\":[{}]}\n",

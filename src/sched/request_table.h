@@ -33,11 +33,14 @@ struct Sequence {
   int computed = 0;                      // tokens[0, computed) have their KV written
   std::optional<kv::SequenceSlot> slot;  // while it holds pages
 
-  // Its place in the queue; kept when it is evicted.
+  // Its place in the queue; kept when it is evicted, but for a of sjf-aging where that moves.
   policy::OrderKey key;
   TimePoint arrival{};
   std::uint64_t ordinal = 0;  // of submission
   int queued_prefill = 0;     // while waiting: the uncached tokens it is counted with
+  // Its job, frozen when it was first queued.
+  int job_tokens = 0;
+  double job_ms = 0;
 
   TimePoint admitted{};     // first admission
   TimePoint first_token{};  // when it was told

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <optional>
 
+#include "policy/step_time_model.h"
+
 namespace gimbal::sched {
 
 // What an engine's scheduler says of itself. Value type.
@@ -29,8 +31,14 @@ struct SchedulerCounters {
   std::uint64_t prefix_queried_tokens = 0;          // prompt tokens of first admissions
   std::uint64_t prefix_hit_tokens = 0;              // of them, found in the cache
   std::uint64_t evictions = 0;                      // sequences that lost their pages
+  std::uint64_t evictions_for_heads = 0;            // of them, for a latency-sensitive head
   std::uint64_t recomputed_tokens = 0;              // rows run again after evictions
   std::optional<double> prefill_tokens_per_second;  // measured; nullopt before any was
+  // Fitted; nullopt before enough steps were seen.
+  std::optional<policy::StepTimeCoefficients> step_times;
+  // a of sjf-aging, by class.
+  double aging = 0;
+  double best_effort_aging = 0;
 };
 
 }  // namespace gimbal::sched

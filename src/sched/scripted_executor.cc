@@ -1,6 +1,7 @@
 #include "sched/scripted_executor.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <utility>
 
@@ -32,6 +33,11 @@ TokenId ScriptedExecutor::next_token(std::span<const TokenId> context, int vocab
   for (const TokenId token : context)
     hash = extend(hash, token);
   return token_of(hash, vocab_size);
+}
+
+int ScriptedExecutor::touched_experts(int experts, int rows) {
+  if (experts == 0) return 0;
+  return static_cast<int>(std::lround(experts * (1 - std::pow(1 - 1.0 / experts, rows))));
 }
 
 std::vector<TokenId> ScriptedExecutor::generate(const Request& request, int vocab_size,
@@ -164,11 +170,14 @@ void ScriptedExecutor::finish(BatchId batch) {
   log.push_back("finish");
   StepFinished finished;
   finished.batch = batch;
+  finished.attention = options_.per_step;
+  int rows = 0;
   for (const SequenceStep& step : batch_->plan.sequences) {
     run_rows(step);
     SequenceResult& result = finished.sequences.emplace_back();
     result.request = step.request;
     finished.attention += options_.per_row * step.rows;
+    rows += step.rows;
     const int end = step.position + step.rows;
     if (step.sampling->prompt_logprobs) {
       for (int next = step.position + 1; next <= end && next < step.prompt_tokens; ++next) {
@@ -179,6 +188,8 @@ void ScriptedExecutor::finish(BatchId batch) {
     result.token = token_of(memory(step, end - 1), options_.vocab_size);
     if (is_stop(*result.token)) result.finish = FinishReason::kStop;
   }
+  finished.distinct_experts = touched_experts(options_.experts, rows);
+  finished.service = options_.per_expert * finished.distinct_experts;
   events.push_back(std::move(finished));
   batch_.reset();
 }

@@ -29,7 +29,10 @@ class ScriptedExecutor final : public BatchExecutor {
     int max_sequences = 1'000'000;
     std::uint64_t seed = 1;
     double failure_rate = 0;  // of leases
-    Duration per_row{1000};
+    Duration per_row{1000};   // attention
+    Duration per_step{0};     // attention, whatever the rows
+    Duration per_expert{0};   // service
+    int experts = 0;          // see touched_experts
   };
 
   explicit ScriptedExecutor(const Options& options);
@@ -38,6 +41,8 @@ class ScriptedExecutor final : public BatchExecutor {
   [[nodiscard]] static TokenId next_token(std::span<const TokenId> context, int vocab_size);
   // Whether the "model" ends a sequence with that token.
   [[nodiscard]] static bool is_stop(TokenId token) { return token % 23 == 7; }
+  // How many experts a step touches: what `rows` uniform choices of one would.
+  [[nodiscard]] static int touched_experts(int experts, int rows);
   // All that a request generates when it runs to its end, and why it ends.
   [[nodiscard]] static std::vector<TokenId> generate(const Request& request, int vocab_size,
                                                      FinishReason* finish = nullptr);

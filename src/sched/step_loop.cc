@@ -37,10 +37,12 @@ StepLoop::StepLoop(const StepLoopOptions& options, Policies policies, BatchExecu
       cache_({.pages = options.kv_pages,
               .page_tokens = options.page_tokens,
               .prefix_caching = options.prefix_caching}),
+      step_times_(options.experts),
       planner_(options_, {.order = *policies_.order,
                           .former = *policies_.former,
                           .table = table_,
-                          .cache = cache_}),
+                          .cache = cache_,
+                          .times = step_times_}),
       prefill_rate_(options.prefill_cost) {
   if (recorder_ != nullptr) recorder_->header(options_, executor_.layers());
 }
@@ -112,9 +114,19 @@ void StepLoop::handle(SubmitGroup& event) {
   const Sequence* ahead = nullptr;
   for (Sequence* sequence : group) {
     totals_.prompt_tokens += static_cast<std::uint64_t>(sequence->prompt_tokens);
-    planner_.enqueue(*sequence, prefill_rate_.cost(), ahead);
+    planner_.enqueue(*sequence, prefill_cost(), ahead);
     ahead = sequence;
   }
+}
+
+// The step model tells attention from the rest and knows full steps; until it is fitted, what the
+// prompts so far took.
+policy::PrefillCost StepLoop::prefill_cost() const {
+  if (step_times_.fitted()) {
+    const policy::PrefillCost cost = step_times_.prefill_cost(options_.max_num_batched_tokens);
+    if (cost.ms_per_token > 0) return cost;
+  }
+  return prefill_rate_.cost();
 }
 
 void StepLoop::handle(const CancelRequest& event) {
@@ -160,6 +172,7 @@ void StepLoop::drop_cancelled() {
     return cancelled;
   });
   if (dropped_.empty()) return;
+  lost_members_ = true;
   if (recorder_ != nullptr) recorder_->dropped(plan_.batch, dropped_);
   executor_.drop(plan_.batch, dropped_);
   for (const RequestId id : dropped_)
@@ -171,22 +184,35 @@ void StepLoop::handle(StepFinished& event) {
   GIMBAL_CHECK(event.sequences.size() == plan_.sequences.size());
   batch_state_ = BatchState::kNone;
   ++totals_.steps;
-  int prefill_rows = 0;
-  int decodes = 0;
-  for (std::size_t i = 0; i < event.sequences.size(); ++i) {
-    const SequenceStep& step = plan_.sequences[i];
-    const bool decode = table_.at(step.request).phase == Phase::kDecode;
-    (decode ? decodes : prefill_rows) += step.rows;
-    take_result(step, event.sequences[i]);
+  note_times(event);
+  for (std::size_t i = 0; i < event.sequences.size(); ++i)
+    take_result(plan_.sequences[i], event.sequences[i]);
+}
+
+// Before the results are taken: they change what the members are.
+void StepLoop::note_times(const StepFinished& event) {
+  policy::StepShape shape;
+  for (const SequenceStep& step : plan_.sequences) {
+    if (table_.at(step.request).phase == Phase::kDecode) {
+      shape.decodes += step.rows;
+      shape.decode_context += step.position + step.rows;
+    } else {
+      shape.add_prefill(step.position, step.rows);
+    }
   }
-  prefill_rate_.note_step(event.attention + event.service, prefill_rows, decodes);
+  prefill_rate_.note_step(event.attention + event.service, static_cast<int>(shape.prefill),
+                          static_cast<int>(shape.decodes));
+  // Of rows that left in mid-pass some stages' time is in there, and nobody knows how much.
+  if (lost_members_) return;
+  step_times_.note(shape, to_ms(event.attention), to_ms(event.service),
+                   static_cast<double>(event.distinct_experts));
 }
 
 void StepLoop::take_result(const SequenceStep& step, SequenceResult& result) {
   GIMBAL_CHECK(result.request == step.request && result.token.has_value() == step.samples);
   Sequence& sequence = table_.at(step.request);
   sequence.in_batch = false;
-  planner_.commit(sequence, step.position + step.rows);
+  planner_.commit(sequence, step.position + step.rows, now_);
   if (sequence.cancelled) {
     end(sequence, FinishReason::kCancelled);
     return;
@@ -251,6 +277,7 @@ void StepLoop::start_step() {
   for (const SequenceStep& step : plan_.sequences)
     table_.at(step.request).in_batch = true;
   batch_state_ = BatchState::kRunning;
+  lost_members_ = false;
   if (recorder_ != nullptr) recorder_->plan(plan_);
   executor_.start(plan_);
   executor_.advance(plan_.batch, Cursor::end(executor_.layers()));
@@ -267,7 +294,7 @@ void StepLoop::end(Sequence& sequence, FinishReason reason, std::string error) {
   TokenNews& news = tell(sequence);
   news.finish = reason;
   news.error = std::move(error);
-  planner_.remove(sequence);
+  planner_.remove(sequence, now_);
   table_.erase(sequence.request.id);
 }
 
@@ -300,8 +327,12 @@ SchedulerCounters StepLoop::counters() const {
   counters.prefix_queried_tokens = planned.prefix_queried_tokens;
   counters.prefix_hit_tokens = planned.prefix_hit_tokens;
   counters.evictions = planned.evictions;
+  counters.evictions_for_heads = planned.evictions_for_heads;
   counters.recomputed_tokens = planned.recomputed_tokens;
   counters.prefill_tokens_per_second = prefill_rate_.tokens_per_second();
+  if (step_times_.fitted()) counters.step_times = step_times_.coefficients();
+  counters.aging = planner_.aging(RequestClass::kLatencySensitive);
+  counters.best_effort_aging = planner_.aging(RequestClass::kBestEffort);
   return counters;
 }
 

@@ -10,6 +10,7 @@
 #include "kv/kv_cache.h"
 #include "policy/batch_former.h"
 #include "policy/request_order.h"
+#include "policy/step_time_model.h"
 #include "sched/batch_executor.h"
 #include "sched/event.h"
 #include "sched/prefill_rate.h"
@@ -91,6 +92,8 @@ class StepLoop {
   void start_step();
   void drop_cancelled();
   void take_result(const SequenceStep& step, SequenceResult& result);
+  void note_times(const StepFinished& event);
+  [[nodiscard]] policy::PrefillCost prefill_cost() const;
   void append_token(Sequence& sequence, TokenId token);
   [[nodiscard]] static std::vector<TokenLogprobs> untold_logprobs(Sequence& sequence, int position,
                                                                   SequenceResult& result);
@@ -106,9 +109,11 @@ class StepLoop {
   bool draining_ = false;
   RequestTable table_;
   kv::KvCache cache_;
+  policy::StepTimeModel step_times_;
   StepPlanner planner_;
   PrefillRate prefill_rate_;
-  StepPlan plan_;  // of the batch that runs
+  StepPlan plan_;              // of the batch that runs
+  bool lost_members_ = false;  // some of it left in mid-pass
   BatchState batch_state_ = BatchState::kNone;
   bool yielding_ = false;
   std::uint64_t steps_started_ = 0;

@@ -57,6 +57,8 @@ TEST(StepLoopAllocationTest, DecodeStepsAllocateNothing) {
     options.vocab_size = 100;
     options.kv_pages = 2048;
     options.max_num_batched_tokens = 24;  // fewer than decodes: they have to be chosen
+    options.former_options.target_itl_ms = 0.1;
+    options.order_options.aging_auto = true;
     PointingExecutor executor;
     auto loop = std::move(StepLoop::make(options, executor)).value();
     TimePoint now{Duration{1}};

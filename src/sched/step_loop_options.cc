@@ -35,6 +35,13 @@ Result<void> check_options(const StepLoopOptions& options) {
   const double cq = options.prefill_cost.ms_per_square_token;
   if (!(c1 > 0) || !std::isfinite(c1)) return out_of_range("prefill_cost", "above 0", c1);
   if (!(cq >= 0) || !std::isfinite(cq)) return out_of_range("prefill_cost", "at least 0", cq);
+  if (options.experts.experts < 0) {
+    return out_of_range("experts", "at least 0", options.experts.experts);
+  }
+  if (options.experts.choices_per_row < 0 ||
+      options.experts.choices_per_row > options.experts.experts) {
+    return out_of_range("expert_choices", "from 0 to the experts", options.experts.choices_per_row);
+  }
   const auto pool_tokens = std::int64_t{options.kv_pages} * options.page_tokens;
   if (pool_tokens < options.max_model_len) {
     return invalid_argument(

@@ -7,6 +7,7 @@
 #include "base/result.h"
 #include "policy/batch_former.h"
 #include "policy/request_order.h"
+#include "policy/step_time_model.h"
 
 namespace gimbal::sched {
 
@@ -31,6 +32,7 @@ struct StepLoopOptions {
   std::uint64_t model_salt = 0;  // with Request::cache_salt, what keeps prefixes apart
 
   policy::PrefillCost prefill_cost;  // until a prefill was measured
+  policy::ExpertShape experts;       // of the model, for predictions of a step's time
 };
 
 // kInvalidArgument, with the option's name as field, when one is out of range. Names of orders and

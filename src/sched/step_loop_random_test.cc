@@ -75,6 +75,7 @@ TEST(StepLoopOrderTest, SjfAgingOvertakesOnlyWithinItsBound) {
     Rng rng(seed);
     StepLoopOptions options = random_options(rng);
     options.order = "sjf-aging";
+    options.order_options.aging_auto = false;
     options.order_options.ms_per_priority_level = 0.002;
     options.former = seed % 2 == 0 ? "vllm" : "gimbal";
     options.prefill_cost.ms_per_token = 0.0001;
@@ -107,6 +108,49 @@ TEST(StepLoopOrderTest, SjfAgingOvertakesOnlyWithinItsBound) {
     }
   }
   EXPECT_GT(overtakings, 100);
+}
+
+// Latency-sensitive requests come without end, each in need of pages that best-effort ones hold.
+TEST(StepLoopClassTest, BothClassesGoOnWhenLatencySensitiveHeadsEvict) {
+  std::uint64_t evictions = 0;
+  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+    Rng rng(seed);
+    StepLoopOptions options = random_options(rng);
+    options.former = "gimbal";
+    options.max_num_batched_tokens = static_cast<int>(rng.between(8, 64));
+    options.max_num_seqs = 12;
+    LoopDriver driver(options, seed);
+    std::map<RequestId, Request> best_effort;
+    const auto submit = [&](RequestClass request_class) {
+      Request request = random_request(rng, driver.next_id());
+      request.request_class = request_class;
+      const RequestId id = driver.submit(request);
+      if (request_class == RequestClass::kBestEffort) best_effort[id] = std::move(request);
+    };
+    for (int i = 0; i < 6; ++i)
+      submit(RequestClass::kBestEffort);
+    const auto left = [&] {
+      return std::count_if(best_effort.begin(), best_effort.end(), [&](const auto& each) {
+        return !driver.told[each.first].finish.has_value();
+      });
+    };
+    int answers = 0;
+    for (; left() > 0; ++answers) {
+      ASSERT_LT(answers, 60'000) << "best-effort requests do not end, seed " << seed;
+      if (driver.loop->counters().waiting_requests < 3) submit(RequestClass::kLatencySensitive);
+      ASSERT_TRUE(driver.deliver());
+    }
+    evictions += driver.loop->counters().evictions_for_heads;
+    const auto sensitive = static_cast<std::size_t>(std::count_if(
+        driver.told.begin(), driver.told.end(),
+        [&](const auto& each) { return each.second.finish && !best_effort.contains(each.first); }));
+    EXPECT_GE(sensitive, driver.loop->counters().steps / 200) << "seed " << seed;
+    driver.run_until_idle();
+    for (const auto& [id, request] : best_effort)
+      expect_right_tokens(request, driver.told.at(id));
+    EXPECT_EQ(driver.loop->counters().pages_referenced, 0);
+  }
+  EXPECT_GT(evictions, 100U);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, StepLoopRandomTest,

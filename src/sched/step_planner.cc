@@ -15,7 +15,20 @@ StepPlanner::StepPlanner(const StepLoopOptions& options, const Collaborators& co
       former_(collaborators.former),
       table_(collaborators.table),
       cache_(collaborators.cache),
-      queues_(collaborators.order) {}
+      queues_(collaborators.order),
+      times_(collaborators.times) {
+  if (options_.order != "sjf-aging" || !options_.order_options.aging_auto) return;
+  tuners_.assign(2, AgingTuner(options_.order_options.aging));
+}
+
+AgingTuner* StepPlanner::tuner(RequestClass request_class) {
+  return tuners_.empty() ? nullptr : &tuners_[static_cast<std::size_t>(request_class)];
+}
+
+double StepPlanner::aging(RequestClass request_class) const {
+  return tuners_.empty() ? options_.order_options.aging
+                         : tuners_[static_cast<std::size_t>(request_class)].aging();
+}
 
 int StepPlanner::max_hit_tokens(const Sequence& sequence) const {
   return sequence.request.sampling.prompt_logprobs ? 0 : std::numeric_limits<int>::max();
@@ -37,13 +50,40 @@ int StepPlanner::missing_prefill(const Sequence& sequence, const Sequence* ahead
 
 void StepPlanner::enqueue(Sequence& sequence, const policy::PrefillCost& cost,
                           const Sequence* ahead) {
+  sequence.job_tokens = missing_prefill(sequence);
+  sequence.job_ms = cost.ms(sequence.job_tokens);
+  push(sequence, ahead);
+  if (AgingTuner* tuner = this->tuner(sequence.request.request_class)) {
+    tuner->arrived(sequence.request.id, sequence.arrival, sequence.job_tokens);
+  }
+}
+
+// Into its queue, with the rank that its frozen job gives it.
+void StepPlanner::push(Sequence& sequence, const Sequence* ahead) {
   sequence.queued_prefill = missing_prefill(sequence, ahead);
-  sequence.key =
-      order_.key({sequence.arrival, cost.ms(missing_prefill(sequence)), sequence.request.priority});
+  sequence.key = order_.key({.arrival = sequence.arrival,
+                             .job_ms = sequence.job_ms,
+                             .priority = sequence.request.priority,
+                             .aging = aging(sequence.request.request_class)});
   queues_.push(sequence);
 }
 
-void StepPlanner::remove(Sequence& sequence) {
+void StepPlanner::tune_aging(TimePoint now) {
+  for (const RequestClass request_class :
+       {RequestClass::kLatencySensitive, RequestClass::kBestEffort}) {
+    if (!tuner(request_class)->tune(now)) continue;
+    queues_.reorder(request_class, [&](RequestId id) {
+      Sequence& sequence = table_.at(id);
+      sequence.key = order_.key({.arrival = sequence.arrival,
+                                 .job_ms = sequence.job_ms,
+                                 .priority = sequence.request.priority,
+                                 .aging = aging(request_class)});
+      return sequence.key;
+    });
+  }
+}
+
+void StepPlanner::take_out(Sequence& sequence) {
   if (sequence.phase == Phase::kWaiting) {
     queues_.erase(sequence);
     return;
@@ -53,24 +93,33 @@ void StepPlanner::remove(Sequence& sequence) {
   std::erase(running_, sequence.request.id);
 }
 
-void StepPlanner::commit(Sequence& sequence, int computed) {
+void StepPlanner::remove(Sequence& sequence, TimePoint now) {
+  take_out(sequence);
+  if (AgingTuner* tuner = this->tuner(sequence.request.request_class)) {
+    tuner->ended(sequence.request.id, now);
+  }
+}
+
+void StepPlanner::commit(Sequence& sequence, int computed, TimePoint now) {
   sequence.computed = computed;
   cache_.commit(*sequence.slot, sequence.tokens, computed);
+  if (AgingTuner* tuner = this->tuner(sequence.request.request_class)) {
+    const int hit_when_queued = sequence.prompt_tokens - sequence.job_tokens;
+    tuner->progressed(sequence.request.id, now, computed - hit_when_queued);
+  }
 }
 
 bool StepPlanner::plan(TimePoint now, std::uint64_t step, StepPlan& plan) {
   plan.sequences.clear();
+  if (!tuners_.empty()) tune_aging(now);
   while (!running_.empty() || queues_.size() > 0) {
     policy::BatchView view;
-    view.max_rows = options_.max_num_batched_tokens;
-    view.max_sequences = options_.max_num_seqs;
-    view.free_pages = cache_.free_pages();
-    view.best_effort_owed = best_effort_owed_;
-    collect_running(view);
-    collect_waiting(now, view);
+    look(now, view);
     former_.form(view, decision_);
+    if (decision_.head_lacks_pages && make_room_for_head()) continue;
     const bool evicted = carry_out(now);
     best_effort_owed_ = decision_.best_effort_owed;
+    steps_without_prefill_ = decision_.steps_without_prefill;
     write_plan(step, plan);
     if (!plan.sequences.empty()) return true;
     // Whoever was to run has been evicted: plan for the others.
@@ -79,13 +128,35 @@ bool StepPlanner::plan(TimePoint now, std::uint64_t step, StepPlan& plan) {
   return false;
 }
 
+void StepPlanner::look(TimePoint now, policy::BatchView& view) {
+  view.max_rows = options_.max_num_batched_tokens;
+  view.max_sequences = options_.max_num_seqs;
+  view.free_pages = cache_.free_pages();
+  view.page_tokens = options_.page_tokens;
+  view.best_effort_owed = best_effort_owed_;
+  view.steps_without_prefill = steps_without_prefill_;
+  view.times = &times_;
+  collect_running(view);
+  collect_waiting(now, view);
+}
+
 void StepPlanner::collect_running(policy::BatchView& view) {
   running_views_.clear();
+  int decodes = 0;
   for (const RequestId id : running_) {
     const Sequence& sequence = table_.at(id);
     const int prefill_left = sequence.phase == Phase::kPrefill ? sequence.uncomputed() : 0;
     running_views_.push_back({sequence.best_effort(), prefill_left, sequence.last_served});
     view.backlog += prefill_left;
+    if (prefill_left > 0) {
+      view.prefill_position += sequence.computed;
+    } else {
+      ++decodes;
+      view.decode_context += sequence.known();
+    }
+  }
+  if (const auto prefills = static_cast<int>(running_.size()) - decodes; prefills > 0) {
+    view.prefill_position /= prefills;
   }
   view.running = running_views_;
 }
@@ -177,13 +248,52 @@ Sequence& StepPlanner::choose_victim() {
 
 void StepPlanner::evict(Sequence& sequence) {
   ++totals_.evictions;
-  remove(sequence);
+  take_out(sequence);
   sequence.lost_tokens = std::max(sequence.lost_tokens, sequence.computed);
   sequence.computed = 0;
   sequence.evicted_since_token = true;
   sequence.phase = Phase::kWaiting;
-  sequence.queued_prefill = missing_prefill(sequence);
-  queues_.push(sequence);
+  push(sequence);
+}
+
+// Evicts best-effort sequences until the first head has its pages. False: it would not have them,
+// and nobody was evicted.
+bool StepPlanner::make_room_for_head() {
+  if (!former_.evicts_for_heads()) return false;
+  const Sequence& head = table_.at(heads_.front());
+  int kept = 0;  // free pages that running decodes may need
+  int gain = 0;
+  victims_.clear();
+  for (const RequestId id : running_) {
+    const Sequence& sequence = table_.at(id);
+    const int decode = sequence.phase == Phase::kDecode ? 1 : 0;
+    kept += decode;
+    if (!sequence.best_effort() || sequence.evicted_since_token) continue;
+    victims_.push_back(id);
+    gain += cache_.exclusive_pages(*sequence.slot) + decode;
+  }
+  const auto match = [&] { return cache_.match(head.tokens, salt(head), max_hit_tokens(head)); };
+  const auto lacks = [&] {
+    return cache_.pages_needed(match(), head.known()) + kept - cache_.free_pages();
+  };
+  // Pages that the head shares with a victim are no gain: once idle, it takes them itself.
+  const kv::PrefixMatch before = match();
+  const int shared = before.tokens / options_.page_tokens - before.idle_pages;
+  if (lacks() <= 0 || gain < lacks() + shared) return false;
+  std::sort(victims_.begin(), victims_.end(), [this](RequestId a, RequestId b) {
+    const Sequence& first = table_.at(a);
+    const Sequence& second = table_.at(b);
+    return first.arrival != second.arrival ? first.arrival > second.arrival
+                                           : first.ordinal > second.ordinal;
+  });
+  for (std::size_t i = 0; i < victims_.size() && lacks() > 0; ++i) {
+    Sequence& victim = table_.at(victims_[i]);
+    kept -= victim.phase == Phase::kDecode ? 1 : 0;
+    evict(victim);
+    ++totals_.evictions_for_heads;
+  }
+  GIMBAL_CHECK(lacks() <= 0);
+  return true;
 }
 
 // The former has counted the pages; admissions before this one, or decodes, may have pushed its
@@ -209,6 +319,9 @@ bool StepPlanner::admit(Sequence& sequence, TimePoint now) {
   sequence.admitted = now;
   sequence.cached_tokens = attached.hit_tokens;
   queues_.note_wait(now - sequence.arrival);
+  if (AgingTuner* tuner = this->tuner(sequence.request.request_class)) {
+    tuner->admitted(sequence.request.id, now);
+  }
   if (options_.prefix_caching && !sequence.request.sampling.prompt_logprobs) {
     totals_.prefix_queried_tokens += static_cast<std::uint64_t>(sequence.prompt_tokens);
     totals_.prefix_hit_tokens += static_cast<std::uint64_t>(attached.hit_tokens);

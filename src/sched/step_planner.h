@@ -9,6 +9,8 @@
 #include "kv/kv_cache.h"
 #include "policy/batch_former.h"
 #include "policy/request_order.h"
+#include "policy/step_time_model.h"
+#include "sched/aging_tuner.h"
 #include "sched/batch_executor.h"
 #include "sched/class_queues.h"
 #include "sched/request_table.h"
@@ -25,6 +27,12 @@ namespace gimbal::sched {
 // again with its old rank, and all its tokens are computed again. One that was evicted is spared
 // until it has made a token, unless all have been. In a step that evicts nobody is admitted.
 //
+// Where the former says so (gimbal), best-effort sequences also make room for the first
+// latency-sensitive head, when all that it lacks is pages: latest arrival first, only as many as it
+// takes, and none unless they are enough. Two things bound this, so that best-effort work goes on:
+// one that was evicted is spared until it has made a token, even if all have been, and none is
+// evicted while the former owes best-effort work a whole step's rows.
+//
 // One thread. Refers to the collaborators, which must outlive it.
 class StepPlanner {
  public:
@@ -33,28 +41,33 @@ class StepPlanner {
     const policy::BatchFormer& former;
     RequestTable& table;
     kv::KvCache& cache;
+    const policy::StepTimeModel& times;
   };
   struct Totals {
     std::uint64_t prefix_queried_tokens = 0;
     std::uint64_t prefix_hit_tokens = 0;
     std::uint64_t evictions = 0;
+    std::uint64_t evictions_for_heads = 0;  // of them
     std::uint64_t recomputed_tokens = 0;
   };
 
   StepPlanner(const StepLoopOptions& options, const Collaborators& collaborators);
 
+  // a of sjf-aging, as it is now for a class.
+  [[nodiscard]] double aging(RequestClass request_class) const;
+
   // Uncached tokens that the sequence would bring to the queue now. What it shares with `ahead`,
   // the one before it in its group, counts as cached.
   [[nodiscard]] int missing_prefill(const Sequence& sequence,
                                     const Sequence* ahead = nullptr) const;
-  // Queues a new sequence; `cost` freezes its job size, for which `ahead` does not count: choices
+  // Queues a new sequence, which arrived now; `cost` freezes its job size, for which `ahead` does not count: choices
   // of one prompt keep one rank.
   void enqueue(Sequence& sequence, const policy::PrefillCost& cost,
                const Sequence* ahead = nullptr);
   // Takes a sequence out of its queue or the running ones and frees its pages.
-  void remove(Sequence& sequence);
+  void remove(Sequence& sequence, TimePoint now);
   // Says that the sequence's tokens up to `computed` have been computed.
-  void commit(Sequence& sequence, int computed);
+  void commit(Sequence& sequence, int computed, TimePoint now);
 
   // Fills plan.sequences for step number `step`. False: there is nothing to run. Sequences of
   // the plan have their pages; the plan's spans hold until the sequences change.
@@ -66,6 +79,11 @@ class StepPlanner {
   [[nodiscard]] const Totals& totals() const { return totals_; }
 
  private:
+  [[nodiscard]] AgingTuner* tuner(RequestClass request_class);
+  void tune_aging(TimePoint now);
+  void push(Sequence& sequence, const Sequence* ahead = nullptr);
+  void take_out(Sequence& sequence);
+  void look(TimePoint now, policy::BatchView& view);
   [[nodiscard]] int max_hit_tokens(const Sequence& sequence) const;
   [[nodiscard]] std::uint64_t salt(const Sequence& sequence) const;
   void collect_running(policy::BatchView& view);
@@ -75,6 +93,7 @@ class StepPlanner {
   [[nodiscard]] bool grow(Sequence& sequence, int tokens);
   [[nodiscard]] Sequence& choose_victim();
   void evict(Sequence& sequence);
+  [[nodiscard]] bool make_room_for_head();
   [[nodiscard]] bool admit(Sequence& sequence, TimePoint now);
   void write_plan(std::uint64_t step, StepPlan& plan);
 
@@ -85,7 +104,10 @@ class StepPlanner {
   kv::KvCache& cache_;
   ClassQueues queues_;
   std::vector<RequestId> running_;  // hold pages; in order of admission
+  const policy::StepTimeModel& times_;
+  std::vector<AgingTuner> tuners_;  // by class; none unless a moves
   double best_effort_owed_ = 0;
+  double steps_without_prefill_ = 0;
   Totals totals_;
 
   // Reused from step to step.
@@ -93,6 +115,7 @@ class StepPlanner {
   std::vector<policy::RunningSequence> running_views_;
   std::vector<policy::WaitingRequest> waiting_views_;
   std::vector<RequestId> heads_;  // of waiting_views_
+  std::vector<RequestId> victims_;
   struct GrantedRows {
     RequestId request;
     int rows = 0;

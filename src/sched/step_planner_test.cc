@@ -13,19 +13,23 @@ namespace {
 // A planner whose steps succeed at once; pages of one token.
 class StepPlannerTest : public ::testing::Test {
  protected:
-  void use(int pages, int max_rows = 64, std::string_view former = "vllm") {
+  void use(int pages, int max_rows = 64, std::string_view former = "vllm",
+           bool prefix_caching = false) {
     options_.max_model_len = pages;
     options_.kv_pages = pages;
     options_.page_tokens = 1;
     options_.max_num_batched_tokens = max_rows;
-    options_.prefix_caching = false;
+    options_.prefix_caching = prefix_caching;
     order_ = std::move(policy::make_request_order("fcfs", {})).value();
     former_ = std::move(policy::make_batch_former(former, {})).value();
     cache_ = std::make_unique<kv::KvCache>(
-        kv::KvCacheOptions{.pages = pages, .page_tokens = 1, .prefix_caching = false});
-    planner_ = std::make_unique<StepPlanner>(
-        options_, StepPlanner::Collaborators{
-                      .order = *order_, .former = *former_, .table = table_, .cache = *cache_});
+        kv::KvCacheOptions{.pages = pages, .page_tokens = 1, .prefix_caching = prefix_caching});
+    planner_ =
+        std::make_unique<StepPlanner>(options_, StepPlanner::Collaborators{.order = *order_,
+                                                                           .former = *former_,
+                                                                           .table = table_,
+                                                                           .cache = *cache_,
+                                                                           .times = times_});
   }
 
   Sequence& submit(int prompt_tokens,
@@ -48,7 +52,7 @@ class StepPlannerTest : public ::testing::Test {
     for (const SequenceStep& member : plan_.sequences) {
       rows.emplace_back(member.request.value(), member.rows);
       Sequence& sequence = table_.at(member.request);
-      planner_->commit(sequence, member.position + member.rows);
+      planner_->commit(sequence, member.position + member.rows, now_);
       if (!member.samples) continue;
       sequence.tokens.push_back(1);
       sequence.phase = Phase::kDecode;
@@ -60,6 +64,7 @@ class StepPlannerTest : public ::testing::Test {
   StepLoopOptions options_;
   std::unique_ptr<policy::RequestOrder> order_;
   std::unique_ptr<policy::BatchFormer> former_;
+  policy::StepTimeModel times_;
   RequestTable table_;
   std::unique_ptr<kv::KvCache> cache_;
   std::unique_ptr<StepPlanner> planner_;
@@ -84,7 +89,7 @@ TEST_F(StepPlannerTest, AdmissionLeavesAPageForEachRunningDecode) {
   submit(3);
   EXPECT_EQ(step(), (Rows{{1, 1}, {2, 1}}));
   Sequence& second = table_.at(RequestId{2});
-  planner_->remove(second);  // 6 free, one of them for a decode
+  planner_->remove(second, now_);  // 6 free, one of them for a decode
   EXPECT_EQ(step(), (Rows{{1, 1}, {3, 3}}));
 }
 
@@ -100,7 +105,7 @@ TEST_F(StepPlannerTest, TheLatestArrivalIsEvictedAndKeepsItsRank) {
   EXPECT_EQ(second.computed, 0);
   EXPECT_EQ(planner_->totals().evictions, 1U);
   EXPECT_EQ(planner_->queues().prefill_tokens(), 5 + 1);
-  planner_->remove(table_.at(RequestId{1}));
+  planner_->remove(table_.at(RequestId{1}), now_);
   EXPECT_EQ(step(), (Rows{{2, 5}, {3, 1}}));
   EXPECT_EQ(planner_->totals().recomputed_tokens, 4U);
   EXPECT_EQ(third.phase, Phase::kDecode);
@@ -167,6 +172,67 @@ TEST_F(StepPlannerTest, PlansForTheOthersWhenTheOnlyOneServedIsEvicted) {
   EXPECT_EQ(step(), (Rows{{1, 1}}));
   EXPECT_EQ(table_.at(RequestId{2}).phase, Phase::kWaiting);
   EXPECT_EQ(planner_->totals().evictions, 1U);
+}
+
+TEST_F(StepPlannerTest, BestEffortMakesRoomForALatencySensitiveHead) {
+  use(12, 64, "gimbal");
+  const Sequence& first = submit(6, kBestEffort);
+  const Sequence& second = submit(3, kBestEffort);
+  EXPECT_EQ(step(), (Rows{{1, 6}, {2, 3}}));
+  const policy::OrderKey key = second.key;
+  submit(4);  // lacks 1 of the free 3 and 2 more for the decodes; the second has 4 with its own
+  EXPECT_EQ(step(), (Rows{{1, 1}, {3, 4}}));
+  EXPECT_EQ(first.phase, Phase::kDecode);
+  EXPECT_EQ(second.phase, Phase::kWaiting);
+  EXPECT_EQ(second.key, key);
+  EXPECT_EQ(planner_->totals().evictions_for_heads, 1U);
+  EXPECT_EQ(planner_->totals().evictions, 1U);
+}
+
+TEST_F(StepPlannerTest, ButOnlyIfThatIsEnough) {
+  use(12, 64, "gimbal");
+  submit(4);
+  submit(4, kBestEffort);
+  step();
+  submit(9);  // 4 free, 4 and a decode's of the best-effort one: it would lack one page more
+  EXPECT_EQ(step(), (Rows{{2, 1}, {1, 1}}));
+  EXPECT_EQ(planner_->totals().evictions, 0U);
+}
+
+TEST_F(StepPlannerTest, OneThatMadeRoomIsSparedUntilItHasMadeAToken) {
+  use(12, 64, "gimbal");
+  Sequence& only = submit(6, kBestEffort);
+  step();
+  submit(8);
+  only.evicted_since_token = true;
+  EXPECT_EQ(step(), (Rows{{1, 1}}));  // makes its token
+  EXPECT_EQ(step(), (Rows{{2, 8}}));
+  EXPECT_EQ(only.phase, Phase::kWaiting);
+}
+
+TEST_F(StepPlannerTest, OtherFormersEvictForNoHead) {
+  use(12, 64, "vllm");
+  submit(6, kBestEffort);
+  step();
+  submit(8);
+  EXPECT_EQ(step(), (Rows{{1, 1}}));
+  EXPECT_EQ(planner_->totals().evictions, 0U);
+}
+
+// The head's prefix is in the victim's pages: once nobody refers to them they count as free, and
+// the head takes them.
+TEST_F(StepPlannerTest, PagesSharedWithTheHeadAreNoGain) {
+  for (const bool alone : {true, false}) {
+    for (std::uint64_t id = table_.size(); id > 0; --id)
+      table_.erase(RequestId{id});
+    use(14, 64, "gimbal", true);
+    if (!alone) submit(1);
+    submit(8, kBestEffort);
+    step();
+    submit(14);  // hits 8 pages
+    step();
+    EXPECT_EQ(planner_->totals().evictions, alone ? 1U : 0U);
+  }
 }
 
 TEST_F(StepPlannerTest, TokensDoNotMoveWhileASequenceHoldsPages) {

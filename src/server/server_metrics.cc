@@ -72,6 +72,33 @@ class Readings {
   const Labels& labels_;
 };
 
+// A step takes base + Σ coefficient · what the name says, as fitted to the times of steps.
+void read_step_model(Readings& out, const policy::StepTimeCoefficients& fitted) {
+  struct Coefficient {
+    const char* name;
+    const char* help;
+    double value;
+  };
+  const auto& a = fitted.attention;
+  const auto& e = fitted.service;
+  for (const Coefficient& each : {
+           Coefficient{"attention_seconds", "Fitted: a step's own stages, before any row.", a[0]},
+           Coefficient{"attention_seconds_per_prefill_token", "Fitted: own stages, a prompt row.",
+                       a[1]},
+           Coefficient{"attention_seconds_per_decode", "Fitted: own stages, a decode.", a[2]},
+           Coefficient{"attention_seconds_per_decode_context_token",
+                       "Fitted: own stages, a token that a decode attends to.", a[3]},
+           Coefficient{"attention_seconds_per_prefill_context_token",
+                       "Fitted: own stages, a token that a prompt row attends to.", a[4]},
+           Coefficient{"service_seconds", "Fitted: a step's experts, before any row.", e[0]},
+           Coefficient{"service_seconds_per_row", "Fitted: experts, a row.", e[1]},
+           Coefficient{"service_seconds_per_expert", "Fitted: experts, one that a step touches.",
+                       e[2]},
+       }) {
+    out.gauge(std::string("gimbal:step_model_") + each.name, each.help, each.value * 1e-3);
+  }
+}
+
 void read_requests(Readings& out, const cluster::EngineSnapshot& snapshot) {
   const auto real = [](auto value) { return static_cast<double>(value); };
   out.gauge("vllm:num_requests_running", "Requests that take part in steps.",
@@ -97,6 +124,10 @@ void read_requests(Readings& out, const cluster::EngineSnapshot& snapshot) {
     out.gauge("gimbal:prefill_tokens_per_second", "Measured prefill rate.",
               *snapshot.prefill_tokens_per_second);
   }
+  out.gauge("gimbal:aging", "What a ms of waiting outweighs of a job, in ms.", snapshot.aging);
+  out.gauge("gimbal:best_effort_aging", "The same of best-effort requests.",
+            snapshot.best_effort_aging);
+  if (snapshot.step_times) read_step_model(out, *snapshot.step_times);
 }
 
 void read_counters(Readings& out, const cluster::EngineSnapshot& snapshot) {
@@ -111,6 +142,9 @@ void read_counters(Readings& out, const cluster::EngineSnapshot& snapshot) {
   out.counter("vllm:num_preemptions_total",
               "Sequences that lost their KV pages and are computed again.",
               real(snapshot.evictions));
+  out.counter("gimbal:evictions_for_heads_total",
+              "Of them, best-effort ones that made room for a latency-sensitive request.",
+              real(snapshot.evictions_for_heads));
   out.counter("gimbal:steps_total", "Steps finished.", real(snapshot.steps));
   out.counter("gimbal:expert_rows_total", "Rows that experts computed.",
               real(snapshot.expert_rows));

@@ -187,17 +187,24 @@ TEST_F(ServerTest, CountsInItsMetrics) {
   ASSERT_EQ(post("/v1/completions", R"({"prompt":"p","max_tokens":3,"odd":1,"odder":null})").status,
             200);
   ASSERT_EQ(post("/v1/completions", R"({"prompt":5})").status, 400);
+  cluster::EngineSnapshot snapshot = engine->snapshot();
+  snapshot.step_times = policy::StepTimeCoefficients{{5, 0.25, 0.5}, {0, 0, 2}};
+  engine->set_snapshot(snapshot);
   const auto response = get("/metrics");
   EXPECT_THAT(response.headers.at("content-type"), HasSubstr("version=0.0.4"));
-  for (const std::string_view line :
-       {R"(vllm:request_success_total{engine="0",finished_reason="length",model_name="tiny"} 1)",
-        R"(vllm:time_to_first_token_seconds_count{engine="0",model_name="tiny"} 1)",
-        R"(vllm:inter_token_latency_seconds_count{engine="0",model_name="tiny"} 2)",
-        R"(vllm:time_per_output_token_seconds_count{engine="0",model_name="tiny"} 2)",
-        R"(gimbal:unknown_request_fields_total{engine="0",model_name="tiny"} 1)",
-        R"(gimbal:requests_refused_total{engine="0",model_name="tiny",reason="invalid"} 1)",
-        R"(vllm:kv_cache_usage_perc{engine="0",model_name="tiny"} 0.25)",
-        R"(vllm:num_requests_running{engine="0",model_name="tiny"} 0)"}) {
+  for (
+      const std::string_view line :
+      {R"(vllm:request_success_total{engine="0",finished_reason="length",model_name="tiny"} 1)",
+       R"(vllm:time_to_first_token_seconds_count{engine="0",model_name="tiny"} 1)",
+       R"(vllm:inter_token_latency_seconds_count{engine="0",model_name="tiny"} 2)",
+       R"(vllm:time_per_output_token_seconds_count{engine="0",model_name="tiny"} 2)",
+       R"(gimbal:unknown_request_fields_total{engine="0",model_name="tiny"} 1)",
+       R"(gimbal:requests_refused_total{engine="0",model_name="tiny",reason="invalid"} 1)",
+       R"(vllm:kv_cache_usage_perc{engine="0",model_name="tiny"} 0.25)",
+       R"(gimbal:step_model_attention_seconds{engine="0",model_name="tiny"} 0.005)",
+       R"(gimbal:step_model_attention_seconds_per_prefill_token{engine="0",model_name="tiny"} 0.00025)",
+       R"(gimbal:step_model_service_seconds_per_expert{engine="0",model_name="tiny"} 0.002)",
+       R"(vllm:num_requests_running{engine="0",model_name="tiny"} 0)"}) {
     EXPECT_NE(response.body.find(line), std::string::npos) << line;
   }
 }

@@ -27,6 +27,8 @@ def metrics(server):
     server.complete(prompt="Hello", max_tokens=3, n=2)
     server.complete(prompt="Hello", max_tokens=3, some_field=1)
     server.post("/v1/completions", {"model": "none", "prompt": "x"})
+    for length in range(8):  # enough steps for the step model
+        server.complete(prompt="Some words " * (length + 1), max_tokens=4, ignore_eos=True)
     server.wait_until_idle()
     status, headers, text = server.get("/metrics")
     assert status == 200 and headers["Content-Type"].startswith("text/plain")
@@ -56,6 +58,11 @@ def test_counts_what_was_served(metrics, server):
     assert server.metric("vllm:request_success_total", finished_reason="length") == lengths + 1
     assert server.metric("gimbal:requests_refused_total", reason="invalid") == refused + 1
     assert server.metric("vllm:time_to_first_token_seconds_count") == firsts + 1
+
+
+def test_shows_what_it_learned_of_steps(metrics, server):
+    assert "gimbal:step_model_attention_seconds_per_prefill_token" in metrics
+    assert server.metric("gimbal:aging") == 0.1
 
 
 def test_labels_name_the_model(metrics, server):

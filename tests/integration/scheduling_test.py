@@ -41,6 +41,8 @@ def expected(server):
         ("--max-num-batched-tokens", "7", "--max-num-seqs", "64"),
         ("--max-num-seqs", "1"),
         ("--no-enable-prefix-caching",),
+        ("--aging", "auto", "--target-itl-ms", "2"),
+        ("--prefill-floor", "3", "--drain-steps", "100"),
         ("--threads", "1", "--no-pin"),
         ("--max-model-len", "512", "--kv-cache-memory-bytes", "1400000"),
     ],

@@ -44,11 +44,12 @@ class EngineReplayTest : public EngineFixture {
     Rng rng(thread + 1);
     for (int i = 0; i < kEach; ++i) {
       const auto id = static_cast<std::uint64_t>(thread * kEach + i);
-      sched::Request each =
-          request(id, 1 + static_cast<int>(rng.below(80)), 1 + static_cast<int>(rng.below(40)));
+      std::vector<sched::Request> group;
+      sched::Request& each = group.emplace_back(
+          request(id, 1 + static_cast<int>(rng.below(80)), 1 + static_cast<int>(rng.below(40))));
       if (rng.below(3) == 0) each.request_class = sched::RequestClass::kBestEffort;
       each.priority = static_cast<int>(rng.below(3)) - 1;
-      ASSERT_TRUE(engine.submit(std::move(each)).ok());
+      ASSERT_TRUE(engine.submit(std::move(group)).ok());
       if (rng.below(4) == 0) engine.cancel(RequestId{rng.below(kThreads * kEach)});
     }
   }

@@ -2,26 +2,40 @@
 
 #include <cstdint>
 
-// Inside the kernels for AMX, which all use the same shapes of the eight tile registers: 16 rows of
-// 64 bytes. Rows and depths are padded to it.
+// Inside the kernels for AMX, which all use the eight tile registers alike: sums in 0 to 3, inputs
+// in 4 (and 5, for twice as many rows), weights, keys or values in the others.
 namespace gimbal::kernels {
 
-// Palette 1, as LDTILECFG reads it.
+inline constexpr int kAmxRows = 16;
+
+// The shapes as LDTILECFG reads them (palette 1): sums and inputs have `rows` rows, the others 16;
+// a row is 64 bytes.
 struct alignas(64) TileShapes {
   std::uint8_t palette = 1;
   std::uint8_t start_row = 0;
   std::uint8_t reserved[14] = {};
   std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  std::uint8_t rows[16];
+
+  constexpr explicit TileShapes(std::uint8_t count = kAmxRows)
+      : rows{count, count, count, count, count, 16, 16, 16} {}
 };
 static_assert(sizeof(TileShapes) == 64);
 
-// A constant in memory, read by an instruction that the compiler does not look into: GCC takes its
+// Constants in memory, read by an instruction that the compiler does not look into: GCC takes its
 // own intrinsic for a read of eight bytes, and may leave out stores to the rest of a variable.
-inline constexpr TileShapes kTileShapes;
+struct AllTileShapes {
+  TileShapes of[kAmxRows + 1];
+  constexpr AllTileShapes() {
+    for (int rows = 1; rows <= kAmxRows; ++rows)
+      of[rows] = TileShapes(static_cast<std::uint8_t>(rows));
+  }
+};
+inline constexpr AllTileShapes kTileShapes;
 
-inline void configure_tiles() {
-  asm volatile("ldtilecfg %0" : : "m"(kTileShapes));
+// For `rows` rows of sums and inputs, 1 to 16. Only with 16 may tile 5 hold inputs.
+inline void configure_tiles(int rows = kAmxRows) {
+  asm volatile("ldtilecfg %0" : : "m"(kTileShapes.of[rows]));
 }
 // Gives the tiles up, so that the system need not save them.
 inline void release_tiles() {

@@ -210,8 +210,8 @@ void ExpertFfnCall::gate_up(int number) const {
   const ExpertRun& run = runs_[task.run];
   const bool in_order = gathered(run);
   TileScratch scratch;
-  if (in_order) {
-    scratch.spaced_rows = static_cast<int>(padded_run(task.rows));
+  if (in_order || task.rows == 1) {
+    scratch.spaced_rows = in_order ? static_cast<int>(padded_run(task.rows)) : 1;
     scratch.spacing = gathered_row_bytes_;
   }
   for (int row = 0; row < task.rows; ++row) {

@@ -46,20 +46,22 @@ struct PanelProduct {
 
 // Functions of one instruction set for one element type.
 struct PanelKernel {
-  // Rows of A are staged in blocks of k_block inputs: [block][rows, padded][stride], zero beyond k.
+  // Rows of A are staged in blocks of k_block inputs: [block][rows, padding][stride], zero beyond
+  // k.
   int k_block = 0;
   int stride = 0;        // elements
   int element_size = 0;  // of staged elements
-  int row_multiple = 1;  // staged rows are padded to it
-  // Takes evenly spaced rows of whole depth as they lie, unstaged; reads row_multiple of them.
+  int row_multiple = 1;  // how rows are best cut
+  // Takes evenly spaced rows of whole depth as they lie, unstaged; see `begin`.
   bool reads_in_place = false;
 
   // Copies inputs [k_begin, k_begin + k_count) of `count` rows; the stored depth is k_padded
-  // (k_count rounded up). k_begin is a multiple of k_block.
-  void (*stage)(const std::byte* const* rows, int count, std::int64_t k_begin, std::int64_t k_count,
-                std::int64_t k_padded, std::byte* staged) = nullptr;
-  // Around any number of products on one thread: sets the processor up for them, or null.
-  void (*begin)() = nullptr;
+  // (k_count rounded up), and `padding` rows of zeros follow. k_begin is a multiple of k_block.
+  void (*stage)(const std::byte* const* rows, int count, int padding, std::int64_t k_begin,
+                std::int64_t k_count, std::int64_t k_padded, std::byte* staged) = nullptr;
+  // Around any number of products of at most `rows` rows each on one thread: sets the processor up
+  // for them. Returns the multiple of rows that the products will read. Null: of one.
+  int (*begin)(int rows) = nullptr;
   void (*end)() = nullptr;
   // accumulators[p][r][:] (+)= staged row r · panel p.
   void (*multiply)(const PanelProduct& product) = nullptr;
@@ -84,13 +86,13 @@ inline constexpr StagedLayout kStagedBf16{512, 512 + 32};
 inline constexpr StagedLayout kStagedTiles{1024, 1024 + 32};
 
 // Parts that several levels share, compiled for AVX2 and AVX-512.
-void stage_f32(const std::byte* const* rows, int count, std::int64_t k_begin, std::int64_t k_count,
-               std::int64_t k_padded, std::byte* staged);
-void stage_widened(const std::byte* const* rows, int count, std::int64_t k_begin,
+void stage_f32(const std::byte* const* rows, int count, int padding, std::int64_t k_begin,
+               std::int64_t k_count, std::int64_t k_padded, std::byte* staged);
+void stage_widened(const std::byte* const* rows, int count, int padding, std::int64_t k_begin,
                    std::int64_t k_count, std::int64_t k_padded, std::byte* staged);
-void stage_bf16(const std::byte* const* rows, int count, std::int64_t k_begin, std::int64_t k_count,
-                std::int64_t k_padded, std::byte* staged);
-void stage_tiles(const std::byte* const* rows, int count, std::int64_t k_begin,
+void stage_bf16(const std::byte* const* rows, int count, int padding, std::int64_t k_begin,
+                std::int64_t k_count, std::int64_t k_padded, std::byte* staged);
+void stage_tiles(const std::byte* const* rows, int count, int padding, std::int64_t k_begin,
                  std::int64_t k_count, std::int64_t k_padded, std::byte* staged);
 void store_panel(const float* accumulators, int rows, const float* bias, bool accumulate,
                  const PanelOutput& output);
@@ -107,7 +109,7 @@ void multiply_f32_avx512(const PanelProduct& product);
 void multiply_bf16_avx512(const PanelProduct& product);
 void multiply_bf16_avx512_bf16(const PanelProduct& product);
 void multiply_bf16_amx_bf16(const PanelProduct& product);
-void begin_amx();
+int begin_amx(int rows);
 void end_amx();
 
 // The kernel of a level above kReference.

@@ -197,8 +197,10 @@ void multiply_group(const TileCall& call, int row_tiles, int panels, Ahead ahead
 
 }  // namespace
 
-void begin_amx() {
-  configure_tiles();
+int begin_amx(int rows) {
+  const int multiple = rows < kTile ? rows : kTile;
+  configure_tiles(multiple);
+  return multiple;
 }
 
 void end_amx() {

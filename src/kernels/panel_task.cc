@@ -18,10 +18,12 @@ int round_up(std::int64_t value, int multiple) {
 // Rows that are copied for the kernel, and how.
 class StagedRows {
  public:
-  StagedRows(const PanelKernel& kernel, const PackedMatrixView& w, int first, int rows)
+  StagedRows(const PanelKernel& kernel, const PackedMatrixView& w, int first, int rows,
+             int multiple)
       : kernel_(kernel), w_(w), first_(first), rows_(rows) {
     row_bytes_ = std::int64_t{kernel.stride} * kernel.element_size;
-    block_bytes_ = row_bytes_ * round_up(rows, kernel.row_multiple);
+    padding_ = round_up(rows, multiple) - rows;
+    block_bytes_ = row_bytes_ * (rows + padding_);
     if (rows > 0) pass_ = static_cast<std::int64_t>(kStagedBytes) / block_bytes_ * kernel.k_block;
   }
 
@@ -42,7 +44,7 @@ class StagedRows {
       product.panels = panels + weights;
       product.ahead = ahead + weights;
       if (!staged || !whole()) {
-        kernel_.stage(scratch.inputs + first_, rows_, k, std::min(pass_, w_.k - k),
+        kernel_.stage(scratch.inputs + first_, rows_, padding_, k, std::min(pass_, w_.k - k),
                       product.k_padded, scratch.staged);
       }
       kernel_.multiply(product);
@@ -54,6 +56,7 @@ class StagedRows {
   const PackedMatrixView& w_;
   int first_;
   int rows_;
+  int padding_ = 0;
   std::int64_t row_bytes_ = 0;
   std::int64_t block_bytes_ = 0;
   std::int64_t pass_ = 0;  // inputs that fit
@@ -64,10 +67,11 @@ class StagedRows {
 void multiply_tile(const PanelKernel& kernel, const PackedMatrixView& w, int rows,
                    std::int64_t first_panel, int panels, TileScratch& scratch,
                    FunctionRef<void(const FinishedTile&)> finish) {
-  const int spaced = scratch.spaced_rows / kernel.row_multiple * kernel.row_multiple;
+  const int multiple = kernel.begin == nullptr ? 1 : kernel.begin(rows);
+  const int spaced = scratch.spaced_rows / multiple * multiple;
   const int in_place = reads_in_place(kernel, w) ? std::min(rows, spaced) : 0;
   GIMBAL_CHECK(rows <= kMaxTaskRows && rows - in_place <= kMaxTileRows);
-  const StagedRows staged(kernel, w, in_place, rows - in_place);
+  const StagedRows staged(kernel, w, in_place, rows - in_place, multiple);
   // Rows that are not staged whole are staged anew for each chunk of panels.
   const int chunk = staged.whole() ? kGroupPanels : kMaxTilePanels;
   PanelProduct product{.row_bytes = scratch.spacing,
@@ -76,7 +80,6 @@ void multiply_tile(const PanelKernel& kernel, const PackedMatrixView& w, int row
                        .panel_bytes = panel_bytes(w.dtype, w.k),
                        .accumulators = scratch.accumulators,
                        .first = true};
-  if (kernel.begin != nullptr) kernel.begin();
   for (int done = 0; done < panels; done += chunk) {
     product.panels = w.panel(first_panel + done);
     product.panel_count = std::min(chunk, panels - done);

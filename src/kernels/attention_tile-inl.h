@@ -73,40 +73,40 @@ HWY_INLINE void write_rows(const AttentionTile& tile, const SoftmaxState& state)
 }
 
 // One step of the online softmax over the block's 64 scores of a row, of which [begin, end) are
-// visible: scores, times `scale`, become powers of 2, exactly 0 where not visible; returns what the
-// row's sums must be multiplied with.
-HWY_INLINE float softmax_step(float* scores, float scale, std::int64_t begin, std::int64_t end,
-                              float* maximum, float* weight) {
+// visible: scores, times `scale` (> 0), become powers of 2, exactly 0 where not visible, and are
+// given to emit(first lane, powers). Returns what the row's sums must be multiplied with.
+template <class Emit>
+HWY_INLINE float softmax_step(const float* scores, float scale, std::int64_t begin,
+                              std::int64_t end, float* maximum, float* weight, const Emit& emit) {
   constexpr int kVectors = static_cast<int>(kBlockTokens / kLanes);
   const FloatTag f;
-  const Floats scales = hn::Set(f, scale);
   Floats score[kVectors];
   Floats highest = hn::Set(f, kNoMaximum);
-  if (begin <= 0 && end >= kBlockTokens) {
-    for (int v = 0; v < kVectors; ++v) {
-      score[v] = hn::Mul(load(scores + v * kLanes), scales);
-      highest = hn::Max(highest, score[v]);
-    }
-  } else {
+  for (int v = 0; v < kVectors; ++v)
+    score[v] = load(scores + v * kLanes);
+  if (begin > 0 || end < kBlockTokens) {
     const auto first = hn::Set(f, static_cast<float>(begin));
     const auto last = hn::Set(f, static_cast<float>(end));
     const auto hidden = hn::Set(f, -std::numeric_limits<float>::infinity());
     for (int v = 0; v < kVectors; ++v) {
       const auto index = hn::Iota(f, static_cast<float>(v * kLanes));
       const auto visible = hn::And(hn::Ge(index, first), hn::Lt(index, last));
-      score[v] = hn::IfThenElse(visible, hn::Mul(load(scores + v * kLanes), scales), hidden);
-      highest = hn::Max(highest, score[v]);
+      score[v] = hn::IfThenElse(visible, score[v], hidden);
     }
   }
-  const float updated = std::max(*maximum, max_lanes(highest));
+  for (int v = 0; v < kVectors; ++v)
+    highest = hn::Max(highest, score[v]);
+  const float updated = std::max(*maximum, max_lanes(highest) * scale);
+  const Floats scales = hn::Set(f, scale);
   const Floats subtract = hn::Set(f, updated);
   Floats sum = hn::Zero(f);
   for (int v = 0; v < kVectors; ++v) {
-    const Floats p = exp2(hn::Sub(score[v], subtract));
+    const Floats p = exp2_below(hn::MulSub(score[v], scales, subtract));
     sum = hn::Add(sum, p);
-    store(p, scores + v * kLanes);
+    emit(v * kLanes, p);
   }
-  const float keep = exp2_scalar(*maximum - updated);
+  // Once many keys are seen, the maximum seldom moves: 2^0 is 1 without a computation.
+  const float keep = updated == *maximum ? 1.0F : exp2_scalar(*maximum - updated);
   *weight = *weight * keep + sum_lanes(sum);
   *maximum = updated;
   return keep;

@@ -38,8 +38,12 @@ struct PanelProduct {
   const std::byte* panels = nullptr;  // the first panel's first input of this pass
   std::size_t panel_bytes = 0;        // from panel to panel
   int panel_count = 0;
-  const std::byte* ahead = nullptr;  // panels that will be wanted next, to be fetched meanwhile
+  // Panels that will be wanted next, to be fetched into a cache meanwhile, by this product and
+  // others on the same panels: it is number ahead_part of ahead_parts.
+  const std::byte* ahead = nullptr;
   int ahead_count = 0;
+  int ahead_part = 0;
+  int ahead_parts = 1;
   float* accumulators = nullptr;
   bool first = false;  // replaces the accumulators instead of adding to them
 };

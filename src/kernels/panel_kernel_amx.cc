@@ -27,16 +27,16 @@ struct TileCall {
 // How far ahead a single row tile reads its weights: little arithmetic hides the memory's latency.
 constexpr int kNearBytes = 2048;
 
-template <_mm_hint kHint>
-__attribute__((always_inline)) inline void fetch_tile(const std::byte* tile) {
+template <_mm_hint kHint, int kLines = kTile>
+__attribute__((always_inline)) inline void fetch_lines(const std::byte* from) {
 #pragma GCC unroll 16
-  for (int line = 0; line < kTile; ++line)
-    _mm_prefetch(tile + line * kLineBytes, kHint);
+  for (int line = 0; line < kLines; ++line)
+    _mm_prefetch(from + line * kLineBytes, kHint);
 }
 
-// 32 rows times 2 panels: sums in tiles 0-3, rows in 4 and 5, weights in 6 and 7. Fetches as many
-// weights of later panels as kAhead panels of this depth have into the second-level cache.
-template <int kAhead>
+// 32 rows times 2 panels: sums in tiles 0-3, rows in 4 and 5, weights in 6 and 7. Fetches
+// kLines lines of later panels into the second-level cache with each tile of weights.
+template <int kLines>
 void tile_2x2(const TileCall& call) {
   float* sums = call.accumulators;
   if (call.first) {
@@ -58,15 +58,15 @@ void tile_2x2(const TileCall& call) {
     _tile_loadd(4, inputs, call.row_bytes);
     _tile_loadd(7, panels + call.panel_bytes, kLineBytes);
     _tile_dpbf16ps(0, 4, 6);
-    if constexpr (kAhead >= 1) fetch_tile<_MM_HINT_T1>(ahead);
+    fetch_lines<_MM_HINT_T1, kLines / 2>(ahead);
     _tile_loadd(5, inputs + kTile * call.row_bytes, call.row_bytes);
     _tile_dpbf16ps(1, 4, 7);
-    if constexpr (kAhead >= 2) fetch_tile<_MM_HINT_T1>(ahead + call.panel_bytes);
+    fetch_lines<_MM_HINT_T1, kLines / 2>(ahead + kLines / 2 * kLineBytes);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
     inputs += kTileInputs * 2;
     panels += kTileBytes;
-    ahead += kTileBytes;
+    ahead += kLines * kLineBytes;
   }
   _tile_stored(0, sums, kLineBytes);
   _tile_stored(1, sums + kPanelSums, kLineBytes);
@@ -95,7 +95,7 @@ void tile_1x4(const TileCall& call) {
     if constexpr (kNear) {
 #pragma GCC unroll 4
       for (int panel = 0; panel < 4; ++panel)
-        fetch_tile<_MM_HINT_T0>(panels + panel * call.panel_bytes + kNearBytes);
+        fetch_lines<_MM_HINT_T0>(panels + panel * call.panel_bytes + kNearBytes);
     }
     _tile_loadd(4, inputs, call.row_bytes);
     _tile_loadd(5, panels, kLineBytes);
@@ -125,7 +125,7 @@ void tile_1x1(const TileCall& call) {
   const std::byte* inputs = call.inputs;
   const std::byte* panels = call.panels;
   for (int k = 0; k < call.depth; k += kTileInputs) {
-    fetch_tile<_MM_HINT_T0>(panels + kNearBytes);
+    fetch_lines<_MM_HINT_T0>(panels + kNearBytes);
     _tile_loadd(4, inputs, call.row_bytes);
     _tile_loadd(5, panels, kLineBytes);
     _tile_dpbf16ps(0, 4, 5);
@@ -150,26 +150,39 @@ void multiply_row_tile(TileCall call, int panels, bool alone) {
   }
 }
 
-// What is left to fetch of later panels, a panel of this depth at a time.
+// The weights of later panels, one block of inputs deep, spread evenly over all products of two row
+// tiles and two panels: memory is never asked for more at a time than it can give.
 class Ahead {
  public:
-  // `steps` products of two panels will take their shares.
-  Ahead(const std::byte* panel, std::size_t panel_bytes, int panels, int steps)
-      : panel_(panel), panel_bytes_(panel_bytes), left_(panels), share_(panels <= steps ? 1 : 2) {}
+  // `k`: where the block of inputs begins; `steps`: of this product on this block.
+  Ahead(const PanelProduct& product, bool last_group, std::int64_t k, int depth, int steps)
+      : panels_(product.ahead + k * kPanelLanes * 2),
+        panel_bytes_(product.panel_bytes),
+        depth_(depth),
+        step_(product.ahead_part * steps),
+        end_(last_group ? product.ahead_count * kTile : 0) {
+    const int all_steps = product.ahead_parts * steps;
+    while (lines_ < kMostLines && lines_ * all_steps < end_)
+      lines_ *= 2;
+  }
 
   void multiply(TileCall call) {
-    const int take = left_ < share_ ? left_ : share_;
-    call.ahead = panel_;
-    (take == 0 ? tile_2x2<0> : take == 1 ? tile_2x2<1> : tile_2x2<2>)(call);
-    panel_ += take * panel_bytes_;
-    left_ -= take;
+    const int first = step_++ * lines_;  // in lines of a tile; a panel has kTile times its depth
+    if (first >= end_) return tile_2x2<0>(call);
+    call.ahead = panels_ + first / kTile * panel_bytes_ +
+                 static_cast<std::ptrdiff_t>(first % kTile) * depth_ * 2;
+    (lines_ == 4 ? tile_2x2<4> : lines_ == 8 ? tile_2x2<8> : tile_2x2<16>)(call);
   }
 
  private:
-  const std::byte* panel_;
+  static constexpr int kMostLines = 16;
+
+  const std::byte* panels_;
   std::size_t panel_bytes_;
-  int left_;
-  int share_;
+  int depth_;
+  int step_;
+  int end_;
+  int lines_ = 4;
 };
 
 // All row tiles times a group over one block of inputs; `call` is at the first of each.
@@ -216,10 +229,9 @@ void multiply_bf16_amx_bf16(const PanelProduct& product) {
     const bool last = panel + kGroup >= product.panel_count;
     for (std::int64_t k = 0; k < product.k_padded; k += kStagedTiles.k_block) {
       TileCall call{};
-      const std::int64_t weights = k * kPanelLanes * 2;
       call.inputs = product.staged + k / kStagedTiles.k_block * product.block_bytes;
       call.row_bytes = product.row_bytes;
-      call.panels = product.panels + panel * product.panel_bytes + weights;
+      call.panels = product.panels + panel * product.panel_bytes + k * kPanelLanes * 2;
       call.panel_bytes = product.panel_bytes;
       call.depth = static_cast<int>(product.k_padded - k < kStagedTiles.k_block
                                         ? product.k_padded - k
@@ -227,8 +239,7 @@ void multiply_bf16_amx_bf16(const PanelProduct& product) {
       call.accumulators = product.accumulators + panel * kPanelSums;
       call.first = product.first && k == 0;
       multiply_group(call, row_tiles, count,
-                     Ahead(product.ahead + weights, product.panel_bytes,
-                           last ? product.ahead_count : 0, row_tiles / 2 * (count / 2)));
+                     Ahead(product, last, k, call.depth, row_tiles / 2 * (count / 2)));
     }
   }
 }

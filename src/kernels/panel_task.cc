@@ -84,20 +84,18 @@ void multiply_tile(const PanelKernel& kernel, const PackedMatrixView& w, int row
     product.panels = w.panel(first_panel + done);
     product.panel_count = std::min(chunk, panels - done);
     product.ahead = w.panel(first_panel + done + product.panel_count);
-    int ahead_left = std::min(panels - done - product.panel_count, kGroupPanels);
+    product.ahead_count = std::min(panels - done - product.panel_count, kGroupPanels);
+    product.ahead_part = 0;
+    product.ahead_parts = (rows + kMaxTileRows - 1) / kMaxTileRows;
     for (int row = 0; row < rows; row += product.rows) {
       product.rows = std::min(kMaxTileRows, (row < in_place ? in_place : rows) - row);
-      // Each block of rows fetches its share of the next panels.
-      const int blocks_left = (rows - row + kMaxTileRows - 1) / kMaxTileRows;
-      product.ahead_count = (ahead_left + blocks_left - 1) / blocks_left;
       if (row < in_place) {
         product.staged = scratch.inputs[row];
         kernel.multiply(product);
       } else {
         staged.multiply(product, done > 0, scratch);
       }
-      product.ahead += product.ahead_count * product.panel_bytes;
-      ahead_left -= product.ahead_count;
+      ++product.ahead_part;
       finish({row, product.rows, first_panel + done, product.panel_count});
     }
   }

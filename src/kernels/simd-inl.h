@@ -65,11 +65,10 @@ HWY_INLINE void store_first(Floats value, T* to, std::int64_t count) {
   std::memcpy(to, lanes, static_cast<std::size_t>(count) * sizeof(T));
 }
 
-// 2^x, relative error < 2e-7; exactly 0 below -126.5 (and for -infinity), clamped above 127.
-HWY_INLINE Floats exp2(Floats x) {
+// 2^x, relative error < 2e-7; exactly 0 below -126.5 (and for -infinity). Requires: x <= 127.
+HWY_INLINE Floats exp2_below(Floats x) {
   const FloatTag f;
   const auto inside = hn::Ge(x, hn::Set(f, -126.5F));
-  x = hn::Min(x, hn::Set(f, 127.0F));
   const auto whole = hn::Round(x);
   const auto r = hn::Sub(x, whole);
   auto p = hn::Set(f, 0.001326472731307149F);
@@ -85,6 +84,10 @@ HWY_INLINE Floats exp2(Floats x) {
   const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(i, whole), hn::Set(i, 127)));
   return hn::IfThenElseZero(inside, hn::Mul(p, hn::BitCast(f, exponent)));
 #endif
+}
+// The same, clamped above 127.
+HWY_INLINE Floats exp2(Floats x) {
+  return exp2_below(hn::Min(x, hn::Set(FloatTag(), 127.0F)));
 }
 inline constexpr float kLog2E = 1.44269504088896341F;
 

@@ -24,13 +24,20 @@ using tensor::ConstMatrixView;
 using tensor::DType;
 using tensor::MatrixView;
 
+// Elements from row to row: a cache line more than large powers of two, so that rows which are read
+// together do not share sets of a cache.
+std::int64_t stride_of(std::int64_t cols, DType dtype) {
+  const auto size = static_cast<std::int64_t>(tensor::size_of(dtype));
+  return cols * size % 1024 == 0 ? cols + 64 / size : cols;
+}
+
 tensor::Buffer reserve(std::int64_t rows, std::int64_t cols, DType dtype) {
-  return tensor::Buffer(static_cast<std::size_t>(rows * cols) * tensor::size_of(dtype),
-                        tensor::PageKind::kSmall);
+  const auto elements = static_cast<std::size_t>(rows * stride_of(cols, dtype));
+  return tensor::Buffer(elements * tensor::size_of(dtype), tensor::PageKind::kSmall);
 }
 
 MatrixView view(const tensor::Buffer& buffer, DType dtype, std::int64_t rows, std::int64_t cols) {
-  return {buffer.data(), dtype, rows, cols, cols};
+  return {buffer.data(), dtype, rows, cols, stride_of(cols, dtype)};
 }
 
 kernels::RopeParameters rope_parameters(const ModelConfig& config) {

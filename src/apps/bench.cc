@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "apps/bench_engine.h"
+#include "apps/bench_load.h"
 
 namespace gimbal::apps {
 
@@ -10,6 +11,7 @@ void add_bench(CLI::App& program, int& status) {
   auto* command = program.add_subcommand("bench", "measure speed against the machine's limits");
   command->require_subcommand(1);
   add_bench_engine(*command, status);
+  add_bench_load(*command, status);
 }
 
 }  // namespace gimbal::apps

@@ -84,8 +84,7 @@ class ExpertFfnCall {
   };
 
   void plan(const ExpertFfnWorkspace::Limits& limits);
-  [[nodiscard]] Task find(int task, int RunPlan::*first_task, int RunPlan::*group,
-                          PackedMatrixView ExpertWeights::*matrix) const;
+  [[nodiscard]] Task find(int task, int RunPlan::*first_task, PanelCut RunPlan::*cut) const;
   void gate_up(int task) const;
   void down(int task) const;
   void gather() const;
@@ -143,24 +142,26 @@ void ExpertFfnCall::plan(const ExpertFfnWorkspace::Limits& limits) {
     run_rows += padded_run(rows_of(run));
   }
   GIMBAL_CHECK(rows <= limits.rows);
-  const int workers = context_.pool.workers();
+  RegionShare gate_up{gate_up_panels, gate_up_panels, context_.pool.workers()};
+  RegionShare down{down_panels, down_panels, context_.pool.workers()};
+  const auto cut = [](const PackedMatrixView& w, const RunPlan& plan, RegionShare& share) {
+    share.behind -= panels_of(w.n) * plan.row_blocks;
+    return cut_panels(w, plan.block_size, plan.row_blocks, share);
+  };
   for (std::size_t i = 0; i < runs_.size(); ++i) {
     RunPlan& plan = plans_[i];
     const ExpertWeights& weights = *runs_[i].weights;
     plan.gate_up_first = gate_up_tasks_;
     plan.down_first = down_tasks_;
-    plan.gate_up_group = panels_per_task(weights.gate_up, plan.block_size, gate_up_panels, workers);
-    plan.down_group = panels_per_task(weights.down, plan.block_size, down_panels, workers);
-    const auto tasks = [&](const PackedMatrixView& w, int group) {
-      return static_cast<int>((panels_of(w.n) + group - 1) / group) * plan.row_blocks;
-    };
-    gate_up_tasks_ += tasks(weights.gate_up, plan.gate_up_group);
-    down_tasks_ += tasks(weights.down, plan.down_group);
+    plan.gate_up = cut(weights.gate_up, plan, gate_up);
+    plan.down = cut(weights.down, plan, down);
+    gate_up_tasks_ += plan.gate_up.tasks() * plan.row_blocks;
+    down_tasks_ += plan.down.tasks() * plan.row_blocks;
   }
 }
 
-ExpertFfnCall::Task ExpertFfnCall::find(int task, int RunPlan::*first_task, int RunPlan::*group,
-                                        PackedMatrixView ExpertWeights::*matrix) const {
+ExpertFfnCall::Task ExpertFfnCall::find(int task, int RunPlan::*first_task,
+                                        PanelCut RunPlan::*cut) const {
   // The last run that starts at or before the task; runs without rows have no tasks.
   const auto after = std::upper_bound(
       plans_.begin(), plans_.end(), task,
@@ -173,9 +174,9 @@ ExpertFfnCall::Task ExpertFfnCall::find(int task, int RunPlan::*first_task, int 
   found.first_row = index % plan.row_blocks * plan.block_size;
   found.rows =
       std::min(plan.block_size, static_cast<int>(rows_of(runs_[found.run])) - found.first_row);
-  found.first_panel = static_cast<std::int64_t>(index / plan.row_blocks) * (plan.*group);
-  const std::int64_t panels = panels_of((runs_[found.run].weights->*matrix).n);
-  found.panels = static_cast<int>(std::min<std::int64_t>(plan.*group, panels - found.first_panel));
+  const PanelCut::Range range = (plan.*cut).range(index / plan.row_blocks);
+  found.first_panel = range.first;
+  found.panels = range.count;
   return found;
 }
 
@@ -205,8 +206,7 @@ void ExpertFfnCall::gather() const {
 }
 
 void ExpertFfnCall::gate_up(int number) const {
-  const Task task =
-      find(number, &RunPlan::gate_up_first, &RunPlan::gate_up_group, &ExpertWeights::gate_up);
+  const Task task = find(number, &RunPlan::gate_up_first, &RunPlan::gate_up);
   const ExpertRun& run = runs_[task.run];
   const bool in_order = gathered(run);
   TileScratch scratch;
@@ -235,7 +235,7 @@ void ExpertFfnCall::gate_up(int number) const {
 }
 
 void ExpertFfnCall::down(int number) const {
-  const Task task = find(number, &RunPlan::down_first, &RunPlan::down_group, &ExpertWeights::down);
+  const Task task = find(number, &RunPlan::down_first, &RunPlan::down);
   const ExpertRun& run = runs_[task.run];
   TileScratch scratch;
   scratch.spaced_rows = static_cast<int>(padded_run(task.rows));

@@ -7,6 +7,7 @@
 
 #include "kernels/kernel_context.h"
 #include "kernels/packed_matrix.h"
+#include "kernels/panel_cut.h"
 #include "tensor/buffer.h"
 #include "tensor/matrix_view.h"
 
@@ -57,9 +58,9 @@ class ExpertFfnWorkspace {
   struct RunPlan {
     std::int64_t first_row = 0;  // in gathered_ and activations_, whose runs are padded
     int row_blocks = 0;
-    int block_size = 0;     // rows
-    int gate_up_group = 0;  // panels a task
-    int down_group = 0;
+    int block_size = 0;  // rows
+    PanelCut gate_up;
+    PanelCut down;
     int gate_up_first = 0;  // the run's first task
     int down_first = 0;
   };

@@ -42,15 +42,15 @@ void matmul(const KernelContext& context, ConstMatrixView a, const PackedMatrixV
   const RowBlocks blocks(out.rows, kernel, a.cols * static_cast<std::int64_t>(size_of(a.dtype)),
                          spaced && reads_in_place(kernel, w));
   const std::int64_t panels = panels_of(w.n);
-  const int group = panels_per_task(w, blocks.size, panels * blocks.count, context.pool.workers());
-  const auto groups = static_cast<int>((panels + group - 1) / group);
+  const PanelCut cut =
+      cut_panels(w, blocks.size, blocks.count,
+                 {.total = panels * blocks.count, .workers = context.pool.workers()});
   // Tasks of all row blocks on the same panels follow each other, while the panels are cached.
-  context.pool.run(groups * blocks.count, [&](int task, int) {
+  context.pool.run(cut.tasks() * blocks.count, [&](int task, int) {
     TileScratch scratch;
     const std::int64_t first_row = static_cast<std::int64_t>(task % blocks.count) * blocks.size;
-    const std::int64_t first_panel = static_cast<std::int64_t>(task / blocks.count) * group;
+    const auto [first_panel, count] = cut.range(task / blocks.count);
     const auto rows = static_cast<int>(std::min<std::int64_t>(blocks.size, out.rows - first_row));
-    const auto count = static_cast<int>(std::min<std::int64_t>(group, panels - first_panel));
     for (int row = 0; row < rows; ++row) {
       scratch.inputs[row] = a.row(input_row(options, first_row + row));
       scratch.outputs[row] = out.row(first_row + row);

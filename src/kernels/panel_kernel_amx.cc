@@ -91,11 +91,15 @@ void tile_1x4(const TileCall& call) {
   }
   const std::byte* inputs = call.inputs;
   const std::byte* panels = call.panels;
+  const std::byte* near = panels + kNearBytes;
   for (int k = 0; k < call.depth; k += kTileInputs) {
     if constexpr (kNear) {
+      // Past its end a panel is followed by the same one of the next four.
+      if (near == call.panels + call.panel_bytes) near += 3 * call.panel_bytes;
 #pragma GCC unroll 4
       for (int panel = 0; panel < 4; ++panel)
-        fetch_lines<_MM_HINT_T0>(panels + panel * call.panel_bytes + kNearBytes);
+        fetch_lines<_MM_HINT_T0>(near + panel * call.panel_bytes);
+      near += kTileBytes;
     }
     _tile_loadd(4, inputs, call.row_bytes);
     _tile_loadd(5, panels, kLineBytes);

@@ -118,17 +118,36 @@ RowBlocks::RowBlocks(std::int64_t rows, const PanelKernel& kernel, std::int64_t 
   size = round_up((rows + count - 1) / count, kernel.row_multiple);
 }
 
-int panels_per_task(const PackedMatrixView& w, std::int64_t rows_per_block,
-                    std::int64_t total_panels, int workers) {
-  // Cost of a panel in bytes streamed from memory: each row adds arithmetic.
-  const auto cost = static_cast<std::int64_t>(panel_bytes(w.dtype, w.k)) * (8 + rows_per_block) / 8;
+PanelCut cut_panels(const PackedMatrixView& w, int block_rows, int blocks,
+                    const RegionShare& share) {
   constexpr std::int64_t kLeastCost = 128 << 10;
-  constexpr std::int64_t kMostPanels = 64;
   constexpr std::int64_t kTasksPerWorker = 6;
+  constexpr std::int64_t kMostPanels = 64;
+  constexpr std::int64_t kLargePanels = 32;
+  constexpr std::int64_t kLastPanels = 16;  // of a worker, in small tasks
+  constexpr int kFewRows = 16;
+  const auto groups = [](std::int64_t panels) {
+    return round_up(std::max<std::int64_t>(panels, 1), kGroupPanels);
+  };
+  PanelCut cut{.panels = panels_of(w.n)};
+  // Cost of a panel in bytes streamed from memory: each row adds arithmetic.
+  const auto cost = static_cast<std::int64_t>(panel_bytes(w.dtype, w.k)) * (8 + block_rows) / 8;
   const std::int64_t least = (kLeastCost + cost - 1) / cost;
-  const std::int64_t even = total_panels / (kTasksPerWorker * workers);
-  const std::int64_t wanted = std::max(least, even) / kGroupPanels * kGroupPanels;
-  return static_cast<int>(std::clamp<std::int64_t>(wanted, kGroupPanels, kMostPanels));
+  if (block_rows > kFewRows) {
+    const std::int64_t even = share.total / (kTasksPerWorker * share.workers);
+    const std::int64_t wanted = std::max(least, even) / kGroupPanels * kGroupPanels;
+    cut.small_size = static_cast<int>(std::clamp<std::int64_t>(wanted, kGroupPanels, kMostPanels));
+    return cut;
+  }
+  // Few rows wait for memory, and each start of a stream costs its latency.
+  cut.small_size = groups(std::min(least, kLastPanels));
+  if (blocks > 1) return cut;
+  const std::int64_t last =
+      std::clamp<std::int64_t>(kLastPanels * share.workers - share.behind, 0, cut.panels);
+  cut.large_panels = (cut.panels - last) / kGroupPanels * kGroupPanels;
+  const std::int64_t tasks = (cut.large_panels + kLargePanels - 1) / kLargePanels;
+  if (tasks > 0) cut.large_size = groups((cut.large_panels + tasks - 1) / tasks);
+  return cut;
 }
 
 }  // namespace gimbal::kernels

@@ -5,6 +5,7 @@
 
 #include "base/function_ref.h"
 #include "kernels/packed_matrix.h"
+#include "kernels/panel_cut.h"
 #include "kernels/panel_kernel.h"
 
 // Inside matmul and expert_ffn: how a product is cut into tasks, and one task of it.
@@ -56,10 +57,16 @@ struct RowBlocks {
   RowBlocks(std::int64_t rows, const PanelKernel& kernel, std::int64_t row_bytes, bool in_place);
 };
 
-// How many panels one task of a product takes: enough for a task to outweigh its own start, few
-// enough to keep all workers busy to the end. `blocks` tasks share each group of panels, and
-// `total_panels` counts the panels of all products in the same parallel region, once per row block.
-[[nodiscard]] int panels_per_task(const PackedMatrixView& w, std::int64_t rows_per_block,
-                                  std::int64_t total_panels, int workers);
+// Where a product's panels stand among those of a parallel region, each counted once per row block.
+struct RegionShare {
+  std::int64_t total = 0;   // of all products
+  std::int64_t behind = 0;  // of products that start later
+  int workers = 1;
+};
+
+// Cuts a product's panels into tasks: enough for a task to outweigh its own start, few enough to
+// keep all workers busy to the end. `blocks` blocks of `block_rows` rows each take every range.
+[[nodiscard]] PanelCut cut_panels(const PackedMatrixView& w, int block_rows, int blocks,
+                                  const RegionShare& share);
 
 }  // namespace gimbal::kernels

@@ -44,8 +44,8 @@ class AttentionWorkspace {
 // Batch-invariant: keys are taken in blocks of 64 and segments of 512, both aligned to the position
 // in the sequence; within a segment the softmax runs online over its blocks in order, and segments
 // are combined in order. Neither chunking, prefix hits, other sequences nor threads change a bit. A
-// key that a query may not see contributes nothing, whatever its slot holds, but for keys of rows of
-// the same call, whose values must be finite. Sums are float. With kAmxBf16 and bf16 heads of a
+// key that a query may not see contributes nothing, whatever its slot holds, but for keys of rows
+// of the same call, whose values must be finite. Sums are float. With kAmxBf16 and bf16 heads of a
 // multiple of 32 dimensions probabilities are rounded to bf16, in every call.
 void paged_attention(const KernelContext& context, const AttentionShape& shape,
                      tensor::ConstMatrixView q, std::span<const AttentionSequence> sequences,

@@ -72,21 +72,29 @@ HWY_INLINE void write_rows(const AttentionTile& tile, const SoftmaxState& state)
   }
 }
 
-// One step of the online softmax over the block's 64 scores of a row, of which [begin, end) are
-// visible: scores, times `scale` (> 0), become powers of 2, exactly 0 where not visible, and are
-// given to emit(first lane, powers). Returns what the row's sums must be multiplied with.
+// A row's scores of one block of 64 keys, of which [begin, end) are visible.
+struct BlockScores {
+  const float* scores;
+  float scale;  // > 0; scores times this are exponents of 2
+  std::int64_t begin;
+  std::int64_t end;
+};
+
+// One step of the online softmax of row r of `state`: scores become powers of 2, exactly 0 where
+// not visible, and are given to emit(first lane, powers). Returns what the row's sums must be
+// multiplied with.
 template <class Emit>
-HWY_INLINE float softmax_step(const float* scores, float scale, std::int64_t begin,
-                              std::int64_t end, float* maximum, float* weight, const Emit& emit) {
+HWY_INLINE float softmax_step(const BlockScores& block, const SoftmaxState& state, std::int64_t r,
+                              const Emit& emit) {
   constexpr int kVectors = static_cast<int>(kBlockTokens / kLanes);
   const FloatTag f;
   Floats score[kVectors];
   Floats highest = hn::Set(f, kNoMaximum);
   for (int v = 0; v < kVectors; ++v)
-    score[v] = load(scores + v * kLanes);
-  if (begin > 0 || end < kBlockTokens) {
-    const auto first = hn::Set(f, static_cast<float>(begin));
-    const auto last = hn::Set(f, static_cast<float>(end));
+    score[v] = load(block.scores + v * kLanes);
+  if (block.begin > 0 || block.end < kBlockTokens) {
+    const auto first = hn::Set(f, static_cast<float>(block.begin));
+    const auto last = hn::Set(f, static_cast<float>(block.end));
     const auto hidden = hn::Set(f, -std::numeric_limits<float>::infinity());
     for (int v = 0; v < kVectors; ++v) {
       const auto index = hn::Iota(f, static_cast<float>(v * kLanes));
@@ -96,8 +104,9 @@ HWY_INLINE float softmax_step(const float* scores, float scale, std::int64_t beg
   }
   for (int v = 0; v < kVectors; ++v)
     highest = hn::Max(highest, score[v]);
-  const float updated = std::max(*maximum, max_lanes(highest) * scale);
-  const Floats scales = hn::Set(f, scale);
+  const float maximum = state.maxima[r];
+  const float updated = std::max(maximum, max_lanes(highest) * block.scale);
+  const Floats scales = hn::Set(f, block.scale);
   const Floats subtract = hn::Set(f, updated);
   Floats sum = hn::Zero(f);
   for (int v = 0; v < kVectors; ++v) {
@@ -106,9 +115,9 @@ HWY_INLINE float softmax_step(const float* scores, float scale, std::int64_t beg
     emit(v * kLanes, p);
   }
   // Once many keys are seen, the maximum seldom moves: 2^0 is 1 without a computation.
-  const float keep = updated == *maximum ? 1.0F : exp2_scalar(*maximum - updated);
-  *weight = *weight * keep + sum_lanes(sum);
-  *maximum = updated;
+  const float keep = updated == maximum ? 1.0F : exp2_scalar(maximum - updated);
+  state.weights[r] = state.weights[r] * keep + sum_lanes(sum);
+  state.maxima[r] = updated;
   return keep;
 }
 

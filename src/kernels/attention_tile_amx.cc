@@ -216,10 +216,10 @@ void softmax_block(const AttentionTile& tile, std::int64_t block, BlockRows rows
       continue;
     }
     const std::int64_t position = tile.position_of(r);
-    const float keep =
-        softmax_step(work.scores + r * kScoreStride, scale, tile.first_key(position) - block,
-                     position + 1 - block, &state.maxima[r], &state.weights[r],
-                     [p](std::int64_t key, Floats powers) HWY_ATTR { round_to(p + key, powers); });
+    const float keep = softmax_step(
+        {work.scores + r * kScoreStride, scale, tile.first_key(position) - block,
+         position + 1 - block},
+        state, r, [p](std::int64_t key, Floats powers) HWY_ATTR { round_to(p + key, powers); });
     if (keep == 1.0F) continue;
     const Floats factor = hn::Set(FloatTag(), keep);
     float* sums = state.sums + r * kSumStride;

@@ -149,10 +149,10 @@ HWY_NOINLINE void score_strip(const Strip<T>& strip, const float* q, const Softm
   for (int r = 0; r < kRows; ++r) {
     const std::int64_t row = strip.row + r;
     float* const p = scores + r * kBlockTokens;
-    block.keep[row] =
-        softmax_step(p, strip.scale, strip.visible->begin[row] - strip.block,
-                     strip.visible->end[row] - strip.block, &state.maxima[row], &state.weights[row],
-                     [p](std::int64_t key, Floats powers) HWY_ATTR { store(powers, p + key); });
+    block.keep[row] = softmax_step(
+        {p, strip.scale, strip.visible->begin[row] - strip.block,
+         strip.visible->end[row] - strip.block},
+        state, row, [p](std::int64_t key, Floats powers) HWY_ATTR { store(powers, p + key); });
   }
 }
 

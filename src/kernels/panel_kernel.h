@@ -48,6 +48,18 @@ struct PanelProduct {
   bool first = false;  // replaces the accumulators instead of adding to them
 };
 
+// Inputs [k_begin, k_begin + k_count) of `count` rows, to be copied beside each other. The stored
+// depth is k_padded (k_count rounded up), and `padding` rows of zeros follow. k_begin is a multiple
+// of k_block.
+struct RowsToStage {
+  const std::byte* const* rows = nullptr;
+  int count = 0;
+  int padding = 0;
+  std::int64_t k_begin = 0;
+  std::int64_t k_count = 0;
+  std::int64_t k_padded = 0;
+};
+
 // Functions of one instruction set for one element type.
 struct PanelKernel {
   // Rows of A are staged in blocks of k_block inputs: [block][rows, padding][stride], zero beyond
@@ -59,10 +71,7 @@ struct PanelKernel {
   // Takes evenly spaced rows of whole depth as they lie, unstaged; see `begin`.
   bool reads_in_place = false;
 
-  // Copies inputs [k_begin, k_begin + k_count) of `count` rows; the stored depth is k_padded
-  // (k_count rounded up), and `padding` rows of zeros follow. k_begin is a multiple of k_block.
-  void (*stage)(const std::byte* const* rows, int count, int padding, std::int64_t k_begin,
-                std::int64_t k_count, std::int64_t k_padded, std::byte* staged) = nullptr;
+  void (*stage)(const RowsToStage& rows, std::byte* staged) = nullptr;
   // Around any number of products of at most `rows` rows each on one thread: sets the processor up
   // for them. Returns the multiple of rows that the products will read. Null: of one.
   int (*begin)(int rows) = nullptr;
@@ -90,14 +99,10 @@ inline constexpr StagedLayout kStagedBf16{512, 512 + 32};
 inline constexpr StagedLayout kStagedTiles{1024, 1024 + 32};
 
 // Parts that several levels share, compiled for AVX2 and AVX-512.
-void stage_f32(const std::byte* const* rows, int count, int padding, std::int64_t k_begin,
-               std::int64_t k_count, std::int64_t k_padded, std::byte* staged);
-void stage_widened(const std::byte* const* rows, int count, int padding, std::int64_t k_begin,
-                   std::int64_t k_count, std::int64_t k_padded, std::byte* staged);
-void stage_bf16(const std::byte* const* rows, int count, int padding, std::int64_t k_begin,
-                std::int64_t k_count, std::int64_t k_padded, std::byte* staged);
-void stage_tiles(const std::byte* const* rows, int count, int padding, std::int64_t k_begin,
-                 std::int64_t k_count, std::int64_t k_padded, std::byte* staged);
+void stage_f32(const RowsToStage& rows, std::byte* staged);
+void stage_widened(const RowsToStage& rows, std::byte* staged);
+void stage_bf16(const RowsToStage& rows, std::byte* staged);
+void stage_tiles(const RowsToStage& rows, std::byte* staged);
 void store_panel(const float* accumulators, int rows, const float* bias, bool accumulate,
                  const PanelOutput& output);
 void store_panel_swiglu(const float* gate, const float* up, int rows, const PanelOutput& output);

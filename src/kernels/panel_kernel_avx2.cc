@@ -39,29 +39,27 @@ void copy_row(const std::byte* source, std::int64_t bytes, std::int64_t padded_b
 
 // Calls stage_row(row, first input, inputs, inputs with padding, target) for every row and block.
 template <StagedLayout kLayout, int kElement, class StageRow>
-void for_each_staged_row(int count, int padding, std::int64_t k_count, std::int64_t k_padded,
-                         std::byte* staged, StageRow stage_row) {
-  const int rows = count + padding;
-  for (std::int64_t begin = 0; begin < k_padded; begin += kLayout.k_block) {
-    std::int64_t padded = k_padded - begin;
+void for_each_staged_row(const RowsToStage& call, std::byte* staged, StageRow stage_row) {
+  for (std::int64_t begin = 0; begin < call.k_padded; begin += kLayout.k_block) {
+    std::int64_t padded = call.k_padded - begin;
     if (padded > kLayout.k_block) padded = kLayout.k_block;
-    std::int64_t valid = k_count - begin;
+    std::int64_t valid = call.k_count - begin;
     if (valid > padded) valid = padded;
     if (valid < 0) valid = 0;
-    for (int row = 0; row < rows; ++row) {
-      stage_row(row, begin, row < count ? valid : 0, padded, staged);
+    for (int row = 0; row < call.count + call.padding; ++row) {
+      stage_row(row, begin, row < call.count ? valid : 0, padded, staged);
       staged += kLayout.stride * kElement;
     }
   }
 }
 
 template <StagedLayout kLayout, int kElement>
-void stage_copies(const std::byte* const* rows, int count, int padding, std::int64_t k_begin,
-                  std::int64_t k_count, std::int64_t k_padded, std::byte* staged) {
+void stage_copies(const RowsToStage& call, std::byte* staged) {
   for_each_staged_row<kLayout, kElement>(
-      count, padding, k_count, k_padded, staged,
+      call, staged,
       [&](int row, std::int64_t begin, std::int64_t valid, std::int64_t padded, std::byte* target) {
-        const std::byte* source = valid > 0 ? rows[row] + (k_begin + begin) * kElement : nullptr;
+        const std::byte* source =
+            valid > 0 ? call.rows[row] + (call.k_begin + begin) * kElement : nullptr;
         copy_row(source, valid * kElement, padded * kElement, target);
       });
 }
@@ -337,28 +335,24 @@ __m256 swiglu(__m256 gate, __m256 up) {
 
 }  // namespace
 
-void stage_f32(const std::byte* const* rows, int count, int padding, std::int64_t k_begin,
-               std::int64_t k_count, std::int64_t k_padded, std::byte* staged) {
-  stage_copies<kStagedF32, 4>(rows, count, padding, k_begin, k_count, k_padded, staged);
+void stage_f32(const RowsToStage& rows, std::byte* staged) {
+  stage_copies<kStagedF32, 4>(rows, staged);
 }
 
-void stage_bf16(const std::byte* const* rows, int count, int padding, std::int64_t k_begin,
-                std::int64_t k_count, std::int64_t k_padded, std::byte* staged) {
-  stage_copies<kStagedBf16, 2>(rows, count, padding, k_begin, k_count, k_padded, staged);
+void stage_bf16(const RowsToStage& rows, std::byte* staged) {
+  stage_copies<kStagedBf16, 2>(rows, staged);
 }
 
-void stage_tiles(const std::byte* const* rows, int count, int padding, std::int64_t k_begin,
-                 std::int64_t k_count, std::int64_t k_padded, std::byte* staged) {
-  stage_copies<kStagedTiles, 2>(rows, count, padding, k_begin, k_count, k_padded, staged);
+void stage_tiles(const RowsToStage& rows, std::byte* staged) {
+  stage_copies<kStagedTiles, 2>(rows, staged);
 }
 
-void stage_widened(const std::byte* const* rows, int count, int padding, std::int64_t k_begin,
-                   std::int64_t k_count, std::int64_t k_padded, std::byte* staged) {
+void stage_widened(const RowsToStage& rows, std::byte* staged) {
   for_each_staged_row<kStagedWidened, 4>(
-      count, padding, k_count, k_padded, staged,
+      rows, staged,
       [&](int row, std::int64_t begin, std::int64_t valid, std::int64_t padded, std::byte* target) {
-        widen_row(rows[row] + (k_begin + begin) * 2, valid, padded,
-                  reinterpret_cast<float*>(target));
+        const std::byte* source = valid > 0 ? rows.rows[row] + (rows.k_begin + begin) * 2 : nullptr;
+        widen_row(source, valid, padded, reinterpret_cast<float*>(target));
       });
 }
 

@@ -44,8 +44,13 @@ class StagedRows {
       product.panels = panels + weights;
       product.ahead = ahead + weights;
       if (!staged || !whole()) {
-        kernel_.stage(scratch.inputs + first_, rows_, padding_, k, std::min(pass_, w_.k - k),
-                      product.k_padded, scratch.staged);
+        kernel_.stage({.rows = scratch.inputs + first_,
+                       .count = rows_,
+                       .padding = padding_,
+                       .k_begin = k,
+                       .k_count = std::min(pass_, w_.k - k),
+                       .k_padded = product.k_padded},
+                      scratch.staged);
       }
       kernel_.multiply(product);
     }

@@ -59,6 +59,11 @@ Result<std::unique_ptr<Interpreter>> Interpreter::start(const InterpreterOptions
   PyConfig_Clear(&config);
   if (PyStatus_Exception(status) != 0) return start_error(status);
 
+  // pybind11 remembers the state of the thread that first needs it, for good. This one's lasts;
+  // that of another thread goes with its GilGuard, and the thread's next exception would wait for
+  // it.
+  (void)py::detail::get_internals();
+
   std::unique_ptr<Interpreter> interpreter(new Interpreter);
   const std::string version = Py_GetVersion();
   interpreter->version_ = version.substr(0, version.find(' '));

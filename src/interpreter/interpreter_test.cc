@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -87,6 +88,18 @@ TEST(Interpreter, AnyThreadMayTakeTheGilAndNestIt) {
   for (auto& thread : threads)
     thread.join();
   EXPECT_EQ(sum, 800);
+}
+
+// A thread's Python state lives for one call, and pybind11 must not remember an earlier one.
+TEST(Interpreter, AThreadMayFailAgainAndAgain) {
+  (void)python();
+  std::thread([] {
+    std::vector<std::string> memory;
+    for (int n = 0; n < 100; ++n) {
+      EXPECT_FALSE(evaluate("int('x')").ok());
+      memory.emplace_back(sizeof(PyThreadState), '\xff');  // takes what the last state has left
+    }
+  }).join();
 }
 
 TEST(InterpreterDeathTest, ASecondStartIsABug) {

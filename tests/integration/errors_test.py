@@ -131,6 +131,14 @@ def test_max_tokens_beyond_the_context_is_refused_or_bounded(client, server):
         assert answer.usage.total_tokens <= 8192
 
 
+def test_a_chat_template_may_refuse_again_and_again(server):
+    """Each refusal is a Python exception on the thread that serves every connection."""
+    body = {"messages": [{"role": "user", "content": "x"}], "chat_template_kwargs": {"messages": []}}
+    for _ in range(50):
+        status, _, text = server.post("/v1/chat/completions", body)
+        assert status == 400 and error_of(text)["param"] == "chat_template_kwargs"
+
+
 @pytest.mark.parametrize("announced", [True, False])
 def test_a_huge_body_gets_a_413_that_can_be_read(server, announced):
     """`announced`: by Content-Length; else only its chunks tell."""

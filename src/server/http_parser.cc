@@ -51,7 +51,9 @@ struct HttpParser::State {
 };
 
 HttpParser::HttpParser(std::size_t max_header_bytes, std::size_t max_body_bytes)
-    : state_(std::make_unique<State>()), max_body_bytes_(max_body_bytes) {
+    : state_(std::make_unique<State>()),
+      max_header_bytes_(max_header_bytes),
+      max_body_bytes_(max_body_bytes) {
   state_->parser.eager(true);
   state_->parser.header_limit(static_cast<std::uint32_t>(max_header_bytes));
   state_->parser.body_limit(max_body_bytes);
@@ -66,7 +68,11 @@ std::size_t HttpParser::put(std::string_view bytes) {
     boost::system::error_code error;
     const std::size_t step = state_->parser.put(boost::asio::buffer(bytes.substr(used)), error);
     used += step;
-    if (error == http::error::need_more) break;
+    if (error == http::error::need_more) {
+      // Beast bounds neither the line before a chunk nor what follows the last one.
+      if (bytes.size() - used > max_header_bytes_) refusal_ = refusal_of(http::error::header_limit);
+      break;
+    }
     if (error) {
       refusal_ = refusal_of(error);
       break;

@@ -25,7 +25,8 @@ class HttpParser {
   HttpParser& operator=(HttpParser&&) noexcept;
 
   // Takes in the next bytes and returns how many it has used; what is left must be offered again,
-  // with more behind it. Uses nothing after done() or failed().
+  // with more behind it: at most the bound of the header, which lines between chunks share. Uses
+  // nothing after done() or failed().
   [[nodiscard]] std::size_t put(std::string_view bytes);
 
   [[nodiscard]] bool header_done() const;
@@ -42,6 +43,7 @@ class HttpParser {
  private:
   struct State;
   std::unique_ptr<State> state_;
+  std::size_t max_header_bytes_;
   std::size_t max_body_bytes_;
   std::optional<HttpRefusal> refusal_;
 };

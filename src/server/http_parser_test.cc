@@ -93,6 +93,17 @@ TEST(HttpParserTest, RefusesWhatIsTooLarge) {
   EXPECT_EQ(whole.expected_body_bytes(), 2000U);
 }
 
+// What is not body has the bound of the header, so that what waits for its end has one too.
+TEST(HttpParserTest, RefusesChunkLinesAndTrailersThatAreTooLarge) {
+  const std::string head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+  for (const std::string begun : {"5;a=", "0\r\nX: "}) {
+    const HttpParser parser = fed(head + begun + std::string(2000, 'x'));
+    ASSERT_TRUE(parser.failed()) << begun;
+    EXPECT_EQ(parser.refusal().status, 431);
+    EXPECT_FALSE(fed(head + begun + std::string(900, 'x')).failed()) << begun;
+  }
+}
+
 TEST(HttpParserTest, RefusesWhatIsNoRequest) {
   for (const std::string_view bytes :
        {"hello\r\n\r\n", "GET /\r\n\r\n", "GET / HTTP/9.9\r\n\r\n",

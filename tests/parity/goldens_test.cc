@@ -80,11 +80,10 @@ using LogitsAt = std::map<std::pair<std::size_t, std::int32_t>, std::vector<floa
 // batch.
 class TextRunner {
  public:
-  TextRunner(const model::Model& model, ThreadPool& pool)
+  TextRunner(const model::Model& model, ThreadPool& pool, kernels::Isa isa)
       : model_(model),
         kv_(model.config(), model.dtype(), 128),
-        executor_(model, kv_, {.pool = pool, .isa = kernels::best_isa()}, clock_,
-                  {.max_batch_rows = 512}) {
+        executor_(model, kv_, {.pool = pool, .isa = isa}, clock_, {.max_batch_rows = 512}) {
     executor_.set_logits_observer(
         [this](RequestId id, std::int32_t position, std::span<const float> logits) {
           logits_[{id.value(), position}].assign(logits.begin(), logits.end());
@@ -180,29 +179,44 @@ std::pair<float, float> difference(const std::vector<float>& logits, const Json&
   return {worst, scale};
 }
 
-struct Agreement {
+// Levels that this machine has, the reference loops among them.
+std::vector<kernels::Isa> levels() {
+  std::vector<kernels::Isa> supported;
+  for (const kernels::Isa isa : kernels::kAllIsas) {
+    if (kernels::isa_supported(isa)) supported.push_back(isa);
+  }
+  return supported;
+}
+
+float largest_magnitude(const std::vector<float>& logits) {
+  float largest = 0;
+  for (const float logit : logits)
+    largest = std::max(largest, std::abs(logit));
+  return largest;
+}
+
+// Every greedy choice whose stored margin exceeds the tolerance must be the same, and at least 80 %
+// of them must be such. `tolerance` gives that of a row of logits.
+template <class Tolerance>
+void expect_greedy_tokens(const LogitsAt& logits, const Json& runs, const std::string& dtype,
+                          const Tolerance& tolerance) {
   int comparable = 0;
   int positions = 0;
-  int equal = 0;  // of the comparable ones
-};
-
-// Greedy choices where the stored margin is wide enough to tell.
-Agreement greedy_agreement(const LogitsAt& logits, const Json& runs, const std::string& dtype,
-                           float tolerance) {
-  Agreement agreement;
   for (std::size_t i = 0; i < runs.size(); ++i) {
     const Json& greedy = runs[i]["greedy"][dtype];
     const auto prompt = static_cast<std::int32_t>(runs[i]["prompt"].size());
     for (std::size_t step = 0; step < greedy["tokens"].size(); ++step) {
-      ++agreement.positions;
-      if (greedy["margins"][step].get<float>() <= tolerance) continue;
-      ++agreement.comparable;
+      ++positions;
       const auto& row = logits.at({i, prompt - 1 + static_cast<std::int32_t>(step)});
+      const float margin = greedy["margins"][step];
+      if (margin <= tolerance(row)) continue;
+      ++comparable;
       const auto best = std::max_element(row.begin(), row.end()) - row.begin();
-      agreement.equal += best == greedy["tokens"][step].get<std::int64_t>() ? 1 : 0;
+      EXPECT_EQ(best, greedy["tokens"][step].get<std::int64_t>())
+          << "run " << i << " token " << step << " margin " << margin;
     }
   }
-  return agreement;
+  EXPECT_GE(comparable * 100, positions * 80);
 }
 
 class Goldens : public ::testing::TestWithParam<std::string> {
@@ -239,31 +253,54 @@ class Goldens : public ::testing::TestWithParam<std::string> {
     }
   }
 
+  // One position of a case in which bf16 sends rows to other experts may stand out.
+  void expect_bf16_logits(const LogitsAt& logits) const {
+    const float tolerance = golden_["bf16_tolerance"];
+    const int may_stand_out = golden_["bf16_router_flips"][0].get<int>() > 0 ? 1 : 0;
+    int outside = 0;
+    std::string where;
+    for (std::size_t i = 0; i < golden_["runs"].size(); ++i) {
+      for (const Json& stored : golden_["runs"][i]["logits"]) {
+        const auto& row = logits.at({i, stored["position"].get<int>()});
+        const auto [worst, scale] = difference(row, stored, golden_["sampled_ids"]);
+        if (worst <= tolerance) continue;
+        ++outside;
+        where += " run " + std::to_string(i) + " position " + stored["position"].dump() + " by " +
+                 std::to_string(worst);
+      }
+    }
+    EXPECT_LE(outside, may_stand_out) << where;
+  }
+
   Json golden_;
   TemporaryFolder folder_;
   ThreadPool pool_{{.workers = 2, .pin = false}};
 };
 
-TEST_P(Goldens, Float32MatchesInEverySchedule) {
+TEST_P(Goldens, Float32MatchesInEveryScheduleAtEveryLevel) {
   const auto model = load(tensor::DType::kF32);
-  TextRunner runner(*model, pool_);
-  // Prompts whole, all texts in one ragged batch; then the same in chunks of 13 rows.
-  std::vector<Text> whole = texts("float32");
-  const LogitsAt logits = runner.run(whole, 512);
-  expect_fp32_logits(logits);
-  std::vector<Text> chunked = texts("float32");
-  const LogitsAt again = runner.run(chunked, 13);
-  expect_fp32_logits(again);
-  EXPECT_EQ(logits, again);
-  const float tolerance = golden_["fp32_relative_tolerance"].get<float>() * 50;
-  const Agreement agreement = greedy_agreement(logits, golden_["runs"], "float32", tolerance);
-  EXPECT_EQ(agreement.equal, agreement.comparable);
-  EXPECT_GE(agreement.comparable, agreement.positions * 8 / 10);
+  const float relative = golden_["fp32_relative_tolerance"];
+  ASSERT_LE(relative, 1e-4F);
+  for (const kernels::Isa isa : levels()) {
+    SCOPED_TRACE(kernels::to_string(isa));
+    TextRunner runner(*model, pool_, isa);
+    // Prompts whole, all texts in one ragged batch; then the same in chunks of 13 rows.
+    std::vector<Text> whole = texts("float32");
+    const LogitsAt logits = runner.run(whole, 512);
+    expect_fp32_logits(logits);
+    std::vector<Text> chunked = texts("float32");
+    const LogitsAt again = runner.run(chunked, 13);
+    expect_fp32_logits(again);
+    EXPECT_EQ(logits, again);
+    expect_greedy_tokens(
+        logits, golden_["runs"], "float32",
+        [relative](const std::vector<float>& row) { return relative * largest_magnitude(row); });
+  }
 }
 
 TEST_P(Goldens, PrefixHitsGiveTheSameLogits) {
   const auto model = load(tensor::DType::kF32);
-  TextRunner runner(*model, pool_);
+  TextRunner runner(*model, pool_, kernels::best_isa());
   std::vector<Text> first = texts("float32");
   const LogitsAt logits = runner.run(first, 512);
   // The same texts again, on the pages of the first ones for all whole pages of the prompt.
@@ -280,35 +317,21 @@ TEST_P(Goldens, PrefixHitsGiveTheSameLogits) {
     EXPECT_EQ(row, logits.at(where));
 }
 
-TEST_P(Goldens, BFloat16StaysWithinTheToleranceOfTransformersOwn) {
+TEST_P(Goldens, BFloat16StaysWithinTheToleranceOfTransformersOwnAtEveryLevel) {
   const auto model = load(tensor::DType::kBF16);
-  TextRunner runner(*model, pool_);
-  const float tolerance = golden_["bf16_tolerance"];
-  std::vector<Text> text = texts("float32");
-  const LogitsAt logits = runner.run(text, 512);
-  int within = 0;
-  int positions = 0;
-  for (std::size_t i = 0; i < golden_["runs"].size(); ++i) {
-    for (const Json& stored : golden_["runs"][i]["logits"]) {
-      const auto& row = logits.at({i, stored["position"].get<int>()});
-      const auto [worst, scale] = difference(row, stored, golden_["sampled_ids"]);
-      ++positions;
-      // A row that rounding sends to another expert may stand out, in transformers as here.
-      within +=
-          worst <= std::max(tolerance, 1.5F * stored["bf16_max_abs_diff"].get<float>()) ? 1 : 0;
-    }
-  }
-  EXPECT_GE(within, positions * 9 / 10);
   const float margin = golden_["bf16_margin_tolerance"];
-  const Agreement agreement = greedy_agreement(logits, golden_["runs"], "float32", margin);
-  EXPECT_GE(agreement.equal, agreement.comparable * 98 / 100);
-  EXPECT_GE(agreement.comparable, agreement.positions * 8 / 10);
-  // And the text that transformers itself wrote in bf16.
-  std::vector<Text> own = texts("bfloat16");
-  const Agreement with_bf16 =
-      greedy_agreement(runner.run(own, 512), golden_["runs"], "bfloat16", margin);
-  EXPECT_GE(with_bf16.equal, with_bf16.comparable * 98 / 100);
-  EXPECT_GT(with_bf16.comparable, 0);
+  const auto margin_of = [margin](const std::vector<float>& /*row*/) { return margin; };
+  for (const kernels::Isa isa : levels()) {
+    SCOPED_TRACE(kernels::to_string(isa));
+    TextRunner runner(*model, pool_, isa);
+    std::vector<Text> text = texts("float32");
+    const LogitsAt logits = runner.run(text, 512);
+    expect_bf16_logits(logits);
+    expect_greedy_tokens(logits, golden_["runs"], "float32", margin_of);
+    // And the text that transformers itself wrote in bf16.
+    std::vector<Text> own = texts("bfloat16");
+    expect_greedy_tokens(runner.run(own, 512), golden_["runs"], "bfloat16", margin_of);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Goldens, ::testing::ValuesIn(golden_cases()),

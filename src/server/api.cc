@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <iterator>
 #include <utility>
 
@@ -34,6 +35,23 @@ bool reads(HttpMethod method) {
 
 HttpResponse json(std::string body) {
   return {.status = 200, .body = std::move(body)};
+}
+
+// `text` with %XX as the bytes that they stand for; what is no such sequence stays.
+std::string percent_decoded(std::string_view text) {
+  std::string decoded;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    unsigned char byte = 0;
+    const char* const digits = text.data() + i + 1;
+    if (text[i] == '%' && i + 2 < text.size() &&
+        std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
+      decoded += static_cast<char>(byte);
+      i += 2;
+    } else {
+      decoded += text[i];
+    }
+  }
+  return decoded;
 }
 
 ApiError unavailable(std::string message) {
@@ -162,8 +180,9 @@ std::unique_ptr<HttpJob> Api::serve(HttpRequest& request, HttpExchange& exchange
     case Target::kMetrics:
       return answer(metrics_text());
     case Target::kModels:
-      return answer(models(one_model ? std::string_view(request.path).substr(kModelPrefix.size())
-                                     : std::string_view()));
+      return answer(models(
+          one_model ? percent_decoded(std::string_view(request.path).substr(kModelPrefix.size()))
+                    : std::string()));
     default:
       return serve_model(*route, request, exchange, cors);
   }

@@ -162,10 +162,12 @@ def test_keys_open_the_api_only(start_server):
 
 
 def test_several_names_serve_one_model(start_server):
-    flags = ("--served-model-name", "big", "--served-model-name", "small")
+    names = ["big", "small/100%"]
+    flags = [flag for name in names for flag in ("--served-model-name", name)]
     with start_server(*flags) as server, client_of(server) as client:
-        assert [model.id for model in client.models.list()] == ["big", "small"]
-        for name in ("big", "small"):
+        assert [model.id for model in client.models.list()] == names
+        for name in names:
+            assert client.models.retrieve(name).id == name
             answer = client.completions.create(model=name, prompt="x", max_tokens=1)
             assert answer.model == name
         with pytest.raises(openai.NotFoundError):

@@ -98,8 +98,12 @@ MemoryFit fit_in_memory(const ModelSummary& summary, std::uint64_t memory_bytes,
                         const FitOptions& options) {
   const auto element = tensor::size_of(options.dtype);
   MemoryFit fit{.memory_bytes = memory_bytes};
-  fit.weight_bytes =
-      (summary.total().parameters - summary.part(ModelPart::kOther).parameters) * element;
+  std::uint64_t kept = summary.total().parameters - summary.part(ModelPart::kOther).parameters;
+  if (summary.config.tie_embeddings) {  // the output matrix is packed from the embeddings
+    kept -= summary.part(ModelPart::kLmHead).parameters;
+    kept += summary.part(ModelPart::kEmbeddings).parameters;
+  }
+  fit.weight_bytes = kept * element;
   fit.kv_bytes_per_token =
       static_cast<std::uint64_t>(summary.config.kv_bytes_per_token(static_cast<int>(element)));
   fit.max_model_len = options.max_model_len.value_or(summary.config.context_length);

@@ -110,6 +110,16 @@ TEST_F(InspectModelTest, CountsWhatTheConfigPromises) {
   EXPECT_EQ(summary->dtypes.at("F32"), 1);
 }
 
+// Tied embeddings are kept twice: as rows to look up, and packed as the output matrix.
+TEST_F(InspectModelTest, CountsTiedEmbeddingsAsTheyAreLoaded) {
+  auto summary = inspect_model(dir_);
+  ASSERT_TRUE(summary.ok()) << summary.error().message;
+  const std::uint64_t untied = fit_in_memory(*summary, 1'000'000).weight_bytes;
+  summary->config.tie_embeddings = true;
+  summary->parts[static_cast<std::size_t>(ModelPart::kLmHead)] = {};
+  EXPECT_EQ(fit_in_memory(*summary, 1'000'000).weight_bytes, untied);
+}
+
 TEST_F(InspectModelTest, SaysWhatFitsInMemory) {
   const auto summary = inspect_model(dir_);
   ASSERT_TRUE(summary.ok()) << summary.error().message;

@@ -60,8 +60,8 @@ class StepPlanner {
   // the one before it in its group, counts as cached.
   [[nodiscard]] int missing_prefill(const Sequence& sequence,
                                     const Sequence* ahead = nullptr) const;
-  // Queues a new sequence, which arrived now; `cost` freezes its job size, for which `ahead` does not count: choices
-  // of one prompt keep one rank.
+  // Queues a new sequence, which arrived now; `cost` freezes its job size, for which `ahead` does
+  // not count: choices of one prompt keep one rank.
   void enqueue(Sequence& sequence, const policy::PrefillCost& cost,
                const Sequence* ahead = nullptr);
   // Takes a sequence out of its queue or the running ones and frees its pages.

@@ -1,6 +1,7 @@
 #include "apps/model_flags.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -8,6 +9,8 @@
 
 #include "base/log.h"
 #include "base/progress.h"
+#include "kernels/kv_cache.h"
+#include "model/kv_storage.h"
 #include "model_config/model_config.h"
 
 namespace gimbal::apps {
@@ -43,6 +46,28 @@ std::string default_python_env() {
   return (program.parent_path() / "python-env").string();
 }
 
+Result<void> check_folder(const std::string& model_dir) {
+  std::error_code ignored;
+  if (fs::is_directory(model_dir, ignored)) return {};
+  return Error{ErrorCode::kNotFound, model_dir + " is not a folder", "model_dir"};
+}
+
+// The memory for the keys and values of one request, and for what is precomputed for its positions,
+// is bound by the length. Checked before the weights are read.
+Result<void> check_length(const model_config::ModelConfig& config, tensor::DType dtype,
+                          std::int64_t positions) {
+  const auto physical = static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
+  const std::int64_t pages = (positions + kernels::kPageTokens - 1) / kernels::kPageTokens;
+  const double bytes =
+      static_cast<double>(pages) * static_cast<double>(model::KvStorage::page_bytes(config, dtype));
+  if (bytes <= static_cast<double>(physical)) return {};
+  return invalid_argument(
+      fmt::format("{} positions take {:.0f} MB of keys and values for one request, more than the "
+                  "machine's {:.0f} MB: give a shorter --max-model-len",
+                  positions, bytes * 1e-6, static_cast<double>(physical) * 1e-6),
+      "max-model-len");
+}
+
 }  // namespace
 
 void ModelFlags::add_to(CLI::App& command, bool needs_text) {
@@ -69,6 +94,7 @@ void ModelFlags::add_to(CLI::App& command, bool needs_text) {
 
 Result<LoadedModel> load_model(const ModelFlags& flags) {
   LoadedModel loaded;
+  GIMBAL_RETURN_IF_ERROR(check_folder(flags.model_dir));
   GIMBAL_ASSIGN_OR_RETURN(loaded.isa, choose_isa(flags.isa));
   GIMBAL_ASSIGN_OR_RETURN(const auto config, model_config::load_model_config(flags.model_dir));
   if (const std::string note = model_config::unknown_fields_note(config); !note.empty()) {
@@ -80,6 +106,8 @@ Result<LoadedModel> load_model(const ModelFlags& flags) {
                                         config.context_length, flags.max_model_len),
                             "max-model-len");
   }
+  GIMBAL_RETURN_IF_ERROR(check_length(
+      config, dtype, flags.max_model_len > 0 ? flags.max_model_len : config.context_length));
   loaded.pool = std::make_unique<ThreadPool>(
       ThreadPoolOptions{.workers = flags.threads, .pin = !flags.no_pin});
   std::unique_ptr<Progress> bar;
@@ -100,6 +128,7 @@ Result<LoadedModel> load_model(const ModelFlags& flags) {
 
 Result<LoadedText> load_text(const ModelFlags& flags) {
   LoadedText loaded;
+  GIMBAL_RETURN_IF_ERROR(check_folder(flags.model_dir));
   const std::string environment =
       flags.python_env.empty() ? default_python_env() : flags.python_env;
   GIMBAL_ASSIGN_OR_RETURN(loaded.interpreter,

@@ -26,6 +26,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr double kMostSeconds = 1e6;
+
 struct Arguments {
   ModelFlags model;
   std::string config;  // read before parsing: see config_file.h
@@ -34,6 +36,7 @@ struct Arguments {
   std::string default_class = "default";
   std::string log_level = "info";
   std::string aging = "0.1";
+  std::string promote_after = "5";
   std::string prefill_floor = "auto";
   int block_size = kernels::kPageTokens;
   std::int64_t max_waiting_prefill_tokens = 0;
@@ -74,7 +77,7 @@ void add_server_flags(CLI::App& command, Arguments& arguments) {
   command
       .add_option("--shutdown-timeout", arguments.shutdown_timeout,
                   "seconds that running requests get after SIGTERM")
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(CLI::Range(0.0, kMostSeconds))
       ->capture_default_str();
   command.add_option("--log-level", arguments.log_level, "debug, info, warning or error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))
@@ -108,6 +111,13 @@ void add_scheduler_flags(CLI::App& command, Arguments& arguments) {
                   "milliseconds of prefill that a millisecond of waiting outweighs (sjf-aging); "
                   "auto: moved so that the p99 of waiting stays at that of fcfs")
       ->check(CLI::PositiveNumber | CLI::IsMember({"auto"}))
+      ->capture_default_str();
+  command
+      .add_option(
+          "--promote-after", arguments.promote_after,
+          "seconds of waiting after which a request comes first (sjf-priority-aging); auto: "
+          "twice the median wait")
+      ->check(CLI::NonNegativeNumber | CLI::IsMember({"auto"}))
       ->capture_default_str();
   command.add_option("--batch-former", scheduler.former, "gimbal, vllm or tgi")
       ->capture_default_str();
@@ -145,6 +155,11 @@ Result<void> complete(Arguments& arguments) {
   if (server.http.ssl_certfile.empty() && !server.http.ssl_keyfile.empty()) {
     return invalid_argument("--ssl-keyfile needs --ssl-certfile", "ssl-certfile");
   }
+  if (!(arguments.shutdown_timeout <= kMostSeconds)) {  // not a number either
+    return invalid_argument(fmt::format("--shutdown-timeout must be at most {} seconds, is {}",
+                                        kMostSeconds, arguments.shutdown_timeout),
+                            "shutdown-timeout");
+  }
   if (arguments.model.model_dir.empty()) {
     if (server.served_model_names.empty()) server.served_model_names = {"demo"};
     GIMBAL_ASSIGN_OR_RETURN(arguments.model.model_dir, ensure_demo_model());
@@ -162,6 +177,17 @@ Result<void> complete(Arguments& arguments) {
   if (arguments.aging != "auto") {
     CLI::detail::lexical_cast(arguments.aging, scheduler.order_options.aging);
   }
+  scheduler.order_options.promote_after_auto = arguments.promote_after == "auto";
+  if (arguments.promote_after != "auto") {
+    double seconds = 0;
+    CLI::detail::lexical_cast(arguments.promote_after, seconds);
+    if (!(seconds <= kMostSeconds)) {
+      return invalid_argument(fmt::format("--promote-after must be at most {} seconds, is {}",
+                                          kMostSeconds, arguments.promote_after),
+                              "promote-after");
+    }
+    scheduler.order_options.promote_after = from_ms(seconds * 1000.0);
+  }
   if (arguments.prefill_floor != "auto") {
     CLI::detail::lexical_cast(arguments.prefill_floor,
                               scheduler.former_options.prefill_floor.emplace());
@@ -169,6 +195,9 @@ Result<void> complete(Arguments& arguments) {
   if (arguments.max_waiting_prefill_tokens > 0) {
     scheduler.max_waiting_prefill_tokens = arguments.max_waiting_prefill_tokens;
   }
+  // Names and ranges, before a model is loaded for minutes.
+  GIMBAL_RETURN_IF_ERROR(policy::make_request_order(scheduler.order, scheduler.order_options));
+  GIMBAL_RETURN_IF_ERROR(policy::make_batch_former(scheduler.former, scheduler.former_options));
   return {};
 }
 

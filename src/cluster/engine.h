@@ -20,8 +20,9 @@ struct TokenOutput {
   std::unique_ptr<sched::TokenLogprobs> logprobs;  // of `token`, where asked for
   std::vector<sched::TokenLogprobs> prompt_logprobs;  // positions in order, the first has no entry
   std::optional<sched::FinishReason> finish;
-  std::string error;               // with FinishReason::kFailed: what happened
-  std::int32_t cached_tokens = 0;  // prompt tokens found in the prefix cache
+  std::string error;                 // with FinishReason::kFailed: what happened
+  std::optional<ErrorCode> refused;  // with it: the request was not taken after all, and why
+  std::int32_t cached_tokens = 0;    // prompt tokens found in the prefix cache
 };
 
 // Receives what an engine generates. Called on the engine's thread, at most once a step; must not

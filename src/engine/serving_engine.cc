@@ -62,6 +62,13 @@ Result<void> complete(const model::Model& model, ServingEngineOptions& options) 
   const std::int64_t page = model::KvStorage::page_bytes(model.config(), model.dtype());
   const std::int64_t one_request =
       (scheduler.max_model_len + kernels::kPageTokens - 1) / kernels::kPageTokens * page;
+  if (one_request > physical) {
+    return invalid_argument(
+        fmt::format("max_model_len {} takes {} bytes of KV for one request, more than the "
+                    "machine's {}: give a shorter one",
+                    scheduler.max_model_len, one_request, physical),
+        "max_model_len");
+  }
   if (options.kv_cache_bytes == 0) {
     options.kv_cache_bytes =
         std::max(one_request, std::min(kDefaultKvBytes, available_memory() / 4));
@@ -272,7 +279,8 @@ void ServingEngine::handle(std::vector<sched::Event>& events) {
   for (const sched::Refusal& refusal : said.refusals) {
     outputs_.push_back({.request = refusal.request,
                         .finish = sched::FinishReason::kFailed,
-                        .error = refusal.error.message});
+                        .error = refusal.error.message,
+                        .refused = refusal.error.code});
   }
   std::int64_t ended = 0;
   for (const cluster::TokenOutput& output : outputs_) {

@@ -161,7 +161,11 @@ std::optional<ApiError> Generation::submit(PreparedRequest& prepared) {
     if (!choice->open) context_.router.close(choice->id);
   }
   if (submitted.ok()) return std::nullopt;
-  ApiError error = to_api_error(submitted.error());
+  return refused(submitted.error());
+}
+
+ApiError Generation::refused(const Error& why) const {
+  ApiError error = to_api_error(why);
   if (error.status == 429) error.retry_after_seconds = context_.retry_after_seconds();
   return error;
 }
@@ -214,6 +218,7 @@ void Generation::take_finish(Choice& choice, cluster::TokenOutput& output) {
                    .type = "server_error",
                    .code = "unavailable"});
     case sched::FinishReason::kFailed:
+      if (output.refused) return fail(refused({*output.refused, output.error}));
       return fail({.status = 500,
                    .message = "the request failed in the engine: " + output.error,
                    .type = "server_error",

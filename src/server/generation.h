@@ -66,6 +66,8 @@ class Generation final : public HttpJob, public TokenReceiver {
   void admit(PreparedRequest prepared);
   void make_choices(const PreparedRequest& prepared);
   [[nodiscard]] std::optional<ApiError> submit(PreparedRequest& prepared);
+  // What to answer when the engine does not take the request.
+  [[nodiscard]] ApiError refused(const Error& why) const;
   void take_token(Choice& choice, TokenId token, bool ends, TimePoint now);
   void take_finish(Choice& choice, cluster::TokenOutput& output);
   // Ends a choice: its engine request is over, or is cancelled here.

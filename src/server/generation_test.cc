@@ -286,6 +286,19 @@ TEST_F(GenerationTest, SaysWhenToRetryWhenTheQueueIsFull) {
   EXPECT_EQ(response.headers.at("retry-after"), "10");
 }
 
+TEST_F(GenerationTest, SaysWhenToRetryWhenTheQueueTurnsOutFull) {
+  start();
+  TestHttpClient client(server->port());
+  const RequestId id = open_stream(client, "/v1/completions", R"({"prompt":"p","stream":true})");
+  engine->say({.request = id,
+               .finish = sched::FinishReason::kFailed,
+               .error = "the queue is full",
+               .refused = ErrorCode::kResourceExhausted});
+  const auto response = client.read_response();
+  EXPECT_EQ(response.status, 429);
+  EXPECT_EQ(response.headers.at("retry-after"), "1");
+}
+
 TEST_F(GenerationTest, TellsOfAnEngineThatFails) {
   start();
   engine->refuse(Error{ErrorCode::kUnavailable, "the engine has failed"});

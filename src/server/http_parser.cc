@@ -79,7 +79,21 @@ std::size_t HttpParser::put(std::string_view bytes) {
     }
     if (step == 0) break;
   }
+  if (!failed() && header_done()) refuse_encodings();
   return used;
+}
+
+// Nothing here undoes a coding, and a body that is read as if it had none would be misunderstood.
+void HttpParser::refuse_encodings() {
+  const auto& header = state_->parser.get();
+  const std::string_view content(header[http::field::content_encoding]);
+  if (!content.empty() && !boost::beast::iequals(content, "identity")) {
+    refusal_ = {415, "Content-Encoding must be identity, is '" + std::string(content) + "'"};
+  }
+  const std::string_view transfer(header[http::field::transfer_encoding]);
+  if (!transfer.empty() && !boost::beast::iequals(transfer, "chunked")) {
+    refusal_ = {501, "Transfer-Encoding must be chunked, is '" + std::string(transfer) + "'"};
+  }
 }
 
 bool HttpParser::header_done() const {

@@ -41,6 +41,8 @@ class HttpParser {
   [[nodiscard]] HttpRequest take();
 
  private:
+  void refuse_encodings();
+
   struct State;
   std::unique_ptr<State> state_;
   std::size_t max_header_bytes_;

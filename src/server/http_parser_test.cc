@@ -104,6 +104,21 @@ TEST(HttpParserTest, RefusesChunkLinesAndTrailersThatAreTooLarge) {
   }
 }
 
+TEST(HttpParserTest, RefusesCodingsOfBodies) {
+  for (const char* fine :
+       {"Content-Encoding: Identity\r\nContent-Length: 0", "Transfer-Encoding: CHUNKED\r\nX: y"}) {
+    EXPECT_FALSE(fed(fmt::format("POST / HTTP/1.1\r\n{}\r\n\r\n", fine)).failed()) << fine;
+  }
+  const HttpParser zipped =
+      fed("POST / HTTP/1.1\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc");
+  ASSERT_TRUE(zipped.failed());
+  EXPECT_EQ(zipped.refusal().status, 415);
+  EXPECT_EQ(zipped.refusal().reason, "Content-Encoding must be identity, is 'gzip'");
+  const HttpParser twice = fed("POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n");
+  ASSERT_TRUE(twice.failed());
+  EXPECT_EQ(twice.refusal().status, 501);
+}
+
 TEST(HttpParserTest, RefusesWhatIsNoRequest) {
   for (const std::string_view bytes :
        {"hello\r\n\r\n", "GET /\r\n\r\n", "GET / HTTP/9.9\r\n\r\n",

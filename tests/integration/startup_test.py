@@ -164,6 +164,29 @@ def test_a_missing_tensor_is_named(serve):
     assert NORM in serve(lambda model: edit_header(model, edit))
 
 
+def test_a_context_that_no_memory_holds_is_refused(serve):
+    def edit(config):
+        config["max_position_embeddings"] = 10**9
+
+    complaint = serve(lambda model: edit_json(model, "config.json", edit))
+    assert "--max-model-len" in complaint or "max_position_embeddings" in complaint
+
+
+@pytest.mark.parametrize(
+    "flags, named",
+    [
+        (("--order", "foo"), "foo"),
+        (("--batch-former", "foo"), "foo"),
+        (("--promote-after", "nan"), "--promote-after"),
+        (("--shutdown-timeout", "nan"), "--shutdown-timeout"),
+    ],
+)
+def test_a_wrong_flag_is_named_before_a_model_is_looked_for(program, tmp_path, flags, named):
+    command = [program, "serve", tmp_path / "nowhere", *flags]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode > 0 and named in ran.stderr and "nowhere" not in ran.stderr
+
+
 def test_a_folder_that_is_none_is_named(program, python_env, tmp_path):
     command = [program, "serve", tmp_path / "nowhere", "--port", "0", "--python-env", python_env]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+// For sources with instruction-set flags of their own too, so everything here has internal linkage.
 // Inside the kernels for AMX, which all use the eight tile registers alike: sums in 0 to 3, inputs
 // in 4 (and 5, for twice as many rows), weights, keys or values in the others.
 namespace gimbal::kernels {
@@ -34,12 +35,18 @@ struct AllTileShapes {
 inline constexpr AllTileShapes kTileShapes;
 
 // For `rows` rows of sums and inputs, 1 to 16. Only with 16 may tile 5 hold inputs.
-inline void configure_tiles(int rows = kAmxRows) {
+static inline void configure_tiles(int rows = kAmxRows) {
   asm volatile("ldtilecfg %0" : : "m"(kTileShapes.of[rows]));
 }
 // Gives the tiles up, so that the system need not save them.
-inline void release_tiles() {
+static inline void release_tiles() {
   asm volatile("tilerelease");
+}
+
+// What was stored before is in memory after this: loads of tiles do not tell the compiler what they
+// read.
+static inline void before_tile_loads() {
+  asm volatile("" : : : "memory");
 }
 
 }  // namespace gimbal::kernels

@@ -255,10 +255,12 @@ void run_block(const AttentionTile& tile, std::int64_t block, const SoftmaxState
     keys[i] = tile.layer->keys(id, tile.kv_head);
     values[i] = tile.layer->values(id, tile.kv_head);
   }
+  before_tile_loads();
   score_block(keys, needed.end, rows, head_dim, work);
   gather_values(values, std::max<std::int64_t>(tile.first_key(tile.first_position) - block, 0),
                 std::min(tile.end_key() - block, kBlockTokens), head_dim, work);
   softmax_block(tile, block, rows, state, work);
+  before_tile_loads();
   value_block(rows, head_dim, work, state.sums);
 }
 

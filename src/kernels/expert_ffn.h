@@ -36,8 +36,7 @@ struct ExpertRun {
 };
 
 // Memory that expert_ffn works in: inputs by run, activations between the two products, and the
-// list of tasks.
-// Made once for the largest call. Thread-compatible: one call at a time.
+// list of tasks. Made once for the largest call. Thread-compatible: one call at a time.
 class ExpertFfnWorkspace {
  public:
   struct Limits {
@@ -74,8 +73,9 @@ class ExpertFfnWorkspace {
 // For every run and i: output[output_rows[i]] = expert(input[input_rows[i]]), unweighted. input
 // [*, hidden] has the workspace's type, like the weights; output [*, hidden] is kBF16 or kF32, and
 // no row of it is named twice. Activations between the products are rounded to the workspace's type
-// once. Each touched weight is read from memory once per 64 rows of its run. A row's result does
-// not depend on the other rows, bit for bit. Requires: the call is within the workspace's limits.
+// once. Each touched weight is read from memory once per 64 rows of its run, per 256 where the
+// kernel reads rows in place. A row's result does not depend on the other rows, bit for bit.
+// Requires: the call is within the workspace's limits.
 void expert_ffn(const KernelContext& context, tensor::ConstMatrixView input,
                 std::span<const ExpertRun> runs, tensor::MatrixView output,
                 ExpertFfnWorkspace& workspace);

@@ -18,7 +18,8 @@ struct TileCall {
   std::int64_t row_bytes;
   const std::byte* panels;
   std::size_t panel_bytes;
-  const std::byte* ahead;  // weights of later panels, to be fetched meanwhile
+  const std::byte* panel_end;  // of the first panel, whole
+  const std::byte* ahead;      // weights of later panels, to be fetched meanwhile
   int depth;
   float* accumulators;
   bool first;
@@ -95,7 +96,7 @@ void tile_1x4(const TileCall& call) {
   for (int k = 0; k < call.depth; k += kTileInputs) {
     if constexpr (kNear) {
       // Past its end a panel is followed by the same one of the next four.
-      if (near == call.panels + call.panel_bytes) near += 3 * call.panel_bytes;
+      if (near == call.panel_end) near += 3 * call.panel_bytes;
 #pragma GCC unroll 4
       for (int panel = 0; panel < 4; ++panel)
         fetch_lines<_MM_HINT_T0>(near + panel * call.panel_bytes);
@@ -237,6 +238,7 @@ void multiply_bf16_amx_bf16(const PanelProduct& product) {
       call.row_bytes = product.row_bytes;
       call.panels = product.panels + panel * product.panel_bytes + k * kPanelLanes * 2;
       call.panel_bytes = product.panel_bytes;
+      call.panel_end = product.panels + (panel + 1) * product.panel_bytes;
       call.depth = static_cast<int>(product.k_padded - k < kStagedTiles.k_block
                                         ? product.k_padded - k
                                         : std::int64_t{kStagedTiles.k_block});

@@ -39,7 +39,8 @@ struct FinishedTile {
 };
 
 // The first `rows` scratch.inputs (of w.k elements) times panels [first_panel, first_panel +
-// panels) of w, part by part. Requires: rows <= RowBlocks::size for the same rows.
+// panels) of w, part by part. Requires: rows <= kMaxTaskRows, and those not read in place <=
+// kMaxTileRows.
 void multiply_tile(const PanelKernel& kernel, const PackedMatrixView& w, int rows,
                    std::int64_t first_panel, int panels, TileScratch& scratch,
                    FunctionRef<void(const FinishedTile&)> finish);

@@ -85,7 +85,7 @@ HttpConnection::Task HttpConnection::read_loop() {
     enter(Phase::kIdle);
   }
   while (!closed_) {
-    if (busy_ && input_.size() >= loop_.options.max_pipelined_bytes) break;
+    if ((busy_ || lags()) && input_.size() >= loop_.options.max_pipelined_bytes) break;
     if (phase_ != Phase::kBody && incoming_.size() > kReadBytes) std::string().swap(incoming_);
     incoming_.resize(phase_ == Phase::kBody ? kBodyReadBytes : kReadBytes);
     const auto space = asio::buffer(incoming_);
@@ -123,15 +123,15 @@ void HttpConnection::client_ended() {
 
 void HttpConnection::take_input() {
   std::size_t used = 0;
-  while (!busy_ && !closed_ && phase_ != Phase::kLingering && used < input_.size()) {
+  while (!busy_ && !closed_ && !lags() && phase_ != Phase::kLingering && used < input_.size()) {
     if (phase_ == Phase::kIdle) enter(Phase::kHeader);
     used += parser_.put(std::string_view(input_).substr(used));
     if (parser_.failed()) {
       refuse(parser_.refusal());
       break;
     }
-    if (phase_ == Phase::kHeader && parser_.header_done()) receive_body_begins();
-    if (!parser_.done()) break;
+    if (parser_.header_done()) receive_body();
+    if (busy_ || closed_ || phase_ == Phase::kLingering || !parser_.done()) break;
     dispatch();
   }
   if (phase_ == Phase::kLingering) {
@@ -146,16 +146,24 @@ void HttpConnection::take_input() {
   }
 }
 
-void HttpConnection::receive_body_begins() {
-  enter(Phase::kBody);
-  if (parser_.done()) return;
-  receiving_ = parser_.expected_body_bytes();
-  if (loop_.receiving_bytes.fetch_add(receiving_) + receiving_ >
-      loop_.options.max_receiving_bytes) {
+std::size_t HttpConnection::pending_output() const {
+  return out_.size() + flight_.size() - flown_;
+}
+
+bool HttpConnection::lags() const {
+  return pending_output() > loop_.options.max_pending_output_bytes;
+}
+
+void HttpConnection::receive_body() {
+  const std::size_t received = parser_.body_bytes();
+  loop_.receiving_bytes.fetch_add(received - std::exchange(receiving_, received));
+  if (loop_.receiving_bytes.load() > loop_.options.max_receiving_bytes) {
     refuse({503, "too many request bodies are being received"});
     return;
   }
-  if (parser_.wants_continue()) {
+  if (phase_ == Phase::kBody) return;
+  enter(Phase::kBody);
+  if (!parser_.done() && parser_.wants_continue()) {
     out_ += "HTTP/1.1 100 Continue\r\n\r\n";
     send();
   }
@@ -186,10 +194,12 @@ void HttpConnection::refuse(const HttpRefusal& refusal) {
   keep_alive_ = false;
   head_only_ = false;
   respond(loop_.handler.refuse(refusal.status, refusal.reason));
+  // A job that this cuts short is destroyed soon; what it still says is not heard.
+  ended_ = true;
 }
 
 void HttpConnection::respond(HttpResponse response) {
-  if (closed_) return;
+  if (closed_ || ended_) return;
   GIMBAL_CHECK(busy_);
   append_response_head(out_, {.status = response.status,
                               .content_type = response.content_type,
@@ -202,7 +212,7 @@ void HttpConnection::respond(HttpResponse response) {
 }
 
 void HttpConnection::start_stream(std::string_view extra_headers) {
-  if (closed_) return;
+  if (closed_ || ended_) return;
   GIMBAL_CHECK(busy_);
   if (!chunked_) keep_alive_ = false;
   streaming_ = true;
@@ -220,7 +230,7 @@ void HttpConnection::allow_backlog(std::size_t bytes) {
 }
 
 void HttpConnection::flush() {
-  if (closed_) return;
+  if (closed_ || ended_) return;
   largest_ = std::max(largest_, payload_.size() - std::min(payload_.size(), allowed_unsent_));
   allowed_unsent_ = 0;
   if (chunked_) {
@@ -230,13 +240,12 @@ void HttpConnection::flush() {
   }
   reset(payload_);
   send();
-  const std::size_t pending = out_.size() + flight_.size() - flown_;
   // The client has had no time yet to read what came at once.
-  if (pending > loop_.options.max_pending_output_bytes + allowed_ + largest_) close();
+  if (pending_output() > loop_.options.max_pending_output_bytes + allowed_ + largest_) close();
 }
 
 void HttpConnection::end_stream() {
-  if (closed_) return;
+  if (closed_ || ended_) return;
   if (chunked_) {
     append_chunk(out_, payload_);
     out_ += kLastChunk;
@@ -255,13 +264,16 @@ void HttpConnection::answer_complete() {
   send();
   if (closed_) return;
   // What was sent ahead is parsed later, so that a handler's call never nests in another's.
-  if (!input_.empty() || !reading_) {
-    asio::post(socket_.get_executor(), [self = shared_from_this()] {
-      if (self->closed_) return;
-      self->take_input();
-      self->start_reading();
-    });
-  }
+  go_on_reading();
+}
+
+void HttpConnection::go_on_reading() {
+  if (input_.empty() && reading_) return;
+  asio::post(socket_.get_executor(), [self = shared_from_this()] {
+    if (self->closed_ || self->busy_ || self->lags()) return;
+    self->take_input();
+    self->start_reading();
+  });
 }
 
 void HttpConnection::release_job() {
@@ -328,6 +340,7 @@ void HttpConnection::written(const boost::system::error_code& error, std::size_t
   flown_ = 0;
   reset(flight_);
   send();
+  if (!closed_ && !busy_) go_on_reading();
 }
 
 void HttpConnection::all_written() {

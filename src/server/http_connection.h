@@ -91,9 +91,12 @@ class HttpConnection final : public HttpExchange,
 
   void start_reading();
   Task read_loop();
-  void client_ended();         // its side; all that it has sent has been read
-  void take_input();           // parses and dispatches what has been read
-  void receive_body_begins();  // the header is complete
+  void client_ended();   // its side; all that it has sent has been read
+  void take_input();     // parses and dispatches what has been read
+  void go_on_reading();  // soon, with what has been read first
+  void receive_body();   // the header is complete, and perhaps some of the body has come
+  [[nodiscard]] std::size_t pending_output() const;
+  [[nodiscard]] bool lags() const;  // too many answers wait for the client to take the next request
   void dispatch();
   void refuse(const HttpRefusal& refusal);
   void answer_complete();
@@ -125,6 +128,7 @@ class HttpConnection final : public HttpExchange,
   bool head_only_ = false;  // the present request is a HEAD
   bool close_after_write_ = false;
   bool closed_ = false;
+  bool ended_ = false;  // the last answer has been given; jobs are not listened to any more
   bool writing_ = false;
   TimePoint progress_;      // of the write
   int unacknowledged_ = 0;  // bytes, when last looked at while writing

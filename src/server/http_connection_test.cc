@@ -86,6 +86,46 @@ TEST_F(HttpConnectionTest, ServesAllThatWasSentAheadOnceTheAnswerIsComplete) {
     ASSERT_EQ(client.read_response().body, fmt::format("/{} 0", i));
 }
 
+TEST_F(HttpConnectionTest, TakesNoRequestWhileTooManyAnswersWaitForTheClient) {
+  options.max_pending_output_bytes = 100'000;
+  start();
+  TestHttpClient client(server->port());
+  constexpr int kRequests = 20;
+  for (int i = 0; i < kRequests; ++i)
+    client.send("GET /large HTTP/1.1\r\n\r\n");
+  ASSERT_TRUE(eventually([&] { return handler.large >= 1; }));
+  // The loop serves others meanwhile, and has seen what this one sent.
+  for (int i = 0; i < 100; ++i)
+    EXPECT_EQ(TestHttpClient(server->port()).request("GET", "/", {}).status, 200);
+  EXPECT_EQ(handler.large, 1);
+  for (int i = 0; i < kRequests; ++i)
+    ASSERT_EQ(client.read_response().body.size(), EchoHandler::kLargeBytes);
+  EXPECT_EQ(handler.large, kRequests);
+}
+
+TEST_F(HttpConnectionTest, DoesNotHearAJobWhoseClientHasLeft) {
+  options.max_pending_output_bytes = 4 * EchoHandler::kLargeBytes;
+  int late = 0;
+  handler.on_refuse = [&] {
+    server->post(0, [&] {  // runs between the server's own answer and the end of the job
+      late = handler.waiting;
+      handler.kept.load()->respond({.body = "late"});
+    });
+  };
+  start();
+  TestHttpClient client(server->port());
+  client.send(
+      "GET /large HTTP/1.1\r\n\r\nGET /wait HTTP/1.1\r\n\r\n");  // unread: it is still written
+  ASSERT_TRUE(eventually([&] { return handler.waiting == 1; }));
+  client.end_sending();
+  ASSERT_TRUE(eventually([&] { return handler.waiting == 0; }));
+  EXPECT_EQ(client.read_response().body.size(), EchoHandler::kLargeBytes);
+  EXPECT_EQ(client.read_response().status, 499);
+  EXPECT_TRUE(client.closed_by_server());
+  server->stop();
+  EXPECT_EQ(late, 1);
+}
+
 TEST_F(HttpConnectionTest, StopsWithAClientThatHasSentFarAhead) {
   options.max_pipelined_bytes = 20'000;
   start();

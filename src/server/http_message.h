@@ -53,7 +53,8 @@ void append_chunk(std::string& out, std::string_view payload);
 inline constexpr std::string_view kLastChunk = "0\r\n\r\n";
 
 // The answering side of one request, owned by its connection. One thread: the connection's loop.
-// Either respond(), once, or start_stream(), any number of writes, end_stream().
+// Either respond(), once, or start_stream(), any number of writes, end_stream(). A job whose
+// request has been answered for it, because its client left, may still call: nothing comes of it.
 class HttpExchange {
  public:
   virtual ~HttpExchange() = default;

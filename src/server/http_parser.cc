@@ -103,9 +103,8 @@ bool HttpParser::done() const {
   return state_->parser.is_done();
 }
 
-std::size_t HttpParser::expected_body_bytes() const {
-  if (state_->parser.chunked()) return max_body_bytes_;
-  return state_->parser.content_length().value_or(0);
+std::size_t HttpParser::body_bytes() const {
+  return state_->parser.get().body().size();
 }
 
 bool HttpParser::wants_continue() const {

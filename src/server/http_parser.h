@@ -33,8 +33,8 @@ class HttpParser {
   [[nodiscard]] bool done() const;
   [[nodiscard]] bool failed() const { return refusal_.has_value(); }
   [[nodiscard]] const HttpRefusal& refusal() const { return *refusal_; }
-  // Body bytes announced, or the bound where the length is not. Requires: header_done().
-  [[nodiscard]] std::size_t expected_body_bytes() const;
+  // Of the body, so far.
+  [[nodiscard]] std::size_t body_bytes() const;
   // The client waits for "100 Continue" before it sends the body. Requires: header_done().
   [[nodiscard]] bool wants_continue() const;
   // Requires: done().

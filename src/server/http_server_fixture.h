@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -47,6 +48,7 @@ class EchoHandler final : public HttpHandler {
       return std::make_unique<KeptJob>(waiting);
     }
     if (request.path == "/large") {
+      ++large;
       exchange.respond({.body = std::string(kLargeBytes, 'x')});
       return nullptr;
     }
@@ -58,12 +60,15 @@ class EchoHandler final : public HttpHandler {
     return nullptr;
   }
   HttpResponse refuse(int status, std::string_view reason) override {
+    if (on_refuse) on_refuse();
     return {.status = status, .body = std::string(reason)};
   }
 
   static constexpr std::size_t kLargeBytes = 16'000'000;  // more than sockets hold
   std::atomic<int> waiting{0};
+  std::atomic<int> large{0};                 // requests to /large
   std::atomic<HttpExchange*> kept{nullptr};  // of the last request to /wait
+  std::function<void()> on_refuse;           // before a refusal is answered
 
  private:
   // One large event; or four, each of which may wait; or four that may not.

@@ -62,8 +62,9 @@ HttpResponse answer_tokenize(std::string_view body, const ServingContext& contex
     if (!rendered.ok()) return to_response(to_api_error(rendered.error()));
     text = std::move(rendered).value();
   }
-  const auto tokens = context.codec.encode(text, request.add_special_tokens);
-  if (!tokens.ok()) return to_response(to_api_error(tokens.error()));
+  auto encoded = tokens_of(text, request.add_special_tokens, context, "prompt");
+  if (const auto* error = std::get_if<ApiError>(&encoded)) return to_response(*error);
+  const auto* tokens = &std::get<0>(encoded);
   HttpResponse response{.body = fmt::format(R"({{"count":{},"max_model_len":{},"tokens":[{}],)",
                                             tokens->size(), context.limits.max_model_len,
                                             fmt::join(*tokens, ","))};

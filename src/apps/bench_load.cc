@@ -145,15 +145,6 @@ Result<void> measure(const Arguments& arguments, LoadReport& report) {
   return {};
 }
 
-std::string scaled(const Spread& spread, double unit) {
-  return fmt::format("{:.3g} ({:.3g} to {:.3g})", spread.median / unit, spread.min / unit,
-                     spread.max / unit);
-}
-
-nlohmann::json to_json(const Spread& spread) {
-  return {{"median", spread.median}, {"min", spread.min}, {"max", spread.max}};
-}
-
 Result<void> bench_load(const Arguments& arguments) {
   LoadReport report;
   GIMBAL_RETURN_IF_ERROR(measure(arguments, report));
@@ -161,9 +152,9 @@ Result<void> bench_load(const Arguments& arguments) {
   const Spread read = spread_of(report.read_rates);
   const Spread fraction = spread_of(report.fractions);
   fmt::print("loads {} GB/s, reads {} GB/s with {} threads into {} pages; {} repetitions\n",
-             scaled(load, 1e9), scaled(read, 1e9), report.threads, report.pages,
+             to_text(load, 1e9), to_text(read, 1e9), report.threads, report.pages,
              arguments.repetitions);
-  fmt::print("of the rate of reading: {} %\n", scaled(fraction, 0.01));
+  fmt::print("of the rate of reading: {} %\n", to_text(fraction, 0.01));
   fmt::print("peak resident memory {:.0f} MB, weights {:.0f} MB\n", report.peak_bytes / 1e6,
              report.weight_bytes / 1e6);
   if (arguments.json_path.empty()) return {};

@@ -10,18 +10,9 @@ namespace {
 
 using nlohmann::json;
 
-json spread_json(const Spread& spread) {
-  return {{"median", spread.median}, {"min", spread.min}, {"max", spread.max}};
-}
-
 const char* page_kind(const EngineBenchReport& report) {
   if (report.huge_page_share > 0.9) return "huge";
   return report.huge_page_share < 0.1 ? "small" : "mixed";
-}
-
-std::string scaled(const Spread& spread, double unit) {
-  return fmt::format("{:.4g} ({:.4g} to {:.4g})", spread.median / unit, spread.min / unit,
-                     spread.max / unit);
 }
 
 }  // namespace
@@ -31,7 +22,7 @@ json to_json(const EngineBenchReport& report) {
   for (const EngineBenchRow& row : report.rows) {
     rows.push_back({{"test", row.test},
                     {"batch", row.batch},
-                    {"tokens_per_second", spread_json(row.tokens_per_second)},
+                    {"tokens_per_second", to_json(row.tokens_per_second)},
                     {"bandwidth_fraction", row.bandwidth_fraction},
                     {"compute_fraction", row.compute_fraction},
                     {"distinct_experts", row.distinct_experts},
@@ -47,9 +38,9 @@ json to_json(const EngineBenchReport& report) {
             {"isa", report.isa},
             {"page_kind", page_kind(report)},
             {"huge_page_share", report.huge_page_share},
-            {"read_bandwidth", spread_json(report.read_bandwidth)},
+            {"read_bandwidth", to_json(report.read_bandwidth)},
             {"matrix_yardstick", report.matrix_yardstick},
-            {"matrix_rate", spread_json(report.matrix_rate)}}},
+            {"matrix_rate", to_json(report.matrix_rate)}}},
           {"model",
            {{"architecture", report.model},
             {"dtype", report.dtype},
@@ -66,14 +57,14 @@ std::string to_text(const EngineBenchReport& report) {
                   report.threads, report.pinned ? "pinned " : "", report.isa);
   text +=
       fmt::format("read bandwidth {} GB/s; {} {} TFLOP/s; {} repetitions, median (min to max)\n",
-                  scaled(report.read_bandwidth, 1e9), report.matrix_yardstick,
-                  scaled(report.matrix_rate, 1e12), report.repetitions);
+                  to_text(report.read_bandwidth, 1e9), report.matrix_yardstick,
+                  to_text(report.matrix_rate, 1e12), report.repetitions);
   text += fmt::format("{:<10} {:>30} {:>9} {:>8} {:>8} {:>9} {:>8}\n", "test", "tokens/s",
                       "bandwidth", "compute", "experts", "MB/step", "service");
   bool disturbed = false;
   for (const EngineBenchRow& row : report.rows) {
     text += fmt::format("{:<10} {:>30} {:>7.1f} % {:>6.1f} % {:>8.2f} {:>9.1f} {:>6.1f} %{}\n",
-                        row.test, scaled(row.tokens_per_second, 1.0), 100 * row.bandwidth_fraction,
+                        row.test, to_text(row.tokens_per_second, 1.0), 100 * row.bandwidth_fraction,
                         100 * row.compute_fraction, row.distinct_experts, row.bytes_touched * 1e-6,
                         100 * row.service_fraction, row.disturbed ? " *" : "");
     disturbed = disturbed || row.disturbed;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
+#include <string>
 #include <vector>
 
 namespace gimbal::apps {
@@ -14,5 +16,9 @@ struct Spread {
 // The median of an even number of values is the mean of the middle two.
 // Requires: values is not empty.
 [[nodiscard]] Spread spread_of(std::vector<double> values);
+
+// "median (min to max)", in units of `unit`, to four digits.
+[[nodiscard]] std::string to_text(const Spread& spread, double unit);
+[[nodiscard]] nlohmann::json to_json(const Spread& spread);
 
 }  // namespace gimbal::apps

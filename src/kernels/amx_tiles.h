@@ -11,32 +11,32 @@ inline constexpr int kAmxRows = 16;
 
 // The shapes as LDTILECFG reads them (palette 1): sums and inputs have `rows` rows, the others 16;
 // a row is 64 bytes.
-struct alignas(64) TileShapes {
+struct alignas(64) TileConfig {
   std::uint8_t palette = 1;
   std::uint8_t start_row = 0;
   std::uint8_t reserved[14] = {};
   std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
   std::uint8_t rows[16];
 
-  constexpr explicit TileShapes(std::uint8_t count = kAmxRows)
+  constexpr explicit TileConfig(std::uint8_t count = kAmxRows)
       : rows{count, count, count, count, count, 16, 16, 16} {}
 };
-static_assert(sizeof(TileShapes) == 64);
+static_assert(sizeof(TileConfig) == 64);
 
 // Constants in memory, read by an instruction that the compiler does not look into: GCC takes its
 // own intrinsic for a read of eight bytes, and may leave out stores to the rest of a variable.
-struct AllTileShapes {
-  TileShapes of[kAmxRows + 1];
-  constexpr AllTileShapes() {
+struct TileConfigs {
+  TileConfig of[kAmxRows + 1];
+  constexpr TileConfigs() {
     for (int rows = 1; rows <= kAmxRows; ++rows)
-      of[rows] = TileShapes(static_cast<std::uint8_t>(rows));
+      of[rows] = TileConfig(static_cast<std::uint8_t>(rows));
   }
 };
-inline constexpr AllTileShapes kTileShapes;
+inline constexpr TileConfigs kTileConfigs;
 
 // For `rows` rows of sums and inputs, 1 to 16. Only with 16 may tile 5 hold inputs.
 static inline void configure_tiles(int rows = kAmxRows) {
-  asm volatile("ldtilecfg %0" : : "m"(kTileShapes.of[rows]));
+  asm volatile("ldtilecfg %0" : : "m"(kTileConfigs.of[rows]));
 }
 // Gives the tiles up, so that the system need not save them.
 static inline void release_tiles() {

@@ -223,11 +223,7 @@ void ExpertFfnCall::gate_up(int number) const {
     for (int panel = 0; panel < tile.panels; panel += 2) {
       const std::int64_t column = (tile.first_panel + panel) / 2 * kPanelWidth;
       kernel_.store_swiglu(scratch.panel(panel), scratch.panel(panel + 1), tile.rows,
-                           {.rows = scratch.outputs + tile.first_row,
-                            .offset = static_cast<std::size_t>(column) * size_of(input_.dtype),
-                            .lanes = static_cast<int>(
-                                std::min<std::int64_t>(kPanelWidth, run.weights->down.k - column)),
-                            .dtype = input_.dtype});
+                           panel_output(scratch, tile, column, run.weights->down.k, input_.dtype));
     }
   };
   multiply_tile(kernel_, run.weights->gate_up, task.rows, task.first_panel, task.panels, scratch,
@@ -248,11 +244,7 @@ void ExpertFfnCall::down(int number) const {
     for (int panel = 0; panel < tile.panels; ++panel) {
       const std::int64_t column = (tile.first_panel + panel) * kPanelWidth;
       kernel_.store(scratch.panel(panel), tile.rows, nullptr, false,
-                    {.rows = scratch.outputs + tile.first_row,
-                     .offset = static_cast<std::size_t>(column) * size_of(output_.dtype),
-                     .lanes = static_cast<int>(
-                         std::min<std::int64_t>(kPanelWidth, run.weights->down.n - column)),
-                     .dtype = output_.dtype});
+                    panel_output(scratch, tile, column, run.weights->down.n, output_.dtype));
     }
   };
   multiply_tile(kernel_, run.weights->down, task.rows, task.first_panel, task.panels, scratch,

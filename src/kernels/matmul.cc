@@ -62,14 +62,9 @@ void matmul(const KernelContext& context, ConstMatrixView a, const PackedMatrixV
     const auto finish = [&](const FinishedTile& tile) {
       for (int panel = 0; panel < tile.panels; ++panel) {
         const std::int64_t column = (tile.first_panel + panel) * kPanelWidth;
-        const PanelOutput output{
-            .rows = scratch.outputs + tile.first_row,
-            .offset = static_cast<std::size_t>(column) * size_of(out.dtype),
-            .lanes = static_cast<int>(std::min<std::int64_t>(kPanelWidth, w.n - column)),
-            .dtype = out.dtype};
         kernel.store(scratch.panel(panel), tile.rows,
                      options.bias == nullptr ? nullptr : options.bias + column, options.accumulate,
-                     output);
+                     panel_output(scratch, tile, column, w.n, out.dtype));
       }
     };
     multiply_tile(kernel, w, rows, first_panel, count, scratch, finish);

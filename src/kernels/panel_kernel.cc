@@ -5,6 +5,7 @@
 namespace gimbal::kernels {
 namespace {
 
+using Stage = decltype(PanelKernel::stage);
 using Multiply = decltype(PanelKernel::multiply);
 
 constexpr PanelKernel with_stores(PanelKernel kernel, bool avx512) {
@@ -13,34 +14,24 @@ constexpr PanelKernel with_stores(PanelKernel kernel, bool avx512) {
   return kernel;
 }
 
-constexpr PanelKernel on_f32(Multiply multiply, bool avx512) {
-  return with_stores({.k_block = kStagedF32.k_block,
-                      .stride = kStagedF32.stride,
-                      .element_size = 4,
-                      .stage = stage_f32,
+constexpr PanelKernel on_staged(StagedLayout layout, int element_size, Stage stage,
+                                Multiply multiply, bool avx512) {
+  return with_stores({.k_block = layout.k_block,
+                      .stride = layout.stride,
+                      .element_size = element_size,
+                      .stage = stage,
                       .multiply = multiply},
                      avx512);
 }
 
-constexpr PanelKernel on_widened(Multiply multiply, bool avx512) {
-  return with_stores({.k_block = kStagedWidened.k_block,
-                      .stride = kStagedWidened.stride,
-                      .element_size = 4,
-                      .stage = stage_widened,
-                      .multiply = multiply},
-                     avx512);
-}
-
-constexpr PanelKernel kF32Avx2 = on_f32(multiply_f32_avx2, false);
-constexpr PanelKernel kF32Avx512 = on_f32(multiply_f32_avx512, true);
-constexpr PanelKernel kBf16Avx2 = on_widened(multiply_bf16_avx2, false);
-constexpr PanelKernel kBf16Avx512 = on_widened(multiply_bf16_avx512, true);
-constexpr PanelKernel kBf16Avx512Bf16 = with_stores({.k_block = kStagedBf16.k_block,
-                                                     .stride = kStagedBf16.stride,
-                                                     .element_size = 2,
-                                                     .stage = stage_bf16,
-                                                     .multiply = multiply_bf16_avx512_bf16},
-                                                    true);
+constexpr PanelKernel kF32Avx2 = on_staged(kStagedF32, 4, stage_f32, multiply_f32_avx2, false);
+constexpr PanelKernel kF32Avx512 = on_staged(kStagedF32, 4, stage_f32, multiply_f32_avx512, true);
+constexpr PanelKernel kBf16Avx2 =
+    on_staged(kStagedWidened, 4, stage_widened, multiply_bf16_avx2, false);
+constexpr PanelKernel kBf16Avx512 =
+    on_staged(kStagedWidened, 4, stage_widened, multiply_bf16_avx512, true);
+constexpr PanelKernel kBf16Avx512Bf16 =
+    on_staged(kStagedBf16, 2, stage_bf16, multiply_bf16_avx512_bf16, true);
 constexpr PanelKernel kBf16AmxBf16 = with_stores({.k_block = kStagedTiles.k_block,
                                                   .stride = kStagedTiles.stride,
                                                   .element_size = 2,

@@ -69,6 +69,14 @@ class StagedRows {
 
 }  // namespace
 
+PanelOutput panel_output(const TileScratch& scratch, const FinishedTile& tile, std::int64_t column,
+                         std::int64_t columns, tensor::DType dtype) {
+  return {.rows = scratch.outputs + tile.first_row,
+          .offset = static_cast<std::size_t>(column) * size_of(dtype),
+          .lanes = static_cast<int>(std::min<std::int64_t>(kPanelWidth, columns - column)),
+          .dtype = dtype};
+}
+
 void multiply_tile(const PanelKernel& kernel, const PackedMatrixView& w, int rows,
                    std::int64_t first_panel, int panels, TileScratch& scratch,
                    FunctionRef<void(const FinishedTile&)> finish) {

@@ -38,6 +38,12 @@ struct FinishedTile {
   int panels = 0;  // even, but for the last of a matrix
 };
 
+// Where a panel of a finished tile goes: to the tile's rows, the 16 columns from `column` on, or as
+// many as there are of `columns`.
+[[nodiscard]] PanelOutput panel_output(const TileScratch& scratch, const FinishedTile& tile,
+                                       std::int64_t column, std::int64_t columns,
+                                       tensor::DType dtype);
+
 // The first `rows` scratch.inputs (of w.k elements) times panels [first_panel, first_panel +
 // panels) of w, part by part. Requires: rows <= kMaxTaskRows, and those not read in place <=
 // kMaxTileRows.

@@ -1,0 +1,243 @@
+#include "policy/gang_planner.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+
+namespace gimbal::policy {
+namespace {
+
+double clipped(double value) {
+  return std::max(value, 0.0);
+}
+
+// The most prefill tokens in [low, high] whose attention takes at most `ms`; low if none does.
+int most_within(const GangMember& member, int low, int high, double ms) {
+  while (low < high) {
+    const int middle = low + (high - low + 1) / 2;
+    if (member.times->attention_ms(member.step(middle)) <= ms) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
+// What the member may run at most. Requires: least >= 0.
+int limit_of(const GangMember& member, int layers, int least) {
+  const int rows = std::clamp(member.max_rows - member.decodes, 0, std::max(member.most, 0));
+  if (!member.times || !member.max_stage_ms) return rows;
+  const int floor = std::min({member.want, least, rows});
+  return most_within(member, std::max(floor, 0), rows, *member.max_stage_ms * layers);
+}
+
+// Overwrites the plan: everybody together, each with its want within its limit.
+void start_plan(const GangView& view, int least, GangPlan& plan) {
+  plan.budgets.clear();
+  plan.limits.clear();
+  plan.alone.assign(view.members.size(), false);
+  for (const GangMember& member : view.members) {
+    plan.limits.push_back(limit_of(member, view.layers, least));
+    plan.budgets.push_back(std::clamp(member.want, 0, plan.limits.back()));
+  }
+}
+
+// Of the members that go together, with their budgets.
+struct Together {
+  double attention_ms = 0;    // the slowest of those with fitted times
+  double but_slowest_ms = 0;  // the slowest of them without that one
+  std::size_t slowest = 0;
+  double rows = 0;
+  int members = 0;
+
+  [[nodiscard]] double attention_without(std::size_t member) const {
+    return member == slowest ? but_slowest_ms : attention_ms;
+  }
+};
+
+Together together(const GangView& view, const GangPlan& plan) {
+  Together all;
+  for (std::size_t i = 0; i < view.members.size(); ++i) {
+    if (plan.alone[i]) continue;
+    const GangMember& member = view.members[i];
+    ++all.members;
+    all.rows += member.decodes + plan.budgets[i];
+    if (!member.times) continue;
+    const double ms = member.times->attention_ms(member.step(plan.budgets[i]));
+    if (ms > all.attention_ms) {
+      all.but_slowest_ms = all.attention_ms;
+      all.attention_ms = ms;
+      all.slowest = i;
+    } else {
+      all.but_slowest_ms = std::max(all.but_slowest_ms, ms);
+    }
+  }
+  return all;
+}
+
+double predicted_ms(const GangView& view, const GangPlan& plan) {
+  const Together all = together(view, plan);
+  double service_ms = 0;
+  for (std::size_t i = 0; i < view.members.size(); ++i) {
+    if (plan.alone[i] || !view.members[i].times) continue;
+    service_ms = std::max(service_ms, view.members[i].times->service_ms(all.rows));
+  }
+  return all.attention_ms + service_ms;
+}
+
+class AsWanted final : public GangPlanner {
+ public:
+  explicit AsWanted(const GangPlannerOptions& options) : options_(options) {}
+
+  void plan(const GangView& view, GangPlan& plan) const override {
+    start_plan(view, options_.least_prefill, plan);
+    plan.step_ms = predicted_ms(view, plan);
+  }
+
+ private:
+  GangPlannerOptions options_;
+};
+
+class Pairing final : public GangPlanner {
+ public:
+  explicit Pairing(const GangPlannerOptions& options) : options_(options) {}
+
+  void plan(const GangView& view, GangPlan& plan) const override {
+    start_plan(view, options_.least_prefill, plan);
+    while (true) {
+      pair(view, plan);
+      const int worst = who_goes_alone(view, plan);
+      if (worst < 0) break;
+      plan.alone[static_cast<std::size_t>(worst)] = true;
+      plan.budgets[static_cast<std::size_t>(worst)] = wanted(view, plan, worst);
+    }
+    plan.step_ms = predicted_ms(view, plan);
+  }
+
+ private:
+  static int wanted(const GangView& view, const GangPlan& plan, int i) {
+    const auto at = static_cast<std::size_t>(i);
+    return std::clamp(view.members[at].want, 0, plan.limits[at]);
+  }
+
+  // Sets the budgets of those that go together.
+  void pair(const GangView& view, GangPlan& plan) const {
+    bool sensitive = false;
+    for (std::size_t i = 0; i < view.members.size(); ++i)
+      sensitive = sensitive || (!plan.alone[i] && view.members[i].latency_sensitive);
+    const int count = static_cast<int>(view.members.size());
+    for (int i = 0; i < count; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      if (plan.alone[at]) continue;
+      int& budget = plan.budgets[at];
+      budget = wanted(view, plan, i);
+      if (sensitive && !view.members[at].latency_sensitive && view.members[at].times) {
+        const int share = static_cast<int>(std::ceil(options_.best_effort_share * budget));
+        budget = std::min(budget, std::max(share, options_.least_prefill));
+      }
+    }
+    const double step_ms = together(view, plan).attention_ms;
+    for (std::size_t i = 0; i < view.members.size(); ++i) {
+      if (plan.alone[i] || !view.members[i].times) continue;
+      plan.budgets[i] = most_within(view.members[i], plan.budgets[i], plan.limits[i], step_ms);
+    }
+  }
+
+  // The latency-sensitive member that loses most by going together, or -1.
+  static int who_goes_alone(const GangView& view, const GangPlan& plan) {
+    const Together all = together(view, plan);
+    int worst = -1;
+    if (all.members < 2) return worst;
+    double worst_ms = 0;
+    for (std::size_t i = 0; i < view.members.size(); ++i) {
+      const GangMember& member = view.members[i];
+      if (plan.alone[i] || !member.latency_sensitive || !member.times) continue;
+      const GangTimes& times = *member.times;
+      const double rows = member.decodes + plan.budgets[i];
+      const double others = all.rows - rows;
+      const double others_ms = all.attention_without(i) + times.service_ms(others);
+      double alone_ms = member.alone_ms(plan.budgets[i]);
+      // Whoever goes alone still meets the others' runs at the services, as often as they step.
+      if (others_ms > 0) {
+        alone_ms += times.service_ms(others) * std::min(1.0, alone_ms / others_ms);
+      }
+      const double delay_ms = all.attention_ms + times.service_ms(all.rows) - alone_ms;
+      const double saved_ms =
+          times.streaming_ms(rows) + times.streaming_ms(others) - times.streaming_ms(all.rows);
+      if (delay_ms - saved_ms > worst_ms) {
+        worst_ms = delay_ms - saved_ms;
+        worst = static_cast<int>(i);
+      }
+    }
+    return worst;
+  }
+
+  GangPlannerOptions options_;
+};
+
+}  // namespace
+
+std::optional<GangTimes> GangTimes::of(const StepTimeModel& model, const ExpertShape& experts) {
+  if (!model.fitted()) return std::nullopt;
+  GangTimes times{.coefficients = model.coefficients(), .experts = experts};
+  // One row touches choices_per_row experts whatever it chooses.
+  if (experts.choices_per_row > 0) {
+    times.expert_ratio = model.distinct_experts(1) / experts.choices_per_row;
+  }
+  return times;
+}
+
+double GangTimes::attention_ms(const StepShape& step) const {
+  const auto& a = coefficients.attention;
+  return clipped(a[0] + a[2] * step.decodes + a[3] * step.decode_context) +
+         clipped(a[1]) * step.prefill + clipped(a[4]) * step.prefill_context;
+}
+
+double GangTimes::service_ms(double rows) const {
+  return clipped(coefficients.service[0] + coefficients.service[1] * rows) + streaming_ms(rows);
+}
+
+double GangTimes::streaming_ms(double rows) const {
+  if (experts.experts <= 0) return 0;
+  const double missed = 1 - static_cast<double>(experts.choices_per_row) / experts.experts;
+  const double touched = experts.experts * (1 - std::pow(clipped(missed), rows));
+  return clipped(coefficients.service[2]) * expert_ratio * touched;
+}
+
+StepShape GangMember::step(int prefill) const {
+  StepShape shape{.decodes = static_cast<double>(decodes), .decode_context = decode_context};
+  shape.add_prefill(prefill_position, prefill);
+  return shape;
+}
+
+double GangMember::alone_ms(int prefill) const {
+  return times->attention_ms(step(prefill)) + times->service_ms(decodes + prefill);
+}
+
+Result<std::unique_ptr<GangPlanner>> make_gang_planner(std::string_view name,
+                                                       const GangPlannerOptions& options) {
+  if (options.least_prefill < 0) {
+    return invalid_argument(
+        fmt::format("least_prefill must not be negative: {}", options.least_prefill),
+        "least_prefill");
+  }
+  if (!(options.best_effort_share >= 0 && options.best_effort_share <= 1)) {
+    return invalid_argument(
+        fmt::format("best_effort_share must be from 0 to 1: {}", options.best_effort_share),
+        "best_effort_share");
+  }
+  using Made = std::unique_ptr<GangPlanner>;
+  if (name == "as-wanted") return Made(std::make_unique<AsWanted>(options));
+  if (name == "pairing") return Made(std::make_unique<Pairing>(options));
+  return invalid_argument(fmt::format("gang planner must be as-wanted or pairing: {}", name),
+                          "name");
+}
+
+std::vector<std::string_view> gang_planner_names() {
+  return {"as-wanted", "pairing"};
+}
+
+}  // namespace gimbal::policy

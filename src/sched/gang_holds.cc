@@ -31,14 +31,14 @@ void GangHolds::check_rank(Rank rank) const {
   GIMBAL_CHECK(rank.value() >= 0 && rank.value() < options_.ranks);
 }
 
-int GangHolds::find(std::uint32_t number) const {
+int GangHolds::find(std::uint64_t number) const {
   for (int i = 0; i < open_; ++i) {
     if (steps_[index(i)].number == number) return i;
   }
   return -1;
 }
 
-GangHolds::Step& GangHolds::open(std::uint32_t number, RankSet members) {
+GangHolds::Step& GangHolds::open(std::uint64_t number, RankSet members) {
   if (const int found = find(number); found >= 0) {
     Step& step = steps_[index(found)];
     GIMBAL_CHECK(step.members == members, "two posts of a gang step name different members");
@@ -61,8 +61,8 @@ GangHolds::Step& GangHolds::open(std::uint32_t number, RankSet members) {
   return step;
 }
 
-void GangHolds::mark_over(Rank source, std::uint32_t number) {
-  std::uint32_t& over = over_[index(source.value())];
+void GangHolds::mark_over(Rank source, std::uint64_t number) {
+  std::uint64_t& over = over_[index(source.value())];
   over = std::max(over, number);
 }
 
@@ -121,7 +121,7 @@ void GangHolds::depart(Step& step, Rank rank, GangRelease& release) {
   }
 }
 
-void GangHolds::forget_if_over(std::uint32_t number) {
+void GangHolds::forget_if_over(std::uint64_t number) {
   const int found = find(number);
   const Step& step = steps_[index(found)];
   if ((step.members & ~step.gone & ~step.done) != 0) return;
@@ -129,7 +129,7 @@ void GangHolds::forget_if_over(std::uint32_t number) {
   --open_;
 }
 
-void GangHolds::leave(Rank source, std::uint32_t step, RankSet members, GangRelease& release) {
+void GangHolds::leave(Rank source, std::uint64_t step, RankSet members, GangRelease& release) {
   clear(release);
   check_rank(source);
   const RankSet bit = rank_bit(source);
@@ -162,7 +162,7 @@ void GangHolds::dead(Rank rank, GangRelease& release) {
   }
 }
 
-RankSet GangHolds::missing(std::uint32_t step, LayerIndex layer) const {
+RankSet GangHolds::missing(std::uint64_t step, LayerIndex layer) const {
   const int found = find(step);
   if (found < 0) return 0;
   const Step& open = steps_[index(found)];

@@ -28,7 +28,7 @@ struct GangHoldsOptions {
 struct HeldPost {
   Rank source;
   LayerIndex layer;
-  std::uint32_t step = kSolo;  // kSolo: passes at once
+  std::uint64_t step = kSolo;  // a gang step's number; kSolo: passes at once
   RankSet members = 0;         // of the step; the same in all its posts
   std::int32_t post = -1;      // >= 0
 };
@@ -37,7 +37,7 @@ struct HeldPost {
 struct GangRelease {
   // Posts of one (step, layer), whose experts run together: posts[first, first + count).
   struct Hold {
-    std::uint32_t step = kSolo;
+    std::uint64_t step = kSolo;
     LayerIndex layer;
     int first = 0;
     int count = 0;  // >= 1
@@ -74,12 +74,12 @@ class GangHolds {
   // A post came. Requires: the first of its source for that (step, layer).
   void post(const HeldPost& post, GangRelease& release);
   // The source takes part in the step no more. Harmless when it had sent all its posts.
-  void leave(Rank source, std::uint32_t step, RankSet members, GangRelease& release);
+  void leave(Rank source, std::uint64_t step, RankSet members, GangRelease& release);
   // The rank takes part in nothing any more: what is held of it is dropped, as are its later posts.
   void dead(Rank rank, GangRelease& release);
 
   // Members whose posts a begun (step, layer) waits for; 0: none, or it is not begun.
-  [[nodiscard]] RankSet missing(std::uint32_t step, LayerIndex layer) const;
+  [[nodiscard]] RankSet missing(std::uint64_t step, LayerIndex layer) const;
   [[nodiscard]] int held() const { return held_; }   // posts
   [[nodiscard]] int steps() const { return open_; }  // begun and not over here
   [[nodiscard]] RankSet dead_ranks() const { return dead_; }
@@ -90,7 +90,7 @@ class GangHolds {
     bool complete = false;
   };
   struct Step {
-    std::uint32_t number = kSolo;
+    std::uint64_t number = kSolo;
     RankSet members = 0;
     RankSet gone = 0;                // left, died
     RankSet done = 0;                // sent all their posts
@@ -99,20 +99,20 @@ class GangHolds {
     std::vector<std::int32_t> sent;  // [ranks]: posts that came
   };
 
-  [[nodiscard]] int find(std::uint32_t number) const;
-  [[nodiscard]] Step& open(std::uint32_t number, RankSet members);
-  [[nodiscard]] bool over_for(Rank source, std::uint32_t number) const {
+  [[nodiscard]] int find(std::uint64_t number) const;
+  [[nodiscard]] Step& open(std::uint64_t number, RankSet members);
+  [[nodiscard]] bool over_for(Rank source, std::uint64_t number) const {
     return number <= over_[static_cast<std::size_t>(source.value())];
   }
-  void mark_over(Rank source, std::uint32_t number);
+  void mark_over(Rank source, std::uint64_t number);
   void depart(Step& step, Rank rank, GangRelease& release);
   void complete_if_all_came(Step& step, int layer, GangRelease& release);
-  void forget_if_over(std::uint32_t number);
+  void forget_if_over(std::uint64_t number);
   void check_rank(Rank rank) const;
 
   GangHoldsOptions options_;
   std::vector<Step> steps_;          // [0, open_) are open, the others wait to be used again
-  std::vector<std::uint32_t> over_;  // [ranks]: the last step that is over for the rank here
+  std::vector<std::uint64_t> over_;  // [ranks]: the last step that is over for the rank here
   RankSet dead_ = 0;
   int open_ = 0;
   int held_ = 0;

@@ -18,7 +18,7 @@ using testing::IsEmpty;
 
 class GangHoldsTest : public testing::Test {
  protected:
-  const GangRelease& post(int source, std::uint32_t step, int layer, int post,
+  const GangRelease& post(int source, std::uint64_t step, int layer, int post,
                           RankSet members = 0b111) {
     holds_.post({.source = Rank{source},
                  .layer = LayerIndex{layer},
@@ -28,7 +28,7 @@ class GangHoldsTest : public testing::Test {
                 release_);
     return release_;
   }
-  const GangRelease& leave(int source, std::uint32_t step, RankSet members = 0b111) {
+  const GangRelease& leave(int source, std::uint64_t step, RankSet members = 0b111) {
     holds_.leave(Rank{source}, step, members, release_);
     return release_;
   }
@@ -149,7 +149,7 @@ TEST_F(GangHoldsDeathTest, BreachesOfTheProtocolAbort) {
   EXPECT_DEATH(post(3, 1, 1, 1, 0b1111), "");
   EXPECT_DEATH(post(1, 1, 4, 1), "");
   EXPECT_DEATH(post(1, 1, 1, -1), "");
-  for (std::uint32_t step = 2; step <= 4; ++step)
+  for (std::uint64_t step = 2; step <= 4; ++step)
     post(0, step, 1, 1);
   EXPECT_DEATH(post(0, 5, 1, 1), "more gang steps");
 }
@@ -157,18 +157,18 @@ TEST_F(GangHoldsDeathTest, BreachesOfTheProtocolAbort) {
 // Says what GangHolds should do from the whole history, searching all of it each time.
 class NaiveHolds {
  public:
-  using Key = std::pair<std::uint32_t, int>;  // step, layer
+  using Key = std::pair<std::uint64_t, int>;  // step, layer
 
-  bool passes(int source, std::uint32_t step) const {
+  bool passes(int source, std::uint64_t step) const {
     return step == kSolo || left_.contains({source, step});
   }
   bool is_dead(int source) const { return dead_.contains(source); }
-  void post(int source, std::uint32_t step, int layer, int post, RankSet members) {
+  void post(int source, std::uint64_t step, int layer, int post, RankSet members) {
     members_[step] = members;
     held_[{step, layer}][source] = post;
     posted_.insert({step, layer, source});
   }
-  void leave(int source, std::uint32_t step) { left_.insert({source, step}); }
+  void leave(int source, std::uint64_t step) { left_.insert({source, step}); }
   std::set<int> dead(int source) {
     dead_.insert(source);
     std::set<int> dropped;
@@ -209,16 +209,16 @@ class NaiveHolds {
     return false;
   }
 
-  std::map<std::uint32_t, RankSet> members_;
+  std::map<std::uint64_t, RankSet> members_;
   std::map<Key, std::map<int, int>> held_;
-  std::set<std::tuple<std::uint32_t, int, int>> posted_;
-  std::set<std::pair<int, std::uint32_t>> left_;
+  std::set<std::tuple<std::uint64_t, int, int>> posted_;
+  std::set<std::pair<int, std::uint64_t>> left_;
   std::set<int> dead_;
 };
 
 // What one source still has to say: its steps in order, a post a layer.
 struct Script {
-  std::vector<std::uint32_t> steps;
+  std::vector<std::uint64_t> steps;
   std::size_t step = 0;
   std::size_t layer = 0;
 };
@@ -232,7 +232,7 @@ class RandomRun {
     }
     if (layers_.empty()) layers_.push_back(2);
     scripts_.resize(static_cast<std::size_t>(ranks_));
-    for (std::uint32_t step = 1; step <= 12; ++step) {
+    for (std::uint64_t step = 1; step <= 12; ++step) {
       RankSet members = rng_() & ((RankSet{1} << ranks_) - 1);
       members |= rank_bit(Rank{static_cast<int>(rng_.below(static_cast<std::uint64_t>(ranks_)))});
       members_[step] = members;
@@ -264,7 +264,7 @@ class RandomRun {
  private:
   void say_something(GangHolds& holds, int rank) {
     Script& script = scripts_[static_cast<std::size_t>(rank)];
-    const std::uint32_t step = script.steps[script.step];
+    const std::uint64_t step = script.steps[script.step];
     const RankSet members = members_[step];
     const std::uint64_t dice = rng_.below(40);
     if (with_deaths_ && dice == 0) {
@@ -334,7 +334,7 @@ class RandomRun {
   bool with_deaths_;
   int ranks_ = 0;
   std::vector<int> layers_;
-  std::map<std::uint32_t, RankSet> members_;
+  std::map<std::uint64_t, RankSet> members_;
   std::vector<Script> scripts_;
   NaiveHolds naive_;
   GangRelease release_;

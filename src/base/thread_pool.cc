@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -11,6 +13,9 @@
 
 namespace gimbal {
 namespace {
+
+// How long a caller keeps its turn while others wait.
+constexpr auto kTurn = std::chrono::milliseconds(2);
 
 std::vector<int> available_cpus() {
   cpu_set_t set;
@@ -22,6 +27,13 @@ std::vector<int> available_cpus() {
     }
   }
   if (cpus.empty()) cpus.push_back(0);
+  return cpus;
+}
+
+// The available CPUs, beginning with number `first`.
+std::vector<int> cpus_from(int first) {
+  std::vector<int> cpus = available_cpus();
+  std::rotate(cpus.begin(), cpus.begin() + first % static_cast<int>(cpus.size()), cpus.end());
   return cpus;
 }
 
@@ -52,8 +64,40 @@ bool spin_until(Condition done, Duration limit) {
 
 }  // namespace
 
+void ThreadPool::Turn::take() {
+  const std::thread::id self = std::this_thread::get_id();
+  std::unique_lock lock(mutex_);
+  if (waiting_ > 0 && owner_ == self && std::chrono::steady_clock::now() - since_ >= kTurn) {
+    passing_ = true;
+    free_.notify_all();
+  }
+  if (taken_ || (passing_ && owner_ == self)) {
+    ++waiting_;
+    // Alone among those who wait, the old owner may go on.
+    free_.wait(lock, [&] { return !taken_ && !(passing_ && owner_ == self && waiting_ > 1); });
+    --waiting_;
+  }
+  if (owner_ != self || passing_) since_ = std::chrono::steady_clock::now();
+  owner_ = self;
+  passing_ = false;
+  taken_ = true;
+}
+
+void ThreadPool::Turn::give_back() {
+  bool wanted = false;
+  {
+    const std::lock_guard lock(mutex_);
+    taken_ = false;
+    wanted = waiting_ > 0;
+  }
+  if (wanted) free_.notify_all();
+}
+
 ThreadPool::ThreadPool(const ThreadPoolOptions& options)
-    : pin_(options.pin), spin_(options.spin), cpus_(available_cpus()) {
+    : pin_(options.pin),
+      nice_(options.nice),
+      spin_(options.spin),
+      cpus_(cpus_from(options.first_cpu)) {
   const int available = static_cast<int>(cpus_.size());
   workers_ = options.workers > 0 ? options.workers : available;
   // More workers than CPUs only spin in each other's way.
@@ -88,39 +132,58 @@ void ThreadPool::pin_caller() const {
   if (pin_) bind_to(cpus_.front());
 }
 
-void ThreadPool::run(int tasks, FunctionRef<void(int, int)> body) {
+void ThreadPool::run(int tasks, Body body, Interrupt* interrupt) {
+  run_region(normal_, tasks, body, 0, interrupt);
+}
+
+void ThreadPool::run_urgent(int tasks, Body body) {
+  run_region(urgent_, tasks, body, workers_, nullptr);
+}
+
+void ThreadPool::run_region(Lane& lane, int tasks, Body body, int caller, Interrupt* interrupt) {
   if (tasks <= 0) return;
-  const std::lock_guard lock(callers_);
+  lane.turn.take();
+  lane.body = &body;
+  lane.tasks = tasks;
+  lane.next.store(0, std::memory_order_relaxed);
   if (tasks == 1 || workers_ == 1) {
-    for (int task = 0; task < tasks; ++task)
-      body(task, 0);
-    return;
+    drain(lane, caller, interrupt);
+  } else {
+    lane.open.store(true);
+    epoch_.fetch_add(1);
+    if (sleepers_.load() > 0) epoch_.notify_all();
+    drain(lane, caller, interrupt);
+    lane.open.store(false);
+    // The others are within their last task: wait without sleeping, but let a shared CPU go on.
+    while (!spin_until([&lane] { return lane.inside.load() == 0; }, std::chrono::microseconds(50)))
+      sched_yield();
   }
-  body_ = &body;
-  tasks_ = tasks;
-  region_.next.store(0, std::memory_order_relaxed);
-  region_.running.store(workers_ - 1, std::memory_order_relaxed);
-  epoch_.fetch_add(1);
-  if (sleepers_.load() > 0) epoch_.notify_all();
-  drain(0);
-  // The others are within their last task: wait without sleeping, but let a shared CPU go on.
-  while (!spin_until([this] { return region_.running.load(std::memory_order_acquire) == 0; },
-                     std::chrono::microseconds(50))) {
-    sched_yield();
+  lane.turn.give_back();
+}
+
+void ThreadPool::drain(Lane& lane, int worker, Interrupt* interrupt) {
+  const Body& body = *lane.body;
+  const int tasks = lane.tasks;
+  for (int task = lane.next.fetch_add(1, std::memory_order_relaxed); task < tasks;
+       task = lane.next.fetch_add(1, std::memory_order_relaxed)) {
+    body(task, worker);
+    if (&lane == &urgent_) continue;
+    if (interrupt != nullptr) interrupt->between_tasks();
+    join(urgent_, worker);
   }
 }
 
-void ThreadPool::drain(int worker) {
-  const auto& body = *body_;
-  const int tasks = tasks_;
-  for (int task = region_.next.fetch_add(1, std::memory_order_relaxed); task < tasks;
-       task = region_.next.fetch_add(1, std::memory_order_relaxed)) {
-    body(task, worker);
-  }
+void ThreadPool::join(Lane& lane, int worker) {
+  if (!lane.open.load(std::memory_order_relaxed)) return;
+  lane.inside.fetch_add(1);
+  if (lane.open.load()) drain(lane, worker, nullptr);
+  lane.inside.fetch_sub(1);
 }
 
 void ThreadPool::work(int worker) {
   if (pin_) bind_to(cpus_[worker % cpus_.size()]);
+  // Best effort, as binding is.
+  if (nice_ != 0) (void)setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), nice_);
   std::uint32_t seen = 0;
   while (true) {
     const auto moved = [&] { return epoch_.load(std::memory_order_acquire) != seen; };
@@ -130,10 +193,9 @@ void ThreadPool::work(int worker) {
       sleepers_.fetch_sub(1);
     }
     if (stopping_.load()) return;
-    // A region cannot start before every worker has ended the one before, so epochs step by one.
-    seen = epoch_.load(std::memory_order_acquire);
-    drain(worker);
-    region_.running.fetch_sub(1, std::memory_order_release);
+    seen = epoch_.load();
+    join(urgent_, worker);
+    join(normal_, worker);
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <mutex>
 #include <thread>
@@ -18,12 +19,31 @@ struct ThreadPoolOptions {
   bool pin = true;
   // How long an idle worker spins for the next region before it sleeps.
   Duration spin = std::chrono::microseconds(200);
+  // Index of the pool's first CPU among the available ones: pools side by side do not share CPUs.
+  int first_cpu = 0;
+  // Niceness of the pool's own threads: more than 0 lets other threads of the machine go first.
+  int nice = 0;
 };
 
-// The process-wide pool of compute threads. The calling thread takes part in its own regions, so a
-// pool of n workers owns n - 1 threads. Thread-safe: regions of several callers run one by one.
+// Which of a pool's two lanes a region takes. Regions of one lane run one by one; an urgent one
+// overtakes a normal one at task grain: whoever works on the normal one goes over between tasks.
+enum class Urgency : std::uint8_t { kNormal, kUrgent };
+
+// What a caller does between any two tasks of its own normal region. One thread: the caller's.
+class Interrupt {
+ public:
+  virtual ~Interrupt() = default;
+  // May run urgent regions. Called very often: must cost next to nothing when nothing is to do.
+  virtual void between_tasks() = 0;
+};
+
+// A pool of compute threads. The calling thread takes part in its own regions, so a pool of n
+// workers owns n - 1 threads. Thread-safe: callers of one lane take turns, and none waits for much
+// longer than 2 ms while another calls again and again.
 class ThreadPool {
  public:
+  using Body = FunctionRef<void(int task, int worker)>;
+
   explicit ThreadPool(const ThreadPoolOptions& options = {});
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -34,31 +54,59 @@ class ThreadPool {
   // Calls body(task, worker) once for each task in [0, tasks), on all workers, and returns when all
   // have ended. Tasks start in ascending order but may end in any; worker is in [0, workers()), and
   // no two tasks with the same worker overlap. No allocation. body must not throw or call run().
-  void run(int tasks, FunctionRef<void(int task, int worker)> body);
+  // `interrupt` may be null.
+  void run(int tasks, Body body, Interrupt* interrupt = nullptr);
+  // The same in the urgent lane, where worker is in [0, workers()]: the caller of the normal region
+  // that is overtaken helps too. May be called from an Interrupt.
+  void run_urgent(int tasks, Body body);
 
   // Binds the calling thread to the first CPU of the pool, if the pool is pinned.
   void pin_caller() const;
 
  private:
-  struct alignas(64) Region {
-    std::atomic<int> next{0};
-    std::atomic<int> running{0};
+  // Who may run a region of a lane next. A caller that comes back at once keeps its turn for 2 ms,
+  // so that callers do not change places at every region.
+  class Turn {
+   public:
+    void take();
+    void give_back();
+
+   private:
+    std::mutex mutex_;
+    std::condition_variable free_;
+    std::thread::id owner_;
+    std::chrono::steady_clock::time_point since_;
+    int waiting_ = 0;
+    bool taken_ = false;
+    bool passing_ = false;  // the owner has had its time
+  };
+
+  // One region at a time. Workers come and go: `inside` counts them, and the region ends when it is
+  // no longer open and nobody is inside. Body and tasks are written only then.
+  struct Lane {
+    Turn turn;
+    const Body* body = nullptr;
+    int tasks = 0;
+    alignas(64) std::atomic<int> next{0};
+    alignas(64) std::atomic<int> inside{0};
+    std::atomic<bool> open{false};
   };
 
   void stop();
   void work(int worker);
-  void drain(int worker);
+  void run_region(Lane& lane, int tasks, Body body, int caller, Interrupt* interrupt);
+  void join(Lane& lane, int worker);
+  // Runs tasks until none is left to start.
+  void drain(Lane& lane, int worker, Interrupt* interrupt);
 
   int workers_;
   bool pin_;
+  int nice_;
   Duration spin_;
   std::vector<int> cpus_;
-  std::mutex callers_;  // held by the one caller whose region runs
-  // The region that runs: written by the caller before epoch_ moves, read by workers after.
-  const FunctionRef<void(int, int)>* body_ = nullptr;
-  int tasks_ = 0;
-  Region region_;
-  alignas(64) std::atomic<std::uint32_t> epoch_{0};
+  Lane normal_;
+  Lane urgent_;
+  alignas(64) std::atomic<std::uint32_t> epoch_{0};  // moves when a region opens
   std::atomic<int> sleepers_{0};
   std::atomic<bool> stopping_{false};
   std::vector<std::thread> threads_;

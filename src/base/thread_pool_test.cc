@@ -59,5 +59,95 @@ TEST(ThreadPool, SeveralCallersTakeTurns) {
   EXPECT_EQ(count.load(), 4 * 200 * 5);
 }
 
+TEST(ThreadPool, UrgentRegionsRunBetweenTheTasksOfANormalOne) {
+  class Asks final : public Interrupt {
+   public:
+    explicit Asks(ThreadPool& pool) : pool_(pool) {}
+    void between_tasks() override {
+      pool_.run_urgent(7, [&](int, int worker) {
+        EXPECT_LE(worker, pool_.workers());
+        urgent.fetch_add(1);
+      });
+    }
+    std::atomic<int> urgent{0};
+
+   private:
+    ThreadPool& pool_;
+  };
+  for (const int workers : {1, 2, 4}) {
+    ThreadPool pool({.workers = workers, .pin = false});
+    Asks asks(pool);
+    for (const int tasks : {1, 2, 50}) {
+      asks.urgent = 0;
+      std::atomic<int> normal{0};
+      pool.run(
+          tasks, [&](int, int) { normal.fetch_add(1); }, &asks);
+      EXPECT_EQ(normal.load(), tasks);
+      EXPECT_GT(asks.urgent.load(), 0);
+      EXPECT_EQ(asks.urgent.load() % 7, 0);
+    }
+  }
+}
+
+TEST(ThreadPool, AnUrgentRegionNeedsNoEndOfANormalOne) {
+  ThreadPool pool({.workers = 2, .pin = false});
+  std::atomic<bool> normal_started{false};
+  std::atomic<bool> urgent_done{false};
+  std::thread normal([&] {
+    // Its tasks do not end before the urgent region has.
+    pool.run(2, [&](int, int) {
+      normal_started = true;
+      while (!urgent_done.load())
+        std::this_thread::yield();
+    });
+  });
+  while (!normal_started.load())
+    std::this_thread::yield();
+  std::atomic<int> tasks{0};
+  pool.run_urgent(20, [&](int, int) { tasks.fetch_add(1); });
+  EXPECT_EQ(tasks.load(), 20);
+  urgent_done = true;
+  normal.join();
+}
+
+TEST(ThreadPool, BothLanesWithManyCallersRunEveryTask) {
+  ThreadPool pool({.workers = 3, .pin = false});
+  std::atomic<int> count{0};
+  std::vector<std::thread> callers;
+  for (int caller = 0; caller < 6; ++caller) {
+    callers.emplace_back([&, caller] {
+      std::vector<int> hits(9);
+      for (int region = 0; region < 300; ++region) {
+        const auto body = [&](int task, int) {
+          ++hits[static_cast<std::size_t>(task)];
+          count.fetch_add(1);
+        };
+        if (caller % 2 == 0) {
+          pool.run(9, body);
+        } else {
+          pool.run_urgent(9, body);
+        }
+      }
+      EXPECT_EQ(hits, std::vector<int>(9, 300));
+    });
+  }
+  for (auto& caller : callers)
+    caller.join();
+  EXPECT_EQ(count.load(), 6 * 300 * 9);
+}
+
+TEST(ThreadPool, ACallerThatReturnsAtOnceDoesNotShutOthersOut) {
+  ThreadPool pool({.workers = 2, .pin = false});
+  std::atomic<bool> other_ran{false};
+  std::thread other([&] {
+    pool.run(4, [&](int, int) {});
+    other_ran = true;
+  });
+  // Ends only because the other gets its turn.
+  while (!other_ran.load())
+    pool.run(4, [](int, int) {});
+  other.join();
+}
+
 }  // namespace
 }  // namespace gimbal

@@ -89,7 +89,7 @@ std::vector<sched::SequenceResult> TokenChooser::choose(ExecutorBatch& batch,
       }
     }
     // One task a row: no two rows write to the same place of a result.
-    context_.pool.run(static_cast<int>(count), [&](int task, int worker) {
+    context_.run(static_cast<int>(count), [&](int task, int worker) {
       const WantedRow& wanted = block[task];
       use_logits(wanted, batch.sequences[wanted.sequence],
                  {logits.row_as<float>(task), static_cast<std::size_t>(vocab)}, samplers_[worker],

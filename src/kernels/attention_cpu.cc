@@ -118,12 +118,11 @@ void paged_attention(const KernelContext& context, const AttentionShape& shape,
                      shape.head_dim % 32 == 0;
   const AttentionTileKernel kernel =
       tiles ? attention_tile_kernel_amx() : attention_tile_kernel(context.isa, layer.layout.dtype);
-  context.pool.run(static_cast<int>(state.tiles.size()),
-                   [&](int task, int) { kernel.run(state.tiles[static_cast<std::size_t>(task)]); });
+  context.run(static_cast<int>(state.tiles.size()),
+              [&](int task, int) { kernel.run(state.tiles[static_cast<std::size_t>(task)]); });
   if (state.splits.empty()) return;
-  context.pool.run(static_cast<int>(state.splits.size()), [&](int task, int) {
-    kernel.finish(state.splits[static_cast<std::size_t>(task)]);
-  });
+  context.run(static_cast<int>(state.splits.size()),
+              [&](int task, int) { kernel.finish(state.splits[static_cast<std::size_t>(task)]); });
 }
 
 }  // namespace gimbal::kernels

@@ -82,7 +82,7 @@ void combine(const KernelContext& context, std::span<const float> weights,
   GIMBAL_CHECK(static_cast<std::int64_t>(weights.size()) == outputs.rows);
   if (context.isa == Isa::kReference) return combine_reference(weights, outputs, hidden);
   const auto add = GIMBAL_SELECT_SIMD(context.isa, add_slots);
-  for_row_chunks(context.pool, hidden.rows, grain_of(hidden.cols * k),
+  for_row_chunks(context, hidden.rows, grain_of(hidden.cols * k),
                  [&](std::int64_t begin, std::int64_t end) {
                    add(weights.data() + begin * k, k, outputs.rows_at(begin * k, (end - begin) * k),
                        hidden.rows_at(begin, end - begin));
@@ -96,7 +96,7 @@ void combine_shared(const KernelContext& context, std::span<const float> gate_lo
   GIMBAL_CHECK(static_cast<std::int64_t>(gate_logits.size()) == hidden.rows);
   if (context.isa == Isa::kReference) return combine_shared_reference(gate_logits, shared, hidden);
   const auto add = GIMBAL_SELECT_SIMD(context.isa, add_gated);
-  for_row_chunks(context.pool, hidden.rows, grain_of(hidden.cols),
+  for_row_chunks(context, hidden.rows, grain_of(hidden.cols),
                  [&](std::int64_t begin, std::int64_t end) {
                    add(gate_logits.data() + begin, shared.rows_at(begin, end - begin),
                        hidden.rows_at(begin, end - begin));
@@ -109,7 +109,7 @@ void add_rows(const KernelContext& context, tensor::ConstMatrixView rows,
   GIMBAL_CHECK(rows.rows == hidden.rows);
   if (context.isa == Isa::kReference) return add_rows_reference(rows, hidden);
   const auto add = GIMBAL_SELECT_SIMD(context.isa, add_plain);
-  for_row_chunks(context.pool, hidden.rows, grain_of(hidden.cols),
+  for_row_chunks(context, hidden.rows, grain_of(hidden.cols),
                  [&](std::int64_t begin, std::int64_t end) {
                    add(rows.rows_at(begin, end - begin), hidden.rows_at(begin, end - begin));
                  });

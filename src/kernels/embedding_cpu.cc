@@ -21,18 +21,17 @@ void embedding(const KernelContext& context, tensor::ConstMatrixView table,
   GIMBAL_CHECK(hidden.dtype == tensor::DType::kF32 && hidden.cols == table.cols);
   GIMBAL_CHECK(hidden.rows >= rows);
   if (context.isa == Isa::kReference) return embedding_reference(table, tokens, hidden);
-  for_row_chunks(
-      context.pool, rows, grain_of(table.cols), [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t r = begin; r < end; ++r) {
-          const std::int32_t token = tokens[static_cast<std::size_t>(r)];
-          GIMBAL_DCHECK(token >= 0 && token < table.rows);
-          if (table.dtype == tensor::DType::kBF16) {
-            widen(table.row_as<tensor::BFloat16>(token), table.cols, hidden.row_as<float>(r));
-          } else {
-            std::memcpy(hidden.row(r), table.row(token), static_cast<std::size_t>(table.cols) * 4);
-          }
-        }
-      });
+  for_row_chunks(context, rows, grain_of(table.cols), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      const std::int32_t token = tokens[static_cast<std::size_t>(r)];
+      GIMBAL_DCHECK(token >= 0 && token < table.rows);
+      if (table.dtype == tensor::DType::kBF16) {
+        widen(table.row_as<tensor::BFloat16>(token), table.cols, hidden.row_as<float>(r));
+      } else {
+        std::memcpy(hidden.row(r), table.row(token), static_cast<std::size_t>(table.cols) * 4);
+      }
+    }
+  });
 }
 
 }  // namespace gimbal::kernels

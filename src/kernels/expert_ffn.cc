@@ -67,8 +67,8 @@ class ExpertFfnCall {
 
   void run() {
     if (gathers_) gather();
-    context_.pool.run(gate_up_tasks_, [this](int task, int) { gate_up(task); });
-    context_.pool.run(down_tasks_, [this](int task, int) { down(task); });
+    context_.run(gate_up_tasks_, [this](int task, int) { gate_up(task); });
+    context_.run(down_tasks_, [this](int task, int) { down(task); });
   }
 
  private:
@@ -189,7 +189,7 @@ void ExpertFfnCall::gather() const {
     total += rows_of(run);
   const auto input_bytes = static_cast<std::size_t>(input_.cols) * size_of(input_.dtype);
   // Rows are counted over all runs; those of runs that are not gathered are passed over.
-  context_.pool.run(static_cast<int>((total + task_rows - 1) / task_rows), [&](int task, int) {
+  context_.run(static_cast<int>((total + task_rows - 1) / task_rows), [&](int task, int) {
     const std::int64_t begin = task * task_rows;
     std::int64_t before = 0;  // rows of earlier runs
     for (std::size_t i = 0; i < runs_.size() && before < begin + task_rows; ++i) {

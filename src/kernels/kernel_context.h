@@ -6,10 +6,22 @@
 namespace gimbal::kernels {
 
 // What every operation needs to run: the threads it may use and the instructions it may issue.
-// Cheap to copy; the pool must outlive it. Requires: isa_supported(isa).
+// Cheap to copy; the pool and the interrupt must outlive it. Requires: isa_supported(isa).
 struct KernelContext {
   ThreadPool& pool;
   Isa isa = Isa::kReference;
+  // Regions overtake those of callers that are not urgent. Worker numbers go up to pool.workers().
+  Urgency urgency = Urgency::kNormal;
+  Interrupt* interrupt = nullptr;  // between the tasks of normal regions; may be null
+
+  // One parallel region: body(task, worker) for each task in [0, tasks).
+  void run(int tasks, ThreadPool::Body body) const {
+    if (urgency == Urgency::kUrgent) {
+      pool.run_urgent(tasks, body);
+    } else {
+      pool.run(tasks, body, interrupt);
+    }
+  }
 };
 
 }  // namespace gimbal::kernels

@@ -58,7 +58,7 @@ void write_kv(const KernelContext& context, tensor::ConstMatrixView k, tensor::C
   GIMBAL_CHECK(k.dtype == layout.dtype && v.dtype == layout.dtype && k.rows == v.rows);
   GIMBAL_CHECK(k.cols == layout.kv_heads * layout.head_dim && v.cols == k.cols);
   GIMBAL_CHECK(layout.head_dim % 16 == 0);
-  for_row_chunks(context.pool, k.rows, grain_of(k.cols), [&](std::int64_t begin, std::int64_t end) {
+  for_row_chunks(context, k.rows, grain_of(k.cols), [&](std::int64_t begin, std::int64_t end) {
     for (const AttentionSequence& sequence : sequences) {
       if (layout.dtype == tensor::DType::kBF16) {
         write_rows<tensor::BFloat16>(layer, k, v, sequence, begin, end);

@@ -46,7 +46,7 @@ void matmul(const KernelContext& context, ConstMatrixView a, const PackedMatrixV
       cut_panels(w, blocks.size, blocks.count,
                  {.total = panels * blocks.count, .workers = context.pool.workers()});
   // Tasks of all row blocks on the same panels follow each other, while the panels are cached.
-  context.pool.run(cut.tasks() * blocks.count, [&](int task, int) {
+  context.run(cut.tasks() * blocks.count, [&](int task, int) {
     TileScratch scratch;
     const std::int64_t first_row = static_cast<std::int64_t>(task % blocks.count) * blocks.size;
     const auto [first_panel, count] = cut.range(task / blocks.count);

@@ -126,10 +126,9 @@ void qk_norm_rope(const KernelContext& context, const QkNormRope& what,
   }
   if (context.isa == Isa::kReference) return qk_norm_rope_reference(what, positions, qkv);
   const auto rows = GIMBAL_SELECT_SIMD(context.isa, qk_norm_rope_rows);
-  for_row_chunks(context.pool, qkv.rows, grain_of(qkv.cols),
-                 [&](std::int64_t begin, std::int64_t end) {
-                   rows(what, positions.data() + begin, qkv.rows_at(begin, end - begin));
-                 });
+  for_row_chunks(context, qkv.rows, grain_of(qkv.cols), [&](std::int64_t begin, std::int64_t end) {
+    rows(what, positions.data() + begin, qkv.rows_at(begin, end - begin));
+  });
 }
 
 }  // namespace gimbal::kernels

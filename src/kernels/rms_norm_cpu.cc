@@ -46,11 +46,9 @@ void rms_norm(const KernelContext& context, tensor::ConstMatrixView in,
   GIMBAL_CHECK(out.rows == in.rows && out.cols == in.cols);
   if (context.isa == Isa::kReference) return rms_norm_reference(in, weight, epsilon, out);
   const auto rows = GIMBAL_SELECT_SIMD(context.isa, rms_norm_rows);
-  for_row_chunks(context.pool, in.rows, grain_of(in.cols),
-                 [&](std::int64_t begin, std::int64_t end) {
-                   rows(in.rows_at(begin, end - begin), weight.data(), epsilon,
-                        out.rows_at(begin, end - begin));
-                 });
+  for_row_chunks(context, in.rows, grain_of(in.cols), [&](std::int64_t begin, std::int64_t end) {
+    rows(in.rows_at(begin, end - begin), weight.data(), epsilon, out.rows_at(begin, end - begin));
+  });
 }
 
 }  // namespace gimbal::kernels

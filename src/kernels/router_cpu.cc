@@ -70,7 +70,7 @@ void route(const KernelContext& context, const RouterOptions& options,
   GIMBAL_CHECK(experts.size() == weights.size());
   if (context.isa == Isa::kReference) return route_reference(options, logits, experts, weights);
   const auto rows = GIMBAL_SELECT_SIMD(context.isa, route_rows);
-  for_row_chunks(context.pool, logits.rows, grain_of(8 * logits.cols),
+  for_row_chunks(context, logits.rows, grain_of(8 * logits.cols),
                  [&](std::int64_t begin, std::int64_t end) {
                    rows(options, logits.rows_at(begin, end - begin), experts.data() + begin * k,
                         weights.data() + begin * k);

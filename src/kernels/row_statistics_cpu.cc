@@ -39,7 +39,7 @@ void row_statistics(const KernelContext& context, tensor::ConstMatrixView logits
   GIMBAL_CHECK(static_cast<std::int64_t>(statistics.size()) == logits.rows);
   if (context.isa == Isa::kReference) return row_statistics_reference(logits, statistics);
   const auto rows = GIMBAL_SELECT_SIMD(context.isa, statistics_of_rows);
-  for_row_chunks(context.pool, logits.rows, grain_of(logits.cols),
+  for_row_chunks(context, logits.rows, grain_of(logits.cols),
                  [&](std::int64_t begin, std::int64_t end) {
                    rows(logits.rows_at(begin, end - begin), statistics.data() + begin);
                  });

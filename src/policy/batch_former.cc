@@ -79,7 +79,8 @@ class GimbalFormer final : public BatchFormer {
     Forming forming(view, view.max_sequences, decision);
     const int floor = prefill_floor(view, forming);
     const int wanted = wanted_prefill(view, forming, floor);
-    const int prefill_budget = prefill_in_time(view, forming, wanted);
+    const int prefill_budget = view.prefill_budget ? planned_prefill(view, forming)
+                                                   : prefill_in_time(view, forming, wanted);
     const int rows = static_cast<int>(
         std::min<std::int64_t>(view.max_rows, std::int64_t{forming.decodes()} + prefill_budget));
     forming.limit_rows(rows);
@@ -148,6 +149,11 @@ class GimbalFormer final : public BatchFormer {
     const double wanted = std::ceil(static_cast<double>(view.backlog) / options_.drain_steps);
     return static_cast<int>(
         std::clamp<double>(wanted, std::min(floor, view.max_rows), view.max_rows));
+  }
+
+  [[nodiscard]] static int planned_prefill(const BatchView& view, const Forming& forming) {
+    const int least = forming.decodes() == 0 ? view.page_tokens : 0;
+    return std::clamp(*view.prefill_budget, std::min(least, view.max_rows), view.max_rows);
   }
 
   // Of `rows`, what the target leaves.

@@ -43,6 +43,9 @@ struct BatchView {
   double best_effort_owed = 0;           // what the last decision said
   double steps_without_prefill = 0;      // what the last decision said
   const StepTimeModel* times = nullptr;  // null: nothing is known of a step's time
+  // gimbal: prefill rows of the step, as planned for all who share experts; it replaces what the
+  // former would want and the target's limit. A step without decodes runs a page at least.
+  std::optional<int> prefill_budget;
 };
 
 // Rows of one sequence in the step.

@@ -77,6 +77,7 @@ class ExpertMap {
   [[nodiscard]] int copies_on(LayerIndex layer, Rank rank) const;
 
   [[nodiscard]] std::uint32_t version() const { return version_; }
+  void set_version(std::uint32_t version) { version_ = version; }
   [[nodiscard]] int layers() const { return static_cast<int>(shape_.experts_of_layer.size()); }
   [[nodiscard]] int experts(LayerIndex layer) const {
     return shape_.experts_of_layer[static_cast<std::size_t>(layer.value())];

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/cursor.h"
 #include "base/ids.h"
+#include "sched/expert_post.h"
 #include "sched/request.h"
 
 namespace gimbal::sched {
@@ -33,6 +34,9 @@ struct SequenceStep {
 struct StepPlan {
   BatchId batch;
   std::vector<SequenceStep> sequences;
+  // The gang step that it is part of, and the ranks that are, a bit each (`2-architecture` §4).
+  std::uint32_t gang_step = kSolo;
+  std::uint64_t gang_members = 0;
 };
 
 // What a step gave one sequence.

@@ -9,6 +9,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "policy/gang_planner.h"
 #include "sched/batch_executor.h"
 #include "sched/request.h"
 
@@ -26,10 +27,16 @@ struct CancelRequest {
 struct SetDraining {
   bool draining = true;
 };
+// The answer to an intent: the step may start, as part of a gang step or alone.
+struct StartStep {
+  std::uint32_t number = 0;           // of the answer; of the gang step, where there are members
+  std::uint64_t members = 0;          // of the gang step, a bit a rank; 0: solo
+  std::optional<int> prefill_budget;  // prefill rows of the step; nullopt: as the former wants
+};
 
 // All that reaches a StepLoop.
-using Event =
-    std::variant<SubmitGroup, CancelRequest, SetDraining, StageReached, StepFinished, StepFailed>;
+using Event = std::variant<SubmitGroup, CancelRequest, SetDraining, StartStep, StageReached,
+                           StepFinished, StepFailed>;
 
 // What became known of one request. A request gets any number of these, at most one of them with a
 // token for each step, and exactly one, the last, with `finish`.
@@ -53,6 +60,12 @@ struct Refusal {
 struct Outputs {
   std::vector<TokenNews> news;
   std::vector<Refusal> refusals;
+  // With StepLoopOptions::asks_before_steps: what the next step would be; the answer is a
+  // StartStep. All but the rank and what the loop cannot know (max_stage_ms).
+  std::optional<policy::GangMember> intent;
+  // The step that this answer started has ended, or nothing was left to run.
+  std::optional<StartStep> ended;
+  bool declined = false;  // nothing of it was run: the others must not wait for this rank's rows
 };
 
 }  // namespace gimbal::sched

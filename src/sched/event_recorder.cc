@@ -18,6 +18,12 @@ void EventRecorder::plan(const StepPlan& plan) {
   out_ << plan_to_json(plan) << '\n';
 }
 
+void EventRecorder::intent(const policy::GangMember& intent) {
+  out_ << Json{{"intent", Json::array({intent.decodes, intent.decode_context, intent.want,
+                                       intent.most, intent.latency_sensitive})}}
+       << '\n';
+}
+
 void EventRecorder::yielded(BatchId batch) {
   out_ << Json{{"yield", batch.value()}} << '\n';
 }

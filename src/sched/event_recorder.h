@@ -4,6 +4,7 @@
 #include <span>
 
 #include "base/clock.h"
+#include "policy/gang_planner.h"
 #include "sched/batch_executor.h"
 #include "sched/event.h"
 #include "sched/step_loop_options.h"
@@ -20,6 +21,7 @@ class EventRecorder {
 
   void header(const StepLoopOptions& options, int layers);
   void events(TimePoint now, std::span<const Event> events);
+  void intent(const policy::GangMember& intent);
   void plan(const StepPlan& plan);
   void yielded(BatchId batch);
   void dropped(BatchId batch, std::span<const RequestId> sequences);

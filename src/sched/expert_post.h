@@ -29,6 +29,7 @@ struct ExpertPost {
   Rank source;
   LayerIndex layer;
   std::uint32_t step = kSolo;
+  std::uint64_t members = 0;      // of the gang step, a bit a rank; 0: solo
   std::uint32_t map_version = 0;  // of the expert map that routed the rows
   std::span<const PostedRow> rows;
   std::span<const std::int32_t> experts;  // [rows, k], as the router writes them; k from the sizes

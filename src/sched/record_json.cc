@@ -13,6 +13,7 @@ namespace {
 constexpr int kVersion = 2;
 constexpr std::int64_t kMaxPoolTokens = std::int64_t{1} << 28;  // a record asks for no more memory
 constexpr std::int64_t kInt32Max = std::numeric_limits<std::int32_t>::max();
+constexpr std::int64_t kUint32Max = std::numeric_limits<std::uint32_t>::max();
 constexpr std::int64_t kInt64Max = std::numeric_limits<std::int64_t>::max();
 constexpr double kHuge = std::numeric_limits<double>::max();
 constexpr double kHugeFloat = std::numeric_limits<float>::max();
@@ -161,6 +162,11 @@ struct EventWriter {
   }
   Json operator()(const CancelRequest& event) const { return {{"cancel", event.request.value()}}; }
   Json operator()(const SetDraining& event) const { return {{"draining", event.draining}}; }
+  Json operator()(const StartStep& event) const {
+    Json json{{"start", event.number}, {"members", event.members}};
+    if (event.prefill_budget) json["budget"] = *event.prefill_budget;
+    return json;
+  }
   Json operator()(const StageReached& event) const {
     return {{"reached", event.batch.value()}, {"stage", event.cursor.index()}};
   }
@@ -217,6 +223,17 @@ Result<Event> event_from_json(const Json& json) {
     GIMBAL_ASSIGN_OR_RETURN(const auto draining, object.boolean("draining"));
     return Event{SetDraining{draining.value_or(true)}};
   }
+  if (object.has("start")) {
+    StartStep event;
+    GIMBAL_ASSIGN_OR_RETURN(const auto number, object.integer("start", 0, kUint32Max));
+    event.number = static_cast<std::uint32_t>(number.value_or(0));
+    if (object.has("members")) {
+      GIMBAL_ASSIGN_OR_RETURN(event.members, word(object, "members"));
+    }
+    GIMBAL_ASSIGN_OR_RETURN(const auto budget, object.integer("budget", 0, kInt32Max));
+    if (budget) event.prefill_budget = static_cast<int>(*budget);
+    return Event{event};
+  }
   if (object.has("reached")) {
     GIMBAL_ASSIGN_OR_RETURN(const std::uint64_t batch, word(object, "reached"));
     GIMBAL_ASSIGN_OR_RETURN(const auto stage, object.integer("stage", 0, kInt32Max));
@@ -260,6 +277,7 @@ Json header_to_json(const RecordHeader& header) {
                {"max_waiting_prefill_tokens", nullptr},
                {"kv_pages", o.kv_pages},
                {"page_tokens", o.page_tokens},
+               {"asks_before_steps", o.asks_before_steps},
                {"prefix_caching", o.prefix_caching},
                {"model_salt", o.model_salt},
                {"ms_per_token", o.prefill_cost.ms_per_token},
@@ -310,6 +328,7 @@ Result<RecordHeader> header_from_json(const Json& line) {
   }
   GIMBAL_ASSIGN_OR_RETURN(o.max_waiting_prefill_tokens,
                           object.integer("max_waiting_prefill_tokens", 1, kInt64Max));
+  GIMBAL_RETURN_IF_ERROR(object.read("asks_before_steps", o.asks_before_steps));
   GIMBAL_RETURN_IF_ERROR(object.read("prefix_caching", o.prefix_caching));
   GIMBAL_ASSIGN_OR_RETURN(o.model_salt, word(object, "model_salt"));
   GIMBAL_RETURN_IF_ERROR(object.read("aging_auto", o.order_options.aging_auto));

@@ -109,7 +109,7 @@ class Replayer {
       }
     }
     parts_->written.str({});
-    parts_->loop->on(now_, call.events);
+    if (parts_->loop->on(now_, call.events).intent) asking_ = true;
     std::istringstream lines(parts_->written.str());
     std::string text;
     std::getline(lines, text);  // the events again
@@ -151,6 +151,10 @@ class Replayer {
   }
   static bool possible(const CancelRequest& /*event*/, int& /*answers*/) { return true; }
   static bool possible(const SetDraining& /*event*/, int& /*answers*/) { return true; }
+  // Answers the last intent, once.
+  bool possible(const StartStep& /*event*/, int& /*answers*/) {
+    return std::exchange(asking_, false);
+  }
   // An executor answers orders of earlier calls, so at most once in each.
   template <class Answer>
   bool possible(const Answer& answer, int& answers) {
@@ -159,6 +163,7 @@ class Replayer {
 
   std::unique_ptr<Parts> parts_;
   TimePoint now_{};
+  bool asking_ = false;
   std::unordered_set<RequestId> requests_;
   std::deque<std::string> decided_;
   ReplayReport report_;

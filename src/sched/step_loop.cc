@@ -52,12 +52,46 @@ Outputs& StepLoop::on(TimePoint now, std::span<Event> events) {
   now_ = now;
   outputs_.news.clear();
   outputs_.refusals.clear();
+  outputs_.intent.reset();
+  outputs_.ended.reset();
+  outputs_.declined = false;
   if (recorder_ != nullptr) recorder_->events(now, events);
   for (Event& event : events) {
     std::visit([this](auto& what) { handle(what); }, event);
   }
-  if (batch_state_ == BatchState::kNone) start_step();
+  if (batch_state_ != BatchState::kNone) return outputs_;
+  if (permission_ && used_) end_permission(false);
+  if (!options_.asks_before_steps) {
+    start_step();
+  } else {
+    if (permission_) start_step();
+    if (batch_state_ == BatchState::kNone && !asking_) ask();
+  }
   return outputs_;
+}
+
+void StepLoop::handle(const StartStep& event) {
+  GIMBAL_CHECK(asking_ && batch_state_ == BatchState::kNone, "a start that nobody asked for");
+  asking_ = false;
+  used_ = false;
+  permission_ = event;
+}
+
+// Says what the next step would be, once, until it is answered.
+void StepLoop::ask() {
+  policy::GangMember member;
+  if (!planner_.preview(now_, member)) return;
+  member.max_rows = options_.max_num_batched_tokens;
+  member.times = policy::GangTimes::of(step_times_, options_.experts);
+  asking_ = true;
+  if (recorder_ != nullptr) recorder_->intent(member);
+  outputs_.intent = std::move(member);
+}
+
+void StepLoop::end_permission(bool declined) {
+  outputs_.ended = permission_;
+  outputs_.declined = declined;
+  permission_.reset();
 }
 
 Result<void> StepLoop::check(const Request& request) const {
@@ -271,7 +305,15 @@ void StepLoop::handle(const StepFailed& event) {
 }
 
 void StepLoop::start_step() {
-  if (!planner_.plan(now_, steps_started_ + 1, plan_)) return;
+  const std::optional<int> budget = permission_ ? permission_->prefill_budget : std::nullopt;
+  if (!planner_.plan(now_, steps_started_ + 1, plan_, budget)) {
+    if (permission_) end_permission(true);
+    return;
+  }
+  used_ = true;
+  const bool together = permission_ && permission_->members != 0;
+  plan_.gang_step = together ? permission_->number : kSolo;
+  plan_.gang_members = together ? permission_->members : 0;
   ++steps_started_;
   plan_.batch = BatchId{static_cast<BatchId::rep>(steps_started_)};
   for (const SequenceStep& step : plan_.sequences)

@@ -31,6 +31,9 @@ class EventRecorder;
 // and is finished there. A cancelled member makes it yield; it leaves the batch at the next stage
 // boundary, its pages are free, and the others go on.
 //
+// An engine that shares its experts asks before each step (options.asks_before_steps): it says what
+// it would run, and forms the batch when it is told to start, of all that has arrived until then.
+//
 // Thread rule: one thread. Refers to the executor and the recorder, which must outlive it.
 class StepLoop {
  public:
@@ -84,12 +87,15 @@ class StepLoop {
   void handle(SubmitGroup& event);
   void handle(const CancelRequest& event);
   void handle(const SetDraining& event);
+  void handle(const StartStep& event);
   void handle(const StageReached& event);
   void handle(StepFinished& event);
   void handle(const StepFailed& event);
 
   [[nodiscard]] Result<void> check(const Request& request) const;
+  void ask();
   void start_step();
+  void end_permission(bool declined);
   void drop_cancelled();
   void take_result(const SequenceStep& step, SequenceResult& result);
   void note_times(const StepFinished& event);
@@ -117,7 +123,10 @@ class StepLoop {
   BatchState batch_state_ = BatchState::kNone;
   bool yielding_ = false;
   std::uint64_t steps_started_ = 0;
-  SchedulerCounters totals_;  // its sums since the start
+  bool asking_ = false;                  // an intent is unanswered
+  std::optional<StartStep> permission_;  // the answer, until its step has ended
+  bool used_ = false;                    // its step has started
+  SchedulerCounters totals_;             // its sums since the start
   Outputs outputs_;
   std::vector<RequestId> dropped_;  // work space
 };

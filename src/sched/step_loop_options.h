@@ -26,6 +26,10 @@ struct StepLoopOptions {
   // at least 65 536.
   std::optional<std::int64_t> max_waiting_prefill_tokens;
 
+  // The engine shares its experts with others: before each step it says what it would run, and
+  // starts when it is told to (Outputs::intent, StartStep).
+  bool asks_before_steps = false;
+
   int kv_pages = 0;  // of the engine's pool
   int page_tokens = 16;
   bool prefix_caching = true;

@@ -109,12 +109,43 @@ void StepPlanner::commit(Sequence& sequence, int computed, TimePoint now) {
   }
 }
 
-bool StepPlanner::plan(TimePoint now, std::uint64_t step, StepPlan& plan) {
+bool StepPlanner::preview(TimePoint now, policy::GangMember& member) {
+  if (running_.empty() && queues_.size() == 0) return false;
+  policy::BatchView view;
+  look(now, view);
+  former_.form(view, decision_);
+  member.decode_context = static_cast<double>(view.decode_context);
+  member.prefill_position = view.prefill_position;
+  member.latency_sensitive = false;
+  std::int64_t most = 0;
+  for (const policy::RunningSequence& sequence : view.running) {
+    member.decodes += sequence.prefill_left == 0 ? 1 : 0;
+    most += sequence.prefill_left;
+    member.latency_sensitive = member.latency_sensitive || !sequence.best_effort;
+  }
+  for (const policy::WaitingRequest& request : view.waiting) {
+    most += request.prefill;
+    member.latency_sensitive = member.latency_sensitive || !request.best_effort;
+  }
+  member.decodes = std::min(member.decodes, view.max_rows);
+  for (const policy::Grant& grant : decision_.grants) {
+    const bool decodes =
+        !grant.waiting && view.running[static_cast<std::size_t>(grant.index)].prefill_left == 0;
+    if (!decodes) member.want += grant.rows;
+  }
+  member.most = static_cast<int>(
+      std::max<std::int64_t>(member.want, std::min<std::int64_t>(most, view.max_rows)));
+  return true;
+}
+
+bool StepPlanner::plan(TimePoint now, std::uint64_t step, StepPlan& plan,
+                       std::optional<int> prefill_budget) {
   plan.sequences.clear();
   if (!tuners_.empty()) tune_aging(now);
   while (!running_.empty() || queues_.size() > 0) {
     policy::BatchView view;
     look(now, view);
+    view.prefill_budget = prefill_budget;
     former_.form(view, decision_);
     if (decision_.head_lacks_pages && make_room_for_head()) continue;
     const bool evicted = carry_out(now);

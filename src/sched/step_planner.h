@@ -2,12 +2,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/ids.h"
 #include "kv/kv_cache.h"
 #include "policy/batch_former.h"
+#include "policy/gang_planner.h"
 #include "policy/request_order.h"
 #include "policy/step_time_model.h"
 #include "sched/aging_tuner.h"
@@ -69,10 +71,15 @@ class StepPlanner {
   // Says that the sequence's tokens up to `computed` have been computed.
   void commit(Sequence& sequence, int computed, TimePoint now);
 
+  // What the former would grant now: fills in decodes, their context, want, most, prefill_position
+  // and latency_sensitive. Changes nothing. False: there is nothing to run.
+  [[nodiscard]] bool preview(TimePoint now, policy::GangMember& member);
+
   // Fills plan.sequences for step number `step`. False: there is nothing to run. Sequences of
   // the plan have their pages; the plan's spans hold until the sequences change.
-  // Requires: no batch runs.
-  [[nodiscard]] bool plan(TimePoint now, std::uint64_t step, StepPlan& plan);
+  // `prefill_budget`: see BatchView. Requires: no batch runs.
+  [[nodiscard]] bool plan(TimePoint now, std::uint64_t step, StepPlan& plan,
+                          std::optional<int> prefill_budget = std::nullopt);
 
   [[nodiscard]] const ClassQueues& queues() const { return queues_; }
   [[nodiscard]] const std::vector<RequestId>& running() const { return running_; }

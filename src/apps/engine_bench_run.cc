@@ -1,6 +1,7 @@
 #include "apps/engine_bench_run.h"
 
 #include <algorithm>
+#include <cmath>
 #include <variant>
 
 #include "base/check.h"
@@ -68,15 +69,15 @@ sched::SequenceStep EngineBenchRun::step_of(std::size_t number, const Sequence& 
 
 void EngineBenchRun::run_step(const std::vector<sched::SequenceStep>& steps, Work& work) {
   plan_.sequences = steps;
-  const std::uint64_t distinct = executor_.expert_service().counters().distinct_experts;
+  const double distinct = executor_.experts().totals().distinct_experts;
   const TimePoint start = clock_.now();
   executor_.start(plan_);
   executor_.advance(plan_.batch, Cursor::end(executor_.layers()));
   for (events_.clear(); events_.empty();)
-    GIMBAL_CHECK(executor_.run(events_));
+    GIMBAL_CHECK(executor_.run(events_) == engine::Progress::kWorked);
   executor_.finish(plan_.batch);
   for (events_.clear(); events_.empty();)
-    GIMBAL_CHECK(executor_.run(events_));
+    GIMBAL_CHECK(executor_.run(events_) == engine::Progress::kWorked);
   work.time += clock_.now() - start;
   const auto* finished = std::get_if<sched::StepFinished>(&events_.front());
   GIMBAL_CHECK(finished != nullptr, "the step failed");
@@ -84,7 +85,8 @@ void EngineBenchRun::run_step(const std::vector<sched::SequenceStep>& steps, Wor
   ++work.steps;
   for (const sched::SequenceStep& step : steps)
     work.rows += step.rows;
-  work.distinct_experts += executor_.expert_service().counters().distinct_experts - distinct;
+  work.distinct_experts += static_cast<std::uint64_t>(
+      std::llround(executor_.experts().totals().distinct_experts - distinct));
 }
 
 EngineBenchRun::Work EngineBenchRun::prefill(int tokens) {

@@ -11,8 +11,11 @@ void ExecutorBatch::reset(BatchId new_id) {
   cursor = until = Cursor{};
   state = State::kStanding;
   yielding = posted = has_gaps = false;
-  attention = service = Duration::zero();
+  attention = service = wait = Duration::zero();
   distinct_experts = 0;
+  waiting_since.reset();
+  gang_step = sched::kSolo;
+  gang_members = 0;
 }
 
 void ExecutorBatch::compact() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/clock.h"
@@ -42,7 +43,12 @@ struct ExecutorBatch {
   bool has_gaps = false;  // rows that belong to no sequence any more
   Duration attention{};
   Duration service{};
-  std::int64_t distinct_experts = 0;
+  Duration wait{};
+  double distinct_experts = 0;
+  // Set while outputs are missing that others have to bring.
+  std::optional<TimePoint> waiting_since;
+  std::uint32_t gang_step = sched::kSolo;
+  std::uint64_t gang_members = 0;
 };
 
 }  // namespace gimbal::engine

@@ -13,21 +13,24 @@ std::unique_ptr<policy::ExpertQueuePolicy> default_policy() {
 }  // namespace
 
 ExpertService::ExpertService(const model::Model& model, const model::RowStore& rows,
-                             model::StageWorkspace& workspace,
-                             const kernels::KernelContext& context, const Clock& clock)
+                             model::StageWorkspace& workspace, const Clock& clock, int sources)
     : model_(model),
       rows_(rows),
       workspace_(workspace),
-      context_(context),
       clock_(clock),
+      sources_(static_cast<std::size_t>(sources)),
+      experts_per_layer_(static_cast<std::size_t>(std::max(1, model.config().experts))),
       // A dense model posts nothing; its queues are as small as queues can be.
       queues_({.layers = model.config().num_layers(),
                .experts = std::max(1, model.config().experts),
                .max_entries =
                    static_cast<int>(std::max<std::int64_t>(1, rows.rows() * rows.choices()))}),
-      policy_(default_policy()) {}
+      policy_(default_policy()),
+      traffic_(static_cast<std::size_t>(model.config().num_layers()) * sources_ *
+               experts_per_layer_),
+      distinct_(static_cast<std::size_t>(model.config().num_layers())) {}
 
-std::span<const sched::ExpertEntry> ExpertService::run() {
+std::span<const sched::ExpertEntry> ExpertService::run(const kernels::KernelContext& context) {
   const TimePoint started = clock_.now();
   const policy::ExpertQueueDecision& decision = queues_.next(*policy_, started);
   if (decision.run.empty()) return {};
@@ -46,15 +49,37 @@ std::span<const sched::ExpertEntry> ExpertService::run() {
                           .input_rows = part(run_.rows),
                           .output_rows = part(run_.outputs)});
     }
-    model_.run_experts(context_, layer, experts_, rows_.expert_input(), rows_.expert_outputs(),
+    model_.run_experts(context, layer, experts_, rows_.expert_input(), rows_.expert_outputs(),
                        workspace_);
     begin = end;
   }
+  count_traffic();
   ++counters_.runs;
   counters_.rows += run_.entries.size();
   counters_.distinct_experts += run_.groups.size();
   counters_.busy += clock_.now() - started;
   return run_.entries;
+}
+
+std::uint64_t ExpertService::layer_rows(LayerIndex layer, Rank source) const {
+  std::uint64_t rows = 0;
+  for (std::size_t expert = 0; expert < experts_per_layer_; ++expert)
+    rows += traffic(layer, source, ExpertId{static_cast<std::int32_t>(expert)});
+  return rows;
+}
+
+// One writer: no need for atomic additions.
+void ExpertService::count_traffic() {
+  const auto add_one = [](std::atomic<std::uint64_t>& count) {
+    count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  };
+  for (const sched::ExpertRun::Group& group : run_.groups) {
+    add_one(distinct_[static_cast<std::size_t>(group.layer.value())]);
+    for (int i = group.first; i < group.first + group.count; ++i) {
+      const Rank source{run_.entries[static_cast<std::size_t>(i)].source};
+      add_one(traffic_[cell(group.layer, source, group.expert)]);
+    }
+  }
 }
 
 }  // namespace gimbal::engine

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -18,7 +19,8 @@ namespace gimbal::engine {
 // The rows behind sched::ExpertQueues: runs the experts that a rank owns on the rows that sources
 // posted. Decisions are the queues' and their policy's; here rows are read where the sources keep
 // them and outputs written to the slots they named. With one rank, source and service share a
-// RowStore and nothing is sent. One thread: the engine's.
+// RowStore and nothing is sent; with several, all sources keep their rows in one store.
+// Thread-compatible: one thread at a time, but for traffic().
 class ExpertService {
  public:
   struct Counters {
@@ -28,11 +30,9 @@ class ExpertService {
     Duration busy{};
   };
 
-  // `max_entries`: (row, choice) pairs that may wait at once. All references must outlive the
-  // service.
+  // `sources`: ranks that post. All references must outlive the service.
   ExpertService(const model::Model& model, const model::RowStore& rows,
-                model::StageWorkspace& workspace, const kernels::KernelContext& context,
-                const Clock& clock);
+                model::StageWorkspace& workspace, const Clock& clock, int sources);
 
   // Replaces the policy; the default is run-all.
   void set_policy(std::unique_ptr<policy::ExpertQueuePolicy> policy) {
@@ -46,21 +46,45 @@ class ExpertService {
   }
   // Runs what the policy chooses now, as one grouped product a layer. Returns the labels of the
   // outputs that are written, valid until the next call; empty: nothing is to run now.
-  [[nodiscard]] std::span<const sched::ExpertEntry> run();
+  [[nodiscard]] std::span<const sched::ExpertEntry> run(const kernels::KernelContext& context);
+  // Rows that wait for an expert.
+  [[nodiscard]] int waiting() const { return queues_.entries(); }
 
   [[nodiscard]] const Counters& counters() const { return counters_; }
+  // T[layer][source][expert]: rows that this service ran, since the start (`3-algorithms` §5). Any
+  // thread; counts of one run may be seen in part.
+  [[nodiscard]] std::uint64_t traffic(LayerIndex layer, Rank source, ExpertId expert) const {
+    return traffic_[cell(layer, source, expert)].load(std::memory_order_relaxed);
+  }
+  // Of one layer and source, and the distinct experts of a layer's runs, since the start. Any
+  // thread.
+  [[nodiscard]] std::uint64_t layer_rows(LayerIndex layer, Rank source) const;
+  [[nodiscard]] std::uint64_t layer_distinct(LayerIndex layer) const {
+    return distinct_[static_cast<std::size_t>(layer.value())].load(std::memory_order_relaxed);
+  }
 
  private:
+  [[nodiscard]] std::size_t cell(LayerIndex layer, Rank source, ExpertId expert) const {
+    return (static_cast<std::size_t>(layer.value()) * sources_ +
+            static_cast<std::size_t>(source.value())) *
+               experts_per_layer_ +
+           static_cast<std::size_t>(expert.value());
+  }
+  void count_traffic();
+
   const model::Model& model_;
   const model::RowStore& rows_;
   model::StageWorkspace& workspace_;
-  kernels::KernelContext context_;
   const Clock& clock_;
+  std::size_t sources_;
+  std::size_t experts_per_layer_;
   sched::ExpertQueues queues_;
   std::unique_ptr<policy::ExpertQueuePolicy> policy_;
   sched::ExpertRun run_;
   std::vector<model::ExpertRows> experts_;
   Counters counters_;
+  std::vector<std::atomic<std::uint64_t>> traffic_;   // [layers, sources, experts]
+  std::vector<std::atomic<std::uint64_t>> distinct_;  // [layers]
 };
 
 }  // namespace gimbal::engine

@@ -1,37 +1,49 @@
 #include "engine/model_executor.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 
 #include "base/check.h"
 
 namespace gimbal::engine {
-namespace {
-
-constexpr Rank kOwnRank{0};
-
-}  // namespace
 
 ModelExecutor::ModelExecutor(const model::Model& model, const model::KvStorage& kv,
                              const kernels::KernelContext& context, const Clock& clock,
-                             const ModelExecutorOptions& options)
+                             const ModelExecutorOptions& options, const GroupPlace* place)
     : model_(model),
       kv_(kv),
       context_(context),
       clock_(clock),
-      store_(model.config(), model.dtype(), options.max_batches, options.max_batch_rows),
-      workspace_(model.config(), model.dtype(), store_.rows()),
-      service_(model, store_, workspace_, context, clock),
-      outstanding_({.max_slots = static_cast<int>(store_.rows()),
+      store_(place != nullptr ? place->rows
+                              : own_rows_.emplace(model.config(), model.dtype(),
+                                                  options.max_batches, options.max_batch_rows)),
+      first_region_(place != nullptr ? place->first_region : 0),
+      max_batches_(options.max_batches),
+      workspace_(model.config(), model.dtype(), max_batches_ * store_.region_rows()),
+      outstanding_({.max_slots = static_cast<int>(max_batches_ * store_.region_rows()),
                     .max_outputs = static_cast<int>(
                         std::max<std::int64_t>(1, store_.rows() * store_.choices()))}),
-      chooser_(model, context),
-      max_batches_(options.max_batches) {
-  for (auto slot = static_cast<std::int32_t>(store_.rows()); slot-- > 0;) {
+      chooser_(model, context) {
+  GIMBAL_CHECK(store_.region_rows() == options.max_batch_rows);
+  if (place == nullptr) {
+    own_service_.emplace(model, store_, workspace_, clock, 1);
+    own_experts_.emplace(*own_service_, context_);
+    experts_ = &*own_experts_;
+  } else {
+    experts_ = &place->experts;
+  }
+  for (auto slot = static_cast<std::int32_t>(max_batches_ * store_.region_rows()); slot-- > 0;) {
     free_slots_.emplace_back(slot);
   }
 }
 
 ModelExecutor::~ModelExecutor() = default;
+
+void ModelExecutor::set_expert_policy(std::unique_ptr<policy::ExpertQueuePolicy> policy) {
+  GIMBAL_CHECK(own_service_.has_value(), "a group's services have one policy for all");
+  own_service_->set_policy(std::move(policy));
+}
 
 const ExecutorBatch& ModelExecutor::find(BatchId batch) const {
   const auto found = std::find_if(batches_.begin(), batches_.end(),
@@ -47,7 +59,8 @@ ExecutorBatch& ModelExecutor::find(BatchId batch) {
 ExecutorBatch& ModelExecutor::make_batch(BatchId id) {
   if (unused_.empty()) {
     GIMBAL_CHECK(used_regions_ < max_batches_, "too many batches in mid-forward");
-    unused_.push_back(std::make_unique<ExecutorBatch>(model::BatchRows(store_, used_regions_++)));
+    unused_.push_back(
+        std::make_unique<ExecutorBatch>(model::BatchRows(store_, first_region_ + used_regions_++)));
   }
   ExecutorBatch& batch = *batches_.emplace_back(std::move(unused_.back()));
   unused_.pop_back();
@@ -64,7 +77,7 @@ void ModelExecutor::remove_batch(BatchId id) {
 
 void ModelExecutor::release_slot(ExecutorSequence& sequence) {
   if (outstanding_.missing(sequence.slot) > 0) {
-    service_.cancel(kOwnRank, sequence.slot, outstanding_.epoch(sequence.slot));
+    experts_->cancel(sequence.slot, outstanding_.epoch(sequence.slot));
     outstanding_.drop(sequence.slot);
   }
   free_slots_.push_back(sequence.slot);
@@ -79,6 +92,8 @@ void ModelExecutor::start(const sched::StepPlan& plan) {
     free_slots_.pop_back();
     rows += step.rows;
   }
+  batch.gang_step = plan.gang_step;
+  batch.gang_members = plan.gang_members;
   batch.rows.reset(rows);
   for (const ExecutorSequence& sequence : batch.sequences) {
     const std::span<std::int32_t> positions =
@@ -87,6 +102,22 @@ void ModelExecutor::start(const sched::StepPlan& plan) {
       positions[row] = sequence.step.position + row;
     }
   }
+}
+
+void ModelExecutor::start_dummy(BatchId batch, PageId page, std::uint32_t gang_step,
+                                std::uint64_t members) {
+  static constexpr TokenId kToken = 0;
+  static const sched::SamplingParams kSampling;
+  dummy_page_ = page;
+  start({.batch = batch,
+         .sequences = {{.request = RequestId{~std::uint64_t{0}},
+                        .tokens = {&kToken, 1},
+                        .rows = 1,
+                        .pages = {&dummy_page_, 1},
+                        .prompt_tokens = 1,
+                        .sampling = &kSampling}},
+         .gang_step = gang_step,
+         .gang_members = members});
 }
 
 void ModelExecutor::advance(BatchId id, Cursor until) {
@@ -109,6 +140,7 @@ void ModelExecutor::yield(BatchId id) {
 void ModelExecutor::suspend(BatchId id) {
   ExecutorBatch& batch = find(id);
   GIMBAL_CHECK(batch.state == ExecutorBatch::State::kStanding);
+  leave_gang(batch);
   batch.state = ExecutorBatch::State::kSuspended;
 }
 
@@ -133,6 +165,7 @@ void ModelExecutor::merge(BatchId into_id, BatchId from_id) {
   }
   into.attention += from.attention;
   into.service += from.service;
+  into.wait += from.wait;
   into.distinct_experts += from.distinct_experts;
   remove_batch(from_id);
 }
@@ -158,7 +191,7 @@ void ModelExecutor::split(BatchId from_id, std::span<const RequestId> sequences,
     to.sequences.push_back(*sequence);
     ExecutorSequence& moved = to.sequences.back();
     if (from.posted && outstanding_.missing(moved.slot) > 0) {
-      service_.cancel(kOwnRank, moved.slot, outstanding_.epoch(moved.slot));
+      experts_->cancel(moved.slot, outstanding_.epoch(moved.slot));
       outstanding_.drop(moved.slot);
       post(to, {&moved, 1});
     }
@@ -182,6 +215,7 @@ void ModelExecutor::drop(BatchId id, std::span<const RequestId> sequences) {
   }
   std::erase_if(batch.sequences, [](const ExecutorSequence& each) { return each.step.rows == 0; });
   if (batch.sequences.empty()) {
+    leave_gang(batch);
     remove_batch(id);
   } else if (!batch.posted) {
     batch.compact();
@@ -203,28 +237,37 @@ bool ModelExecutor::inside_experts(BatchId batch) const {
   return find(batch).posted;
 }
 
-bool ModelExecutor::run(std::vector<sched::Event>& events) {
+void ModelExecutor::leave_gang(ExecutorBatch& batch) {
+  if (batch.gang_step == sched::kSolo) return;
+  experts_->leave(batch.gang_step, batch.gang_members);
+  batch.gang_step = sched::kSolo;
+  batch.gang_members = 0;
+}
+
+Progress ModelExecutor::run(std::vector<sched::Event>& events) {
   for (const auto& each : batches_) {
     ExecutorBatch& batch = *each;
     if (batch.state == ExecutorBatch::State::kFinishing) {
       events.emplace_back(finish_step(batch));
       remove_batch(batch.id);
-      return true;
+      return Progress::kWorked;
     }
     if (batch.state != ExecutorBatch::State::kRunning) continue;
-    run_stage(batch);
-    if (batch.cursor == batch.until || batch.yielding) {
+    if (!run_stage(batch)) return Progress::kWaiting;
+    const bool may_stand = !batch.posted || experts_->may_stand_inside();
+    if (batch.cursor == batch.until || (batch.yielding && may_stand)) {
       batch.state = ExecutorBatch::State::kStanding;
       events.emplace_back(sched::StageReached{.batch = batch.id, .cursor = batch.cursor});
     }
-    return true;
+    return Progress::kWorked;
   }
-  return false;
+  return Progress::kIdle;
 }
 
-void ModelExecutor::run_stage(ExecutorBatch& batch) {
+bool ModelExecutor::run_stage(ExecutorBatch& batch) {
   const TimePoint started = clock_.now();
-  const ExpertService::Counters before = service_.counters();
+  const ExpertPort::Totals before = experts_->totals();
+  bool worked = true;
   switch (batch.cursor.stage) {
     case Stage::kAttention:
       run_attention(batch);
@@ -235,14 +278,18 @@ void ModelExecutor::run_stage(ExecutorBatch& batch) {
       batch.cursor = batch.cursor.next();
       break;
     case Stage::kExperts:
-      run_experts(batch);
+      if (batch.waiting_since) batch.wait += started - *batch.waiting_since;
+      batch.waiting_since.reset();
+      worked = run_experts(batch);
       break;
   }
-  const Duration service = service_.counters().busy - before.busy;
-  batch.distinct_experts +=
-      static_cast<std::int64_t>(service_.counters().distinct_experts - before.distinct_experts);
-  batch.service += service;
-  batch.attention += clock_.now() - started - service;
+  const TimePoint ended = clock_.now();
+  if (!worked) batch.waiting_since = ended;
+  const ExpertPort::Totals& after = experts_->totals();
+  batch.service += after.service - before.service;
+  batch.distinct_experts += after.distinct_experts - before.distinct_experts;
+  batch.attention += ended - started - (after.serving - before.serving);
+  return worked;
 }
 
 void ModelExecutor::run_attention(ExecutorBatch& batch) {
@@ -284,12 +331,15 @@ void ModelExecutor::post(ExecutorBatch& batch, std::span<const ExecutorSequence>
       posted_experts_.insert(posted_experts_.end(), chosen.begin(), chosen.end());
     }
   }
-  const sched::ExpertPost what{.source = kOwnRank,
+  const sched::ExpertPost what{.source = experts_->rank(),
                                .layer = batch.cursor.layer,
+                               .step = batch.gang_step,
+                               .members = batch.gang_members,
+                               .map_version = experts_->map_version(),
                                .rows = posted_rows_,
                                .experts = posted_experts_};
   outstanding_.post(what);
-  service_.post(what);
+  experts_->post(what);
 }
 
 bool ModelExecutor::outputs_missing(const ExecutorBatch& batch) const {
@@ -298,22 +348,23 @@ bool ModelExecutor::outputs_missing(const ExecutorBatch& batch) const {
       [this](const ExecutorSequence& each) { return outstanding_.missing(each.slot) > 0; });
 }
 
-void ModelExecutor::run_experts(ExecutorBatch& batch) {
+bool ModelExecutor::run_experts(ExecutorBatch& batch) {
   if (model_.config().is_moe(batch.cursor.layer)) {
     if (!batch.posted) {
       post(batch, batch.sequences);
       batch.posted = true;
     }
     if (outputs_missing(batch)) {
-      outstanding_.complete(service_.run(), completion_);
-      // More is missing only when the policy held some experts back: a boundary inside the stage.
-      if (outputs_missing(batch)) return;
+      outstanding_.complete(experts_->advance(), completion_);
+      // More is missing when a policy held experts back, or they run elsewhere.
+      if (outputs_missing(batch)) return experts_->progress();
     }
     batch.posted = false;
     batch.compact();
   }
   model_.combine(context_, batch.cursor.layer, batch.rows, workspace_);
   batch.cursor = batch.cursor.next();
+  return true;
 }
 
 sched::StepFinished ModelExecutor::finish_step(ExecutorBatch& batch) {
@@ -322,7 +373,8 @@ sched::StepFinished ModelExecutor::finish_step(ExecutorBatch& batch) {
                                .sequences = chooser_.choose(batch, workspace_),
                                .attention = batch.attention,
                                .service = batch.service,
-                               .distinct_experts = batch.distinct_experts};
+                               .wait = batch.wait,
+                               .distinct_experts = std::llround(batch.distinct_experts)};
   for (ExecutorSequence& sequence : batch.sequences)
     release_slot(sequence);
   finished.attention += clock_.now() - started;

@@ -2,12 +2,15 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/clock.h"
 #include "engine/executor_batch.h"
+#include "engine/expert_port.h"
 #include "engine/expert_service.h"
+#include "engine/local_experts.h"
 #include "engine/token_chooser.h"
 #include "kernels/kernel_context.h"
 #include "model/batch_rows.h"
@@ -25,22 +28,36 @@ struct ModelExecutorOptions {
   std::int64_t max_batches = 4;
 };
 
+// Where an executor of a group keeps its rows, and how it reaches the group's experts.
+struct GroupPlace {
+  model::RowStore& rows;          // of all ranks: regions of max_batch_rows each
+  std::int64_t first_region = 0;  // of max_batches that are the executor's
+  ExpertPort& experts;
+};
+
+// What ModelExecutor::run found.
+enum class Progress : std::uint8_t {
+  kIdle,     // no batch holds the lease
+  kWorked,   // something was done
+  kWaiting,  // the batch misses outputs of experts that run elsewhere
+};
+
 // The BatchExecutor that runs a model on this machine's CPUs. Calls of the seam only note what is
 // wanted; the work is done by run(), one stage at a time, so that whoever drives it can look at its
 // inbox at every stage boundary.
 //
-// Experts are reached through an ExpertService: the stage posts the batch's rows, lets the service
-// run until nothing is outstanding, and combines. A batch that yields between two runs of the
-// service stands inside its experts stage, with the outputs that it has. Split there, sequences
+// Experts are reached through an ExpertPort: the stage posts the batch's rows, advances the port
+// until nothing is outstanding, and combines. Where the port allows it, a batch that yields between
+// two runs stands inside its experts stage, with the outputs that it has. Split there, sequences
 // that miss outputs and move to the new batch post their rows of this layer again; all others keep
-// what they have.
+// what they have. Elsewhere a batch stops at the end of the stage.
 //
-// One thread: the engine's. Model, pages, pool and clock must outlive it.
+// One thread: the engine's. Model, pages, pool, clock and the group's place must outlive it.
 class ModelExecutor final : public sched::BatchExecutor {
  public:
   ModelExecutor(const model::Model& model, const model::KvStorage& kv,
                 const kernels::KernelContext& context, const Clock& clock,
-                const ModelExecutorOptions& options);
+                const ModelExecutorOptions& options, const GroupPlace* place = nullptr);
   ~ModelExecutor() override;
 
   void start(const sched::StepPlan& plan) override;
@@ -54,13 +71,18 @@ class ModelExecutor final : public sched::BatchExecutor {
   void finish(BatchId batch) override;
   [[nodiscard]] int layers() const override { return model_.config().num_layers(); }
 
-  // Runs one stage, or one run of the expert service, of the batch that holds the lease, or
-  // finishes one; appends at most one event. False: there was nothing to do.
-  bool run(std::vector<sched::Event>& events);
+  // Runs one stage, or one advance of the experts, of the batch that holds the lease, or finishes
+  // one; appends at most one event.
+  Progress run(std::vector<sched::Event>& events);
 
-  // The service and its policy; tests use one that runs few experts at a time.
-  [[nodiscard]] ExpertService& expert_service() { return service_; }
-  [[nodiscard]] const ExpertService& expert_service() const { return service_; }
+  [[nodiscard]] const ExpertPort& experts() const { return *experts_; }
+  // Makes a standing batch of one row without a sequence, for a rank that takes part in a lockstep
+  // step without work. It computes on page `page`, whose content means nothing, and ends like any
+  // other batch.
+  void start_dummy(BatchId batch, PageId page, std::uint32_t gang_step, std::uint64_t members);
+
+  // The policy of the executor's own service. Requires: it is in no group.
+  void set_expert_policy(std::unique_ptr<policy::ExpertQueuePolicy> policy);
 
   // Where a batch stands. Requires: the batch lives.
   [[nodiscard]] Cursor cursor(BatchId batch) const;
@@ -79,10 +101,12 @@ class ModelExecutor final : public sched::BatchExecutor {
   void remove_batch(BatchId id);
   void release_slot(ExecutorSequence& sequence);
 
-  void run_stage(ExecutorBatch& batch);
+  // False: the batch waits for others.
+  [[nodiscard]] bool run_stage(ExecutorBatch& batch);
   void run_attention(ExecutorBatch& batch);
-  // One run of the service, after the rows were posted; combines when nothing is missing.
-  void run_experts(ExecutorBatch& batch);
+  // One advance of the port, after the rows were posted; combines when nothing is missing.
+  [[nodiscard]] bool run_experts(ExecutorBatch& batch);
+  void leave_gang(ExecutorBatch& batch);
   void post(ExecutorBatch& batch, std::span<const ExecutorSequence> sequences);
   [[nodiscard]] bool outputs_missing(const ExecutorBatch& batch) const;
   [[nodiscard]] sched::StepFinished finish_step(ExecutorBatch& batch);
@@ -91,14 +115,18 @@ class ModelExecutor final : public sched::BatchExecutor {
   const model::KvStorage& kv_;
   kernels::KernelContext context_;
   const Clock& clock_;
-  model::RowStore store_;
+  std::optional<model::RowStore> own_rows_;  // without a group
+  model::RowStore& store_;
+  const std::int64_t first_region_;
+  const std::int64_t max_batches_;
   model::StageWorkspace workspace_;
-  ExpertService service_;
+  std::optional<ExpertService> own_service_;  // without a group
+  std::optional<LocalExperts> own_experts_;
+  ExpertPort* experts_;
   sched::OutstandingRows outstanding_;
   sched::Completion completion_;
   TokenChooser chooser_;
   std::int64_t used_regions_ = 0;
-  std::int64_t max_batches_;
   std::vector<sched::SourceSlot> free_slots_;
   std::vector<std::unique_ptr<ExecutorBatch>> batches_;
   std::vector<std::unique_ptr<ExecutorBatch>> unused_;
@@ -106,6 +134,7 @@ class ModelExecutor final : public sched::BatchExecutor {
   std::vector<TokenId> embedded_tokens_;
   std::vector<sched::PostedRow> posted_rows_;
   std::vector<std::int32_t> posted_experts_;
+  PageId dummy_page_;
 };
 
 }  // namespace gimbal::engine

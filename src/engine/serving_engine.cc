@@ -89,21 +89,40 @@ Result<void> complete(const model::Model& model, ServingEngineOptions& options) 
 }  // namespace
 
 ServingEngine::ServingEngine(const model::Model& model, ServingEngineOptions options,
-                             ThreadPool& pool, cluster::TokenSink& sink)
+                             ThreadPool& pool, cluster::TokenSink& sink, const GroupSeat* seat)
     : model_(model),
       options_(std::move(options)),
       pool_(pool),
       sink_(sink),
-      kv_(model.config(), model.dtype(), options_.scheduler.kv_pages),
-      executor_(model, kv_, {.pool = pool, .isa = options_.isa}, clock_,
-                {.max_batch_rows = options_.scheduler.max_num_batched_tokens}) {}
+      bell_(seat != nullptr ? seat->group.bell(seat->rank) : own_bell_),
+      member_(seat == nullptr
+                  ? nullptr
+                  : std::make_unique<RankMember>(
+                        *seat, kernels::KernelContext{.pool = pool, .isa = options_.isa},
+                        options_.dead_after)),
+      // One page more than the scheduler knows, for steps without sequences.
+      kv_(model.config(), model.dtype(), options_.scheduler.kv_pages + (member_ ? 1 : 0)),
+      executor_(model, kv_, context(), clock_,
+                {.max_batch_rows = options_.scheduler.max_num_batched_tokens},
+                member_ ? &member_->place() : nullptr) {
+  if (member_) member_->join(executor_, PageId{options_.scheduler.kv_pages});
+}
+
+// Of the executor's kernels.
+kernels::KernelContext ServingEngine::context() {
+  return {.pool = pool_, .isa = options_.isa, .interrupt = member_ ? &member_->port() : nullptr};
+}
 
 Result<std::unique_ptr<ServingEngine>> ServingEngine::start(const model::Model& model,
                                                             ServingEngineOptions options,
                                                             ThreadPool& pool,
-                                                            cluster::TokenSink& sink) {
+                                                            cluster::TokenSink& sink,
+                                                            const GroupSeat* seat) {
   GIMBAL_RETURN_IF_ERROR(complete(model, options));
-  std::unique_ptr<ServingEngine> engine(new ServingEngine(model, std::move(options), pool, sink));
+  options.scheduler.asks_before_steps =
+      seat != nullptr && seat->gang.pace() != cluster::GangPace::kImmediate;
+  std::unique_ptr<ServingEngine> engine(
+      new ServingEngine(model, std::move(options), pool, sink, seat));
   const sched::StepLoopOptions& scheduler = engine->options_.scheduler;
   if (const std::string& path = engine->options_.record_path; !path.empty()) {
     engine->record_.open(path, std::ios::trunc);
@@ -127,7 +146,7 @@ ServingEngine::~ServingEngine() {
     stopping_ = true;
     inbox_pending_.store(true);
   }
-  inbox_filled_.notify_one();
+  bell_.ring();
   if (thread_.joinable()) thread_.join();
 }
 
@@ -175,7 +194,7 @@ Result<void> ServingEngine::submit(std::vector<sched::Request> group) {
     inbox_.emplace_back(sched::SubmitGroup{std::move(group)});
     inbox_pending_.store(true, std::memory_order_release);
   }
-  inbox_filled_.notify_one();
+  bell_.ring();
   return {};
 }
 
@@ -186,7 +205,7 @@ void ServingEngine::push(sched::Event event) {
     inbox_.push_back(std::move(event));
     inbox_pending_.store(true, std::memory_order_release);
   }
-  inbox_filled_.notify_one();
+  bell_.ring();
 }
 
 void ServingEngine::cancel(RequestId request) {
@@ -217,10 +236,9 @@ bool ServingEngine::healthy(std::string* why) const {
   return false;
 }
 
-bool ServingEngine::take_inbox(std::vector<sched::Event>& events, bool wait) {
-  if (!wait && !inbox_pending_.load(std::memory_order_acquire)) return true;
-  std::unique_lock lock(inbox_mutex_);
-  if (wait) inbox_filled_.wait(lock, [this] { return stopping_ || !inbox_.empty(); });
+bool ServingEngine::take_inbox(std::vector<sched::Event>& events) {
+  if (!inbox_pending_.load(std::memory_order_acquire)) return true;
+  const std::lock_guard lock(inbox_mutex_);
   std::swap(events, inbox_);
   taken_prompt_tokens_ += std::exchange(inbox_prompt_tokens_, 0);
   inbox_pending_.store(false, std::memory_order_relaxed);
@@ -235,18 +253,35 @@ void ServingEngine::work() {
     log_error("the engine's thread failed: {}", cause.what());
     fail_all(sched::FinishReason::kFailed, cause.what());
   }
+  if (member_) member_->retire();
 }
 
 void ServingEngine::serve() {
-  pool_.pin_caller();
+  if (options_.pin) pool_.pin_caller();
   std::vector<sched::Event> events;
-  bool worked = false;
-  while (take_inbox(events, !worked)) {
+  while (true) {
+    // Read before anything is looked at, so that what comes meanwhile ends the rest.
+    const std::uint32_t rung = bell_.rings();
+    if (!take_inbox(events)) break;
+    if (member_) member_->take_answers(events);
     if (!events.empty()) handle(events);
-    worked = executor_.run(events);
+    const Progress progress = executor_.run(events);
+    if (member_) member_->take_dummy_events(events);
     if (!events.empty()) handle(events);
+    if (progress == Progress::kWorked) continue;
+    if (!member_ || !member_->port().serve()) rest(rung, progress);
   }
   handle(events);
+}
+
+void ServingEngine::rest(std::uint32_t rung, Progress progress) {
+  if (!member_) {
+    bell_.wait(rung, std::nullopt);
+    return;
+  }
+  const bool waits = progress == Progress::kWaiting;
+  const std::optional<Duration> limit = member_->keep_time(clock_.now(), waits);
+  bell_.wait(rung, limit, waits ? options_.spin : Duration::zero());
 }
 
 void ServingEngine::note_live(std::span<const sched::Event> events) {
@@ -282,6 +317,7 @@ void ServingEngine::handle(std::vector<sched::Event>& events) {
                         .error = refusal.error.message,
                         .refused = refusal.error.code});
   }
+  if (member_) member_->tell(said);
   std::int64_t ended = 0;
   for (const cluster::TokenOutput& output : outputs_) {
     if (output.finish && live_.erase(output.request) > 0) ++ended;
@@ -293,7 +329,7 @@ void ServingEngine::handle(std::vector<sched::Event>& events) {
 
 void ServingEngine::publish() {
   const sched::SchedulerCounters counters = loop_->counters();
-  const ExpertService::Counters& experts = executor_.expert_service().counters();
+  const ExpertPort::Totals& experts = executor_.experts().totals();
   max_waiting_prefill_tokens_.store(loop_->max_waiting_prefill_tokens(), std::memory_order_relaxed);
   std::unique_lock lock(snapshot_mutex_);
   const std::uint64_t sequence = snapshot_.sequence + 1;
@@ -316,7 +352,7 @@ void ServingEngine::publish() {
                .evictions = counters.evictions,
                .evictions_for_heads = counters.evictions_for_heads,
                .expert_rows = experts.rows,
-               .distinct_experts = experts.distinct_experts,
+               .distinct_experts = static_cast<std::uint64_t>(experts.distinct_experts),
                .prefill_tokens_per_second = counters.prefill_tokens_per_second,
                .step_times = counters.step_times,
                .aging = counters.aging,

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <fstream>
 #include <memory>
@@ -17,7 +16,9 @@
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "cluster/engine.h"
+#include "comm/in_process/doorbell.h"
 #include "engine/model_executor.h"
+#include "engine/rank_member.h"
 #include "kernels/isa.h"
 #include "model/forward.h"
 #include "model/kv_storage.h"
@@ -36,6 +37,13 @@ struct ServingEngineOptions {
   kernels::Isa isa = kernels::best_isa();
   // Writes every event that the scheduler sees to this file; empty: no recording.
   std::string record_path;
+  // Binds the engine's thread to the first CPU of its pool: for a pool that no other engine uses.
+  bool pin = true;
+  // In a group: how long the thread looks out for outputs before it sleeps. Only where each rank
+  // has a CPU of its own.
+  Duration spin{};
+  // In a group: a rank whose thread gives no sign of life for that long is declared dead.
+  Duration dead_after = std::chrono::seconds(10);
 };
 
 // An engine in this process: one thread that drives a scheduler (sched::StepLoop) and the executor
@@ -45,10 +53,9 @@ class ServingEngine final : public cluster::Engine {
  public:
   // Starts the thread. References must outlive the engine. Errors: options out of range, or a
   // KV cache too small for one request of max_model_len; they name the option.
-  [[nodiscard]] static Result<std::unique_ptr<ServingEngine>> start(const model::Model& model,
-                                                                    ServingEngineOptions options,
-                                                                    ThreadPool& pool,
-                                                                    cluster::TokenSink& sink);
+  [[nodiscard]] static Result<std::unique_ptr<ServingEngine>> start(
+      const model::Model& model, ServingEngineOptions options, ThreadPool& pool,
+      cluster::TokenSink& sink, const GroupSeat* seat = nullptr);
   ~ServingEngine() override;  // ends every request with kCancelled
 
   Result<void> submit(std::vector<sched::Request> group) override;
@@ -65,14 +72,17 @@ class ServingEngine final : public cluster::Engine {
 
  private:
   ServingEngine(const model::Model& model, ServingEngineOptions options, ThreadPool& pool,
-                cluster::TokenSink& sink);
+                cluster::TokenSink& sink, const GroupSeat* seat);
 
+  [[nodiscard]] kernels::KernelContext context();
   [[nodiscard]] Result<void> check(const sched::Request& request) const;
   void push(sched::Event event);
   void work();
   void serve();
-  // Moves the inbox to `events`; waits for something in it when `wait`. False: the engine stops.
-  bool take_inbox(std::vector<sched::Event>& events, bool wait);
+  // Moves the inbox to `events`. False: the engine stops.
+  bool take_inbox(std::vector<sched::Event>& events);
+  // Waits for the bell, for no longer than something is due by itself.
+  void rest(std::uint32_t rung, Progress progress);
   void note_live(std::span<const sched::Event> events);
   void handle(std::vector<sched::Event>& events);
   void publish();
@@ -85,7 +95,11 @@ class ServingEngine final : public cluster::Engine {
   cluster::EngineLimits limits_;
   SteadyClock clock_;
 
+  comm::Doorbell own_bell_;
+  comm::Doorbell& bell_;  // rung for whatever the thread is to look at
+
   // The engine thread's own.
+  std::unique_ptr<RankMember> member_;  // in a group
   model::KvStorage kv_;
   ModelExecutor executor_;
   std::ofstream record_;
@@ -96,7 +110,6 @@ class ServingEngine final : public cluster::Engine {
 
   // The inbox.
   mutable std::mutex inbox_mutex_;
-  std::condition_variable inbox_filled_;
   std::vector<sched::Event> inbox_;
   std::int64_t inbox_prompt_tokens_ = 0;
   std::int64_t taken_prompt_tokens_ = 0;  // out of the inbox, not in a published snapshot yet

@@ -1,0 +1,77 @@
+#include "engine/gang_driver.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace gimbal::engine {
+
+Result<std::unique_ptr<GangDriver>> GangDriver::make(const GangDriverOptions& options,
+                                                     const Clock& clock) {
+  GIMBAL_ASSIGN_OR_RETURN(auto planner,
+                          policy::make_gang_planner(options.planner, options.planner_options));
+  return std::unique_ptr<GangDriver>(new GangDriver(options, std::move(planner), clock));
+}
+
+GangDriver::GangDriver(const GangDriverOptions& options,
+                       std::unique_ptr<policy::GangPlanner> planner, const Clock& clock)
+    : options_(options),
+      planner_(std::move(planner)),
+      clock_(clock),
+      coordinator_(options.coordinator, *planner_),
+      receivers_(static_cast<std::size_t>(options.coordinator.ranks)) {}
+
+void GangDriver::attach(Rank rank, Receiver receiver) {
+  const std::lock_guard lock(mutex_);
+  receivers_[static_cast<std::size_t>(rank.value())] = std::move(receiver);
+}
+
+void GangDriver::detach(Rank rank) {
+  attach(rank, nullptr);
+}
+
+void GangDriver::tell(const cluster::GangEvent& event) {
+  const std::lock_guard lock(mutex_);
+  handle(event);
+}
+
+std::optional<Duration> GangDriver::keep_time() {
+  const std::lock_guard lock(mutex_);
+  if (wake_ && clock_.now() >= *wake_) {
+    wake_.reset();
+    handle(cluster::GangTimer{});
+  }
+  if (!wake_) return std::nullopt;
+  return std::max(Duration::zero(), *wake_ - clock_.now());
+}
+
+cluster::GangCounters GangDriver::counters() const {
+  const std::lock_guard lock(mutex_);
+  return coordinator_.counters();
+}
+
+void GangDriver::handle(const cluster::GangEvent& event) {
+  coordinator_.on(event, clock_.now(), commands_);
+  for (const cluster::GangCommand& command : commands_)
+    std::visit([this](const auto& what) { carry_out(what); }, command);
+}
+
+void GangDriver::carry_out(const cluster::GangStart& command) {
+  const Receiver& receiver = receivers_[static_cast<std::size_t>(command.rank.value())];
+  if (!receiver) return;
+  receiver(
+      {.number = command.number,
+       .members = command.members,
+       .budget = pace() == cluster::GangPace::kGang ? std::optional(command.budget) : std::nullopt,
+       .dummy = (command.dummies & sched::rank_bit(command.rank)) != 0});
+}
+
+void GangDriver::carry_out(const cluster::GangSolo& command) {
+  const Receiver& receiver = receivers_[static_cast<std::size_t>(command.rank.value())];
+  if (receiver) receiver({.number = command.number});
+}
+
+void GangDriver::carry_out(const cluster::GangWake& command) {
+  wake_ = command.at;
+}
+
+}  // namespace gimbal::engine

@@ -1,0 +1,131 @@
+#include "engine/group_port.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace gimbal::engine {
+
+GroupPort::GroupPort(ExpertGroup& group, Rank rank, const kernels::KernelContext& context)
+    : group_(group),
+      rank_(rank),
+      serving_{.pool = context.pool, .isa = context.isa, .urgency = Urgency::kUrgent},
+      map_(group.map()),
+      lists_(static_cast<std::size_t>(group.ranks())) {}
+
+std::uint32_t GroupPort::map_version() const {
+  if (map_->version() != group_.map_version()) map_ = group_.map();
+  return map_->version();
+}
+
+void GroupPort::post(const sched::ExpertPost& post) {
+  for (std::vector<PostedEntry>& list : lists_)
+    list.clear();
+  const std::size_t choices = post.rows.empty() ? 0 : post.experts.size() / post.rows.size();
+  for (std::size_t i = 0; i < post.rows.size(); ++i) {
+    for (std::size_t choice = 0; choice < choices; ++choice) {
+      const ExpertId expert{post.experts[i * choices + choice]};
+      const Rank to = map_->destination(post.layer, expert, row_key_++);
+      PostedEntry& entry = lists_[static_cast<std::size_t>(to.value())].emplace_back();
+      entry.row = post.rows[i];
+      entry.row.first_output += static_cast<std::int32_t>(choice);
+      entry.expert = expert;
+    }
+  }
+  PostHeader header{.layer = post.layer,
+                    .step = post.step,
+                    .members = post.members,
+                    .map_version = post.map_version};
+  // In a gang step every service hears from every member, so that it knows when all have spoken.
+  for (int to = 0; to < group_.ranks(); ++to) {
+    const std::vector<PostedEntry>& list = lists_[static_cast<std::size_t>(to)];
+    if (!list.empty() || post.step != sched::kSolo) send(Rank{to}, header, list);
+  }
+}
+
+void GroupPort::send(Rank to, const PostHeader& header, std::span<const PostedEntry> entries) {
+  ExpertStation& station = group_.station(to);
+  PostHeader timed = header;
+  if (group_.options().profile) {
+    timed.arrives = station.arrival(rank_, group_.clock().now(), entries.size());
+  }
+  station.deliver(rank_, timed, entries);
+  if (to != rank_) group_.bell(to).ring();
+}
+
+void GroupPort::cancel(sched::SourceSlot, std::uint32_t) {
+  GIMBAL_CHECK(false, "rows of a group are waited for, not cancelled");
+}
+
+void GroupPort::leave(std::uint32_t gang_step, std::uint64_t members) {
+  for (int to = 0; to < group_.ranks(); ++to) {
+    send(Rank{to}, {.kind = PostHeader::Kind::kLeave, .step = gang_step, .members = members}, {});
+  }
+}
+
+std::span<const sched::ExpertEntry> GroupPort::advance() {
+  collect();
+  progress_ = !arrived_.empty();
+  if (progress_ || !serve()) return arrived_;
+  progress_ = true;
+  collect();
+  return arrived_;
+}
+
+// What came back from all services; arrived_ is overwritten.
+void GroupPort::collect() {
+  arrived_.clear();
+  const TimePoint now = group_.options().profile ? group_.clock().now() : TimePoint::max();
+  for (int from = 0; from < group_.ranks(); ++from) {
+    ReturnChannel& returns = group_.station(Rank{from}).returns(rank_);
+    for (const ReturnHeader* next = returns.peek(); next != nullptr && next->arrives <= now;
+         next = returns.peek()) {
+      const ReturnHeader header = returns.receive(message_);
+      arrived_.insert(arrived_.end(), message_.begin(), message_.end());
+      totals_.rows += message_.size();
+      totals_.service += header.service;
+      totals_.distinct_experts += header.distinct_experts;
+    }
+  }
+}
+
+bool GroupPort::may_serve(Rank rank) const {
+  return rank == rank_ || group_.options().shared_workers || !group_.alive(rank);
+}
+
+bool GroupPort::serve() {
+  group_.beat(rank_);
+  bool ran = serve(rank_);
+  if (!group_.options().shared_workers && !group_.anybody_gone()) return ran;
+  for (int rank = 0; rank < group_.ranks(); ++rank) {
+    if (Rank{rank} != rank_ && may_serve(Rank{rank})) ran = serve(Rank{rank}) || ran;
+  }
+  return ran;
+}
+
+bool GroupPort::serve(Rank rank) {
+  ExpertStation& station = group_.station(rank);
+  if (!station.has_work()) return false;
+  const TimePoint started = group_.clock().now();
+  const bool ran = station.serve(serving_);
+  totals_.serving += group_.clock().now() - started;
+  return ran;
+}
+
+std::optional<Duration> GroupPort::time_to_next_arrival() const {
+  if (!group_.options().profile) return std::nullopt;
+  std::optional<TimePoint> next;
+  const auto consider = [&next](TimePoint arrives) {
+    if (!next || arrives < *next) next = arrives;
+  };
+  for (int rank = 0; rank < group_.ranks(); ++rank) {
+    ExpertStation& station = group_.station(Rank{rank});
+    if (const ReturnHeader* back = station.returns(rank_).peek()) consider(back->arrives);
+    if (!may_serve(Rank{rank})) continue;
+    if (const auto arrives = station.next_arrival()) consider(*arrives);
+  }
+  if (!next) return std::nullopt;
+  return std::max(Duration::zero(), *next - group_.clock().now());
+}
+
+}  // namespace gimbal::engine

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "engine/expert_group.h"
+#include "engine/expert_port.h"
+#include "kernels/kernel_context.h"
+#include "policy/expert_map.h"
+
+namespace gimbal::engine {
+
+// One rank's way to the experts of its group: sends rows by the map, takes outputs back, and runs
+// the services that its thread may run: while its own batch waits, and between the tasks of its own
+// stages (an Interrupt of its pool), because a service goes before attention.
+//
+// One thread: the rank's engine. Group and pool must outlive it.
+class GroupPort final : public ExpertPort, public Interrupt {
+ public:
+  // `context`: of the rank's workers; services run on them in the urgent lane.
+  GroupPort(ExpertGroup& group, Rank rank, const kernels::KernelContext& context);
+
+  void post(const sched::ExpertPost& post) override;
+  void cancel(sched::SourceSlot slot, std::uint32_t epoch) override;
+  [[nodiscard]] std::span<const sched::ExpertEntry> advance() override;
+  [[nodiscard]] bool progress() const override { return progress_; }
+  [[nodiscard]] bool may_stand_inside() const override { return false; }
+  [[nodiscard]] Rank rank() const override { return rank_; }
+  [[nodiscard]] std::uint32_t map_version() const override;
+  void leave(std::uint32_t gang_step, std::uint64_t members) override;
+  [[nodiscard]] const Totals& totals() const override { return totals_; }
+
+  void between_tasks() override { (void)serve(); }
+
+  // Runs what waits at services that this thread may run. True: something was run.
+  bool serve();
+  // How long to sleep at most, when nothing else is to be done: until a delayed message arrives.
+  [[nodiscard]] std::optional<Duration> time_to_next_arrival() const;
+
+ private:
+  [[nodiscard]] bool may_serve(Rank rank) const;
+  [[nodiscard]] bool serve(Rank rank);
+  void collect();
+  void send(Rank to, const PostHeader& header, std::span<const PostedEntry> entries);
+
+  ExpertGroup& group_;
+  const Rank rank_;
+  kernels::KernelContext serving_;
+  mutable std::shared_ptr<const policy::ExpertMap> map_;  // owners: the group and its ports
+  std::vector<std::vector<PostedEntry>> lists_;           // by destination
+  std::uint64_t row_key_ = 0;
+  std::vector<sched::ExpertEntry> arrived_;
+  std::vector<sched::ExpertEntry> message_;
+  Totals totals_;
+  bool progress_ = false;
+};
+
+}  // namespace gimbal::engine

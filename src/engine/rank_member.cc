@@ -1,0 +1,155 @@
+#include "engine/rank_member.h"
+
+#include <algorithm>
+#include <limits>
+#include <stdexcept>
+#include <utility>
+#include <variant>
+
+#include "base/log.h"
+
+namespace gimbal::engine {
+namespace {
+
+constexpr BatchId kDummyBatch{std::numeric_limits<BatchId::rep>::max()};
+
+std::optional<Duration> sooner(std::optional<Duration> a, std::optional<Duration> b) {
+  if (!a) return b;
+  if (!b) return a;
+  return std::min(*a, *b);
+}
+
+}  // namespace
+
+RankMember::RankMember(const GroupSeat& seat, const kernels::KernelContext& context,
+                       Duration dead_after)
+    : seat_(seat),
+      port_(seat.group, seat.rank, context),
+      place_{.rows = seat.group.rows(),
+             .first_region = seat.rank.value() * seat.group.options().executor.max_batches,
+             .experts = port_},
+      watch_(seat.group, seat.rank, dead_after) {}
+
+RankMember::~RankMember() {
+  seat_.gang.detach(seat_.rank);
+}
+
+void RankMember::join(ModelExecutor& executor, PageId dummy_page) {
+  executor_ = &executor;
+  dummy_page_ = dummy_page;
+  seat_.gang.attach(seat_.rank, [this](const GangAnswer& answer) {
+    {
+      const std::lock_guard lock(mutex_);
+      answers_.push_back(answer);
+    }
+    answered_.store(true);
+    seat_.group.bell(seat_.rank).ring();
+  });
+}
+
+void RankMember::take_answers(std::vector<sched::Event>& events) {
+  seat_.group.beat(seat_.rank);
+  if (!seat_.group.alive(seat_.rank)) {
+    throw std::runtime_error("this engine gave no sign of life and was declared dead");
+  }
+  if (!answered_.load()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    answered_.store(false);
+    std::swap(answers_, taken_);
+  }
+  for (const GangAnswer& answer : taken_)
+    follow(answer, events);
+  taken_.clear();
+}
+
+void RankMember::follow(const GangAnswer& answer, std::vector<sched::Event>& events) {
+  last_seen_ = std::max(last_seen_, answer.number);
+  if (asking_) {
+    asking_ = false;
+    events.emplace_back(sched::StartStep{
+        .number = answer.number, .members = answer.members, .prefill_budget = answer.budget});
+    return;
+  }
+  if (answer.dummy) {
+    dummy_ = answer.number;
+    executor_->start_dummy(kDummyBatch, dummy_page_, answer.number, answer.members);
+    executor_->advance(kDummyBatch, Cursor::end(executor_->layers()));
+    return;
+  }
+  if (answer.members == 0) return;
+  port_.leave(answer.number, answer.members);
+  seat_.gang.tell(cluster::GangLeft{
+      .rank = seat_.rank, .number = answer.number, .reason = cluster::LeaveReason::kNoWork});
+}
+
+void RankMember::take_dummy_events(std::vector<sched::Event>& events) {
+  if (!dummy_ || events.empty()) return;
+  const auto of_dummy = [](const sched::Event& event) {
+    const auto* reached = std::get_if<sched::StageReached>(&event);
+    const auto* finished = std::get_if<sched::StepFinished>(&event);
+    return (reached != nullptr && reached->batch == kDummyBatch) ||
+           (finished != nullptr && finished->batch == kDummyBatch);
+  };
+  for (const sched::Event& event : events) {
+    if (!of_dummy(event)) continue;
+    if (std::holds_alternative<sched::StageReached>(event)) {
+      executor_->finish(kDummyBatch);
+      continue;
+    }
+    seat_.gang.tell(cluster::GangStepEnded{
+        .rank = seat_.rank, .number = *dummy_, .has_work = held_back_.has_value()});
+    dummy_.reset();
+  }
+  std::erase_if(events, of_dummy);
+  if (!dummy_ && held_back_) tell_intent(*std::exchange(held_back_, std::nullopt));
+}
+
+void RankMember::tell(const sched::Outputs& said) {
+  if (said.ended) {
+    if (said.declined && said.ended->members != 0) {
+      port_.leave(said.ended->number, said.ended->members);
+      seat_.gang.tell(cluster::GangLeft{.rank = seat_.rank,
+                                        .number = said.ended->number,
+                                        .reason = cluster::LeaveReason::kNoWork});
+    } else {
+      seat_.gang.tell(cluster::GangStepEnded{
+          .rank = seat_.rank, .number = said.ended->number, .has_work = said.intent.has_value()});
+    }
+  }
+  if (!said.intent) return;
+  if (dummy_) {
+    held_back_ = said.intent;
+  } else {
+    tell_intent(*said.intent);
+  }
+}
+
+void RankMember::tell_intent(policy::GangMember member) {
+  asking_ = true;
+  member.rank = seat_.rank;
+  seat_.gang.tell(cluster::GangIntent{.member = std::move(member), .last_seen = last_seen_});
+}
+
+std::optional<Duration> RankMember::keep_time(TimePoint now, bool waits) {
+  std::optional<Duration> limit = port_.time_to_next_arrival();
+  if (asking_) limit = sooner(limit, seat_.gang.keep_time());
+  if (!waits && !asking_) {
+    watch_.worked();
+    return limit;
+  }
+  const RankWatch::Finding found = watch_.waited(now);
+  for (const Rank rank : found.dead) {
+    log_error("rank {} gave no sign of life for {:.1f} s: declared dead", rank.value(),
+              to_ms(watch_.dead_after()) / 1000.0);
+    if (seat_.group.retire(rank)) seat_.gang.tell(cluster::GangRankDead{rank});
+  }
+  return sooner(limit, found.look_again);
+}
+
+void RankMember::retire() {
+  seat_.gang.detach(seat_.rank);
+  if (seat_.group.retire(seat_.rank)) seat_.gang.tell(cluster::GangRankDead{seat_.rank});
+}
+
+}  // namespace gimbal::engine

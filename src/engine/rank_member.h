@@ -1,0 +1,78 @@
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/expert_group.h"
+#include "engine/gang_driver.h"
+#include "engine/group_port.h"
+#include "engine/model_executor.h"
+#include "engine/rank_watch.h"
+#include "kernels/kernel_context.h"
+#include "sched/event.h"
+
+namespace gimbal::engine {
+
+// An engine's place in a group of ranks that share experts.
+struct GroupSeat {
+  ExpertGroup& group;
+  GangDriver& gang;
+  Rank rank;
+};
+
+// What an engine's thread does as a rank of a group, beside driving its scheduler: it tells the
+// gang of intents and ends, takes the answers, runs steps without sequences where the pace asks for
+// them, and watches for ranks that have died.
+//
+// One thread: the engine's. The seat's group and gang must outlive it.
+class RankMember {
+ public:
+  RankMember(const GroupSeat& seat, const kernels::KernelContext& context, Duration dead_after);
+  ~RankMember();
+  RankMember(const RankMember&) = delete;
+  RankMember& operator=(const RankMember&) = delete;
+
+  [[nodiscard]] GroupPort& port() { return port_; }
+  [[nodiscard]] const GroupPlace& place() const { return place_; }
+  // From now on answers are taken. `dummy_page`: of the executor's KV, used by no sequence.
+  void join(ModelExecutor& executor, PageId dummy_page);
+
+  // Turns what the gang has answered into events of the scheduler; may start a dummy step.
+  // Throws when the rank has been declared dead.
+  void take_answers(std::vector<sched::Event>& events);
+  // Removes what concerns a dummy step from the executor's events.
+  void take_dummy_events(std::vector<sched::Event>& events);
+  // Passes on what the scheduler says of steps.
+  void tell(const sched::Outputs& said);
+
+  // Before a rest: carries out what is due. How long to rest at most. `waits`: for other ranks'
+  // work.
+  [[nodiscard]] std::optional<Duration> keep_time(TimePoint now, bool waits);
+
+  // The thread ends: nobody waits for this rank any more.
+  void retire();
+
+ private:
+  void follow(const GangAnswer& answer, std::vector<sched::Event>& events);
+  void tell_intent(policy::GangMember member);
+
+  GroupSeat seat_;
+  GroupPort port_;
+  GroupPlace place_;
+  RankWatch watch_;
+  ModelExecutor* executor_ = nullptr;
+  PageId dummy_page_;
+  std::mutex mutex_;
+  std::vector<GangAnswer> answers_;  // guarded by mutex_
+  std::atomic<bool> answered_{false};
+  std::vector<GangAnswer> taken_;
+  bool asking_ = false;                          // an intent of the scheduler has no answer
+  std::uint32_t last_seen_ = 0;                  // the highest number of an answer
+  std::optional<std::uint32_t> dummy_;           // the step that runs without sequences
+  std::optional<policy::GangMember> held_back_;  // an intent that came during it
+};
+
+}  // namespace gimbal::engine

@@ -1,0 +1,270 @@
+// Engines that share their experts, each with its scheduler and thread: a request gets the same
+// tokens whichever of them runs it, at any pace, and survives what the others suffer.
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <map>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "engine/expert_group.h"
+#include "engine/gang_driver.h"
+#include "engine_fixture.h"
+
+namespace gimbal::engine {
+namespace {
+
+constexpr int kMaxRows = 64;
+
+struct Shape {
+  int ranks = 2;
+  cluster::GangPace pace = cluster::GangPace::kGang;
+  bool shared = true;
+  Duration dead_after = std::chrono::minutes(10);
+};
+
+// Fails the engine's thread when it tells of a certain request.
+class ThrowingSink final : public cluster::TokenSink {
+ public:
+  ThrowingSink(cluster::TokenSink& next, RequestId poison) : next_(next), poison_(poison) {}
+  void on_outputs(std::span<cluster::TokenOutput> outputs) override {
+    for (const cluster::TokenOutput& output : outputs) {
+      if (output.request == poison_ && !output.finish) throw std::runtime_error("poisoned");
+    }
+    next_.on_outputs(outputs);
+  }
+
+ private:
+  cluster::TokenSink& next_;
+  RequestId poison_;
+};
+
+class RankEngines : public EngineFixture {
+ protected:
+  void start_group(const Shape& shape, cluster::TokenSink* sink_of_first = nullptr) {
+    auto group = ExpertGroup::make(*model_,
+                                   {.ranks = shape.ranks,
+                                    .executor = {.max_batch_rows = kMaxRows},
+                                    .shared_workers = shape.shared},
+                                   clock_);
+    ASSERT_TRUE(group.ok()) << group.error().message;
+    group_ = std::move(group).value();
+    auto gang = GangDriver::make({.coordinator = {.pace = shape.pace,
+                                                  .ranks = shape.ranks,
+                                                  .layers = model_->config().num_layers()}},
+                                 clock_);
+    ASSERT_TRUE(gang.ok()) << gang.error().message;
+    gang_ = std::move(gang).value();
+    for (int rank = 0; rank < shape.ranks; ++rank) {
+      ServingEngineOptions options;
+      options.scheduler.max_num_batched_tokens = kMaxRows;
+      options.scheduler.max_num_seqs = 8;
+      options.scheduler.max_model_len = 128;
+      options.kv_cache_bytes = 64 * model::KvStorage::page_bytes(model_->config(), model_->dtype());
+      options.pin = false;
+      options.dead_after = shape.dead_after;
+      if (!shape.shared) {
+        pools_.push_back(
+            std::make_unique<ThreadPool>(ThreadPoolOptions{.workers = 1, .pin = false}));
+      }
+      const GroupSeat seat{*group_, *gang_, Rank{rank}};
+      cluster::TokenSink& sink = rank == 0 && sink_of_first != nullptr ? *sink_of_first : sink_;
+      auto engine = ServingEngine::start(*model_, options, shape.shared ? pool_ : *pools_.back(),
+                                         sink, &seat);
+      ASSERT_TRUE(engine.ok()) << engine.error().message;
+      engines_.push_back(std::move(engine).value());
+    }
+  }
+
+  void stop_group() {
+    engines_.clear();
+    gang_.reset();
+    group_.reset();
+    pools_.clear();
+  }
+
+  void submit(std::size_t engine, std::uint64_t id, int prompt, int max_tokens) {
+    const auto taken = engines_[engine]->submit({request(id, prompt, max_tokens)});
+    ASSERT_TRUE(taken.ok()) << taken.error().message;
+  }
+
+  // What one engine alone says to these requests.
+  std::map<RequestId, std::vector<TokenId>> alone(const std::vector<std::array<int, 3>>& requests) {
+    Collector sink;
+    ServingEngineOptions options;
+    options.scheduler.max_num_batched_tokens = kMaxRows;
+    options.scheduler.max_model_len = 128;
+    auto engine = ServingEngine::start(*model_, options, pool_, sink);
+    EXPECT_TRUE(engine.ok());
+    for (const auto& [id, prompt, tokens] : requests) {
+      EXPECT_TRUE(
+          (*engine)->submit({request(static_cast<std::uint64_t>(id), prompt, tokens)}).ok());
+    }
+    sink.wait_for_ends(requests.size());
+    std::map<RequestId, std::vector<TokenId>> tokens;
+    for (const auto& [id, story] : sink.stories())
+      tokens[id] = story.tokens;
+    return tokens;
+  }
+
+  SteadyClock clock_;
+  std::vector<std::unique_ptr<ThreadPool>> pools_;
+  std::unique_ptr<ExpertGroup> group_;
+  std::unique_ptr<GangDriver> gang_;
+  std::vector<std::unique_ptr<ServingEngine>> engines_;
+};
+
+std::vector<std::array<int, 3>> some_requests() {
+  std::vector<std::array<int, 3>> requests;  // id, prompt, output
+  Rng rng(5);
+  for (int id = 1; id <= 14; ++id) {
+    requests.push_back(
+        {id, 1 + static_cast<int>(rng.below(90)), 1 + static_cast<int>(rng.below(24))});
+  }
+  return requests;
+}
+
+TEST_F(RankEngines, EveryPaceGivesTheTokensOfOneEngine) {
+  const auto requests = some_requests();
+  const auto expected = alone(requests);
+  int round = 0;
+  for (const int ranks : {2, 3}) {
+    for (const cluster::GangPace pace :
+         {cluster::GangPace::kGang, cluster::GangPace::kLockstep, cluster::GangPace::kImmediate}) {
+      for (const bool shared : {true, false}) {
+        SCOPED_TRACE(testing::Message() << ranks << " ranks, pace " << static_cast<int>(pace)
+                                        << (shared ? ", shared" : ", own"));
+        start_group({.ranks = ranks, .pace = pace, .shared = shared});
+        const std::size_t before = sink_.stories().size();
+        for (const auto& [id, prompt, tokens] : requests) {
+          // The last rank stays idle.
+          submit(static_cast<std::size_t>(id % std::max(1, ranks - 1)),
+                 static_cast<std::uint64_t>(id + round * 1000), prompt, tokens);
+        }
+        sink_.wait_for_ends(before + requests.size());
+        stop_group();
+        const auto stories = sink_.stories();
+        for (const auto& [id, prompt, tokens] : requests) {
+          const auto& story = stories.at(RequestId{static_cast<std::uint64_t>(id + round * 1000)});
+          EXPECT_EQ(story.finish, sched::FinishReason::kLength);
+          EXPECT_EQ(story.tokens, expected.at(RequestId{static_cast<std::uint64_t>(id)}));
+        }
+        ++round;  // request() draws the same prompt for ids that differ by multiples of 5
+      }
+    }
+  }
+}
+
+TEST_F(RankEngines, CancelledRequestsLeaveTheOthersAlone) {
+  const auto requests = some_requests();
+  const auto expected = alone(requests);
+  int round = 0;
+  for (const cluster::GangPace pace :
+       {cluster::GangPace::kGang, cluster::GangPace::kLockstep, cluster::GangPace::kImmediate}) {
+    SCOPED_TRACE(static_cast<int>(pace));
+    start_group({.ranks = 2, .pace = pace});
+    const std::size_t before = sink_.stories().size();
+    const auto id_of = [&](int id) { return static_cast<std::uint64_t>(id + round * 1000); };
+    for (const auto& [id, prompt, tokens] : requests)
+      submit(static_cast<std::size_t>(id % 2), id_of(id), prompt, tokens);
+    for (const auto& [id, prompt, tokens] : requests) {
+      if (id % 3 == 0) engines_[static_cast<std::size_t>(id % 2)]->cancel(RequestId{id_of(id)});
+    }
+    sink_.wait_for_ends(before + requests.size());
+    stop_group();
+    const auto stories = sink_.stories();
+    for (const auto& [id, prompt, tokens] : requests) {
+      const auto& story = stories.at(RequestId{id_of(id)});
+      if (id % 3 != 0) {
+        EXPECT_EQ(story.tokens, expected.at(RequestId{static_cast<std::uint64_t>(id)}));
+      }
+    }
+    ++round;
+  }
+}
+
+TEST_F(RankEngines, ADyingRankTakesNobodyWithIt) {
+  const auto requests = some_requests();
+  const auto expected = alone(requests);
+  int round = 0;
+  for (const cluster::GangPace pace :
+       {cluster::GangPace::kGang, cluster::GangPace::kLockstep, cluster::GangPace::kImmediate}) {
+    for (const bool shared : {true, false}) {
+      SCOPED_TRACE(testing::Message() << static_cast<int>(pace) << (shared ? " shared" : " own"));
+      const auto id_of = [&](int id) { return static_cast<std::uint64_t>(id + round * 1000); };
+      const RequestId poison{id_of(900)};
+      ThrowingSink throwing(sink_, poison);
+      const std::size_t before = sink_.stories().size();
+      start_group({.ranks = 3, .pace = pace, .shared = shared}, &throwing);
+      for (const auto& [id, prompt, tokens] : requests)
+        submit(static_cast<std::size_t>(1 + id % 2), id_of(id), prompt, tokens);
+      submit(0, poison.value(), 40, 5);
+      sink_.wait_for_ends(before + requests.size() + 1);
+      EXPECT_FALSE(engines_[0]->healthy(nullptr));
+      EXPECT_TRUE(engines_[1]->healthy(nullptr));
+      EXPECT_FALSE(engines_[0]->submit({request(id_of(950), 4, 1)}).ok());
+      // Its experts are the others' now.
+      submit(1, id_of(960), 30, 3);
+      sink_.wait_for_ends(before + requests.size() + 2);
+      stop_group();
+      const auto stories = sink_.stories();
+      EXPECT_EQ(stories.at(poison).finish, sched::FinishReason::kFailed);
+      for (const auto& [id, prompt, tokens] : requests) {
+        EXPECT_EQ(stories.at(RequestId{id_of(id)}).tokens,
+                  expected.at(RequestId{static_cast<std::uint64_t>(id)}));
+      }
+      ++round;
+    }
+  }
+}
+
+TEST_F(RankEngines, AHangingRankIsDeclaredDead) {
+  const auto requests = some_requests();
+  const auto expected = alone(requests);
+  Collector hanging;
+  hanging.hold();
+  start_group({.pace = cluster::GangPace::kLockstep, .dead_after = std::chrono::seconds(5)},
+              &hanging);
+  submit(0, 900, 10, 3);  // its thread stops when it tells of the first token
+  for (const auto& [id, prompt, tokens] : requests)
+    submit(1, static_cast<std::uint64_t>(id), prompt, tokens);
+  sink_.wait_for_ends(requests.size());
+  EXPECT_FALSE(group_->alive(Rank{0}));
+  EXPECT_TRUE(group_->alive(Rank{1}));
+  EXPECT_TRUE(group_->map()->taken_out(Rank{0}));
+  hanging.release();  // and learns that it is dead
+  hanging.wait_for_ends(1);
+  EXPECT_EQ(hanging.stories().at(RequestId{900}).finish, sched::FinishReason::kFailed);
+  stop_group();
+  const auto stories = sink_.stories();
+  for (const auto& [id, prompt, tokens] : requests) {
+    EXPECT_EQ(stories.at(RequestId{static_cast<std::uint64_t>(id)}).tokens,
+              expected.at(RequestId{static_cast<std::uint64_t>(id)}));
+  }
+}
+
+TEST_F(RankEngines, RanksThatStepTogetherJoinGangs) {
+  start_group({.ranks = 2});
+  for (std::uint64_t id = 1; id <= 8; ++id)
+    submit(id % 2, id, 20, 60);
+  sink_.wait_for_ends(8);
+  const cluster::GangCounters counters = gang_->counters();
+  EXPECT_GT(counters.gang_steps, 0U);
+  EXPECT_EQ(counters.joins, 2 * counters.gang_steps);
+  EXPECT_GT(group_->station(Rank{0}).counters().holds, 0U);
+  EXPECT_GT(group_->station(Rank{1}).counters().rows, 0U);
+  stop_group();
+}
+
+TEST_F(RankEngines, RefusesMoreRanksThanExperts) {
+  const auto group = ExpertGroup::make(*model_, {.ranks = 65}, clock_);
+  ASSERT_FALSE(group.ok());
+  EXPECT_EQ(group.error().field, "expert_parallel_size");
+  EXPECT_NE(group.error().message.find("65"), std::string::npos) << group.error().message;
+}
+
+}  // namespace
+}  // namespace gimbal::engine

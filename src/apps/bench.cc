@@ -4,6 +4,7 @@
 
 #include "apps/bench_engine.h"
 #include "apps/bench_load.h"
+#include "apps/bench_parallel.h"
 
 namespace gimbal::apps {
 
@@ -12,6 +13,7 @@ void add_bench(CLI::App& program, int& status) {
   command->require_subcommand(1);
   add_bench_engine(*command, status);
   add_bench_load(*command, status);
+  add_bench_parallel(*command, status);
 }
 
 }  // namespace gimbal::apps

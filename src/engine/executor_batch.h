@@ -47,7 +47,7 @@ struct ExecutorBatch {
   double distinct_experts = 0;
   // Set while outputs are missing that others have to bring.
   std::optional<TimePoint> waiting_since;
-  std::uint32_t gang_step = sched::kSolo;
+  std::uint64_t gang_step = sched::kSolo;
   std::uint64_t gang_members = 0;
 };
 

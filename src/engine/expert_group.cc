@@ -8,13 +8,6 @@
 namespace gimbal::engine {
 namespace {
 
-policy::ExpertMapShape map_shape(const model_config::ModelConfig& config, int ranks) {
-  policy::ExpertMapShape shape{.ranks = ranks};
-  for (int layer = 0; layer < config.num_layers(); ++layer)
-    shape.experts_of_layer.push_back(config.is_moe(LayerIndex{layer}) ? config.experts : 0);
-  return shape;
-}
-
 Result<void> check_ranks(const model::Model& model, int ranks) {
   const int most = std::min(sched::kMostGangRanks, model.config().experts);
   if (ranks >= 2 && ranks <= most) return {};
@@ -34,6 +27,13 @@ Result<void> check_map(const policy::ExpertMap& map, const policy::ExpertMapShap
 }
 
 }  // namespace
+
+policy::ExpertMapShape ExpertGroup::map_shape(const model_config::ModelConfig& config, int ranks) {
+  policy::ExpertMapShape shape{.experts_of_layer = {}, .ranks = ranks};
+  for (int layer = 0; layer < config.num_layers(); ++layer)
+    shape.experts_of_layer.push_back(config.is_moe(LayerIndex{layer}) ? config.experts : 0);
+  return shape;
+}
 
 Result<std::unique_ptr<ExpertGroup>> ExpertGroup::make(const model::Model& model,
                                                        ExpertGroupOptions options,

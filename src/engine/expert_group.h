@@ -42,6 +42,10 @@ class ExpertGroup {
                                                                  ExpertGroupOptions options,
                                                                  const Clock& clock);
 
+  // The shape that its maps have.
+  [[nodiscard]] static policy::ExpertMapShape map_shape(const model_config::ModelConfig& config,
+                                                        int ranks);
+
   [[nodiscard]] const ExpertGroupOptions& options() const { return options_; }
   [[nodiscard]] int ranks() const { return options_.ranks; }
   [[nodiscard]] const Clock& clock() const { return clock_; }

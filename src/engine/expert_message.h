@@ -19,7 +19,7 @@ struct PostHeader {
   };
   Kind kind = Kind::kRows;
   LayerIndex layer;
-  std::uint32_t step = sched::kSolo;
+  std::uint64_t step = sched::kSolo;
   std::uint64_t members = 0;  // of the gang step
   std::uint32_t map_version = 0;
   TimePoint arrives{};  // not to be looked at before (an imposed delay)

@@ -23,7 +23,7 @@ struct GangDriverOptions {
 
 // What a rank is told: to start a step, together with others or alone, or a step without sequences.
 struct GangAnswer {
-  std::uint32_t number = 0;
+  std::uint64_t number = 0;
   cluster::RankSet members = 0;  // 0: solo
   std::optional<int> budget;     // prefill rows; nullopt: as the rank's former wants
   bool dummy = false;            // unless the rank has work by now

@@ -57,10 +57,12 @@ void GroupPort::cancel(sched::SourceSlot, std::uint32_t) {
   GIMBAL_CHECK(false, "rows of a group are waited for, not cancelled");
 }
 
-void GroupPort::leave(std::uint32_t gang_step, std::uint64_t members) {
-  for (int to = 0; to < group_.ranks(); ++to) {
-    send(Rank{to}, {.kind = PostHeader::Kind::kLeave, .step = gang_step, .members = members}, {});
-  }
+void GroupPort::leave(std::uint64_t gang_step, std::uint64_t members) {
+  PostHeader header{.kind = PostHeader::Kind::kLeave};
+  header.step = gang_step;
+  header.members = members;
+  for (int to = 0; to < group_.ranks(); ++to)
+    send(Rank{to}, header, {});
 }
 
 std::span<const sched::ExpertEntry> GroupPort::advance() {

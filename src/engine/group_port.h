@@ -31,7 +31,7 @@ class GroupPort final : public ExpertPort, public Interrupt {
   [[nodiscard]] bool may_stand_inside() const override { return false; }
   [[nodiscard]] Rank rank() const override { return rank_; }
   [[nodiscard]] std::uint32_t map_version() const override;
-  void leave(std::uint32_t gang_step, std::uint64_t members) override;
+  void leave(std::uint64_t gang_step, std::uint64_t members) override;
   [[nodiscard]] const Totals& totals() const override { return totals_; }
 
   void between_tasks() override { (void)serve(); }

@@ -33,7 +33,7 @@ class LocalExperts final : public ExpertPort {
   [[nodiscard]] bool may_stand_inside() const override { return true; }
   [[nodiscard]] Rank rank() const override { return Rank{0}; }
   [[nodiscard]] std::uint32_t map_version() const override { return 0; }
-  void leave(std::uint32_t, std::uint64_t) override {}
+  void leave(std::uint64_t, std::uint64_t) override {}
   [[nodiscard]] const Totals& totals() const override { return totals_; }
 
  private:

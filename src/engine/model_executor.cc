@@ -104,7 +104,7 @@ void ModelExecutor::start(const sched::StepPlan& plan) {
   }
 }
 
-void ModelExecutor::start_dummy(BatchId batch, PageId page, std::uint32_t gang_step,
+void ModelExecutor::start_dummy(BatchId batch, PageId page, std::uint64_t gang_step,
                                 std::uint64_t members) {
   static constexpr TokenId kToken = 0;
   static const sched::SamplingParams kSampling;

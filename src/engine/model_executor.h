@@ -79,7 +79,7 @@ class ModelExecutor final : public sched::BatchExecutor {
   // Makes a standing batch of one row without a sequence, for a rank that takes part in a lockstep
   // step without work. It computes on page `page`, whose content means nothing, and ends like any
   // other batch.
-  void start_dummy(BatchId batch, PageId page, std::uint32_t gang_step, std::uint64_t members);
+  void start_dummy(BatchId batch, PageId page, std::uint64_t gang_step, std::uint64_t members);
 
   // The policy of the executor's own service. Requires: it is in no group.
   void set_expert_policy(std::unique_ptr<policy::ExpertQueuePolicy> policy);

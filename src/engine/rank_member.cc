@@ -77,7 +77,11 @@ void RankMember::follow(const GangAnswer& answer, std::vector<sched::Event>& eve
     executor_->advance(kDummyBatch, Cursor::end(executor_->layers()));
     return;
   }
-  if (answer.members == 0) return;
+  if (answer.members == 0) {
+    seat_.gang.tell(
+        cluster::GangStepEnded{.rank = seat_.rank, .number = answer.number, .has_work = false});
+    return;
+  }
   port_.leave(answer.number, answer.members);
   seat_.gang.tell(cluster::GangLeft{
       .rank = seat_.rank, .number = answer.number, .reason = cluster::LeaveReason::kNoWork});

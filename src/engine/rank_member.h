@@ -70,8 +70,8 @@ class RankMember {
   std::atomic<bool> answered_{false};
   std::vector<GangAnswer> taken_;
   bool asking_ = false;                          // an intent of the scheduler has no answer
-  std::uint32_t last_seen_ = 0;                  // the highest number of an answer
-  std::optional<std::uint32_t> dummy_;           // the step that runs without sequences
+  std::uint64_t last_seen_ = 0;                  // the highest number of an answer
+  std::optional<std::uint64_t> dummy_;           // the step that runs without sequences
   std::optional<policy::GangMember> held_back_;  // an intent that came during it
 };
 

@@ -35,7 +35,7 @@ struct StepPlan {
   BatchId batch;
   std::vector<SequenceStep> sequences;
   // The gang step that it is part of, and the ranks that are, a bit each (`2-architecture` §4).
-  std::uint32_t gang_step = kSolo;
+  std::uint64_t gang_step = kSolo;
   std::uint64_t gang_members = 0;
 };
 

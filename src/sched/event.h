@@ -29,7 +29,7 @@ struct SetDraining {
 };
 // The answer to an intent: the step may start, as part of a gang step or alone.
 struct StartStep {
-  std::uint32_t number = 0;           // of the answer; of the gang step, where there are members
+  std::uint64_t number = 0;           // of the answer; of the gang step, where there are members
   std::uint64_t members = 0;          // of the gang step, a bit a rank; 0: solo
   std::optional<int> prefill_budget;  // prefill rows of the step; nullopt: as the former wants
 };

@@ -13,7 +13,7 @@ namespace gimbal::sched {
 using SourceSlot = StrongId<struct SourceSlotTag, std::int32_t>;
 
 // A gang step's number; rows of no gang step are solo.
-inline constexpr std::uint32_t kSolo = 0;
+inline constexpr std::uint64_t kSolo = 0;
 
 // A row that a source sends to the k experts that its router chose.
 struct PostedRow {
@@ -28,7 +28,7 @@ struct PostedRow {
 struct ExpertPost {
   Rank source;
   LayerIndex layer;
-  std::uint32_t step = kSolo;
+  std::uint64_t step = kSolo;
   std::uint64_t members = 0;      // of the gang step, a bit a rank; 0: solo
   std::uint32_t map_version = 0;  // of the expert map that routed the rows
   std::span<const PostedRow> rows;
@@ -42,7 +42,7 @@ struct ExpertEntry {
   std::int32_t row = 0;
   std::int32_t output = 0;
   std::uint32_t map_version = 0;
-  std::uint32_t step = kSolo;
+  std::uint64_t step = kSolo;
   std::int16_t source = 0;  // rank
   RequestClass request_class = RequestClass::kLatencySensitive;
 

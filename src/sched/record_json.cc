@@ -13,7 +13,6 @@ namespace {
 constexpr int kVersion = 2;
 constexpr std::int64_t kMaxPoolTokens = std::int64_t{1} << 28;  // a record asks for no more memory
 constexpr std::int64_t kInt32Max = std::numeric_limits<std::int32_t>::max();
-constexpr std::int64_t kUint32Max = std::numeric_limits<std::uint32_t>::max();
 constexpr std::int64_t kInt64Max = std::numeric_limits<std::int64_t>::max();
 constexpr double kHuge = std::numeric_limits<double>::max();
 constexpr double kHugeFloat = std::numeric_limits<float>::max();
@@ -225,8 +224,7 @@ Result<Event> event_from_json(const Json& json) {
   }
   if (object.has("start")) {
     StartStep event;
-    GIMBAL_ASSIGN_OR_RETURN(const auto number, object.integer("start", 0, kUint32Max));
-    event.number = static_cast<std::uint32_t>(number.value_or(0));
+    GIMBAL_ASSIGN_OR_RETURN(event.number, word(object, "start"));
     if (object.has("members")) {
       GIMBAL_ASSIGN_OR_RETURN(event.members, word(object, "members"));
     }

@@ -1,0 +1,78 @@
+#include "apps/expert_flags.h"
+
+#include <CLI/CLI.hpp>
+
+#include "comm/exchange_profile.h"
+#include "policy/expert_map_json.h"
+
+namespace gimbal::apps {
+
+void ExpertFlags::add_to(CLI::App& command) {
+  command
+      .add_option(
+          "--data-parallel-size", data_parallel_size,
+          "engines, each with requests and KV cache of its own, over one copy of the weights")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command
+      .add_option(
+          "--expert-parallel-size", expert_parallel_size,
+          "engines that share their experts; divides --data-parallel-size; 1: each runs its "
+          "own; 0: all share")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      .add_option("--rank-workers", rank_workers,
+                  "shared: any compute thread serves any engine; own: each engine has its own")
+      ->check(CLI::IsMember({"shared", "own"}))
+      ->capture_default_str();
+  command
+      .add_option(
+          "--expert-pace", expert_pace,
+          "gang: engines that share experts step together while that pays; lockstep: always, "
+          "idle ones too; immediate: never")
+      ->check(CLI::IsMember({"gang", "lockstep", "immediate"}))
+      ->capture_default_str();
+  command
+      .add_option("--expert-queues", expert_queues,
+                  "which experts a service runs first: run-all or ls-first (best-effort rows of "
+                  "experts that nobody else needs wait)")
+      ->check(CLI::IsMember({"run-all", "ls-first"}))
+      ->capture_default_str();
+  command.add_option("--expert-map", expert_map,
+                     "JSON file that says which engine of a group runs which experts; default: an "
+                     "equal number of consecutive ones each");
+  command.add_option("--exchange-profile", exchange_profile,
+                     "JSON file with latencies and bandwidths to impose on the exchange of rows");
+  command
+      .add_option("--compute-nice", compute_nice,
+                  "niceness of compute threads (0 to 19): more lets other programs go first")
+      ->check(CLI::Range(0, 19))
+      ->capture_default_str();
+}
+
+Result<void> ExpertFlags::apply(const model_config::ModelConfig& config,
+                                engine::EngineFleetOptions& fleet) const {
+  fleet.engines = data_parallel_size;
+  fleet.expert_parallel_size = expert_parallel_size;
+  fleet.workers = rank_workers == "own" ? engine::RankWorkers::kOwn : engine::RankWorkers::kShared;
+  GIMBAL_ASSIGN_OR_RETURN(fleet.pace, cluster::parse_gang_pace(expert_pace));
+  fleet.expert_queue_policy = expert_queues;
+  fleet.nice = compute_nice;
+  if (!exchange_profile.empty()) {
+    auto profile = comm::read_exchange_profile(exchange_profile);
+    if (!profile.ok()) return profile.error().within("--exchange-profile");
+    fleet.profile = *profile;
+  }
+  GIMBAL_RETURN_IF_ERROR(
+      engine::EngineFleet::check(fleet, config.moe_layers() > 0 ? config.experts : 0));
+  if (expert_map.empty()) return {};
+  GIMBAL_ASSIGN_OR_RETURN(const Json json, read_json_file(expert_map));
+  const int ranks = expert_parallel_size > 0 ? expert_parallel_size : data_parallel_size;
+  auto map = policy::expert_map_from_json(json, engine::ExpertGroup::map_shape(config, ranks));
+  if (!map.ok()) return map.error().within("--expert-map " + expert_map);
+  fleet.map = std::move(map).value();
+  return {};
+}
+
+}  // namespace gimbal::apps

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+#include "engine/engine_fleet.h"
+#include "model_config/model_config.h"
+
+namespace CLI {
+class App;
+}
+
+namespace gimbal::apps {
+
+// What commands with several engines ask on their command line: how engines share experts, and who
+// computes for them.
+struct ExpertFlags {
+  int data_parallel_size = 1;
+  int expert_parallel_size = 0;
+  std::string rank_workers = "shared";
+  std::string expert_pace = "gang";
+  std::string expert_queues = "run-all";
+  std::string expert_map;        // a file; empty: linear
+  std::string exchange_profile;  // a file; empty: no imposed delays
+  int compute_nice = 0;
+
+  void add_to(CLI::App& command);
+  // Fills in all of `fleet` but its engines' options and the threads. Errors name the flag; files
+  // are read.
+  [[nodiscard]] Result<void> apply(const model_config::ModelConfig& config,
+                                   engine::EngineFleetOptions& fleet) const;
+};
+
+}  // namespace gimbal::apps

@@ -1,0 +1,125 @@
+#include "engine/engine_fleet.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+namespace gimbal::engine {
+namespace {
+
+// How long a rank with a CPU of its own looks out for outputs before it sleeps: about what waking
+// it up would take.
+constexpr Duration kSpin = std::chrono::microseconds(50);
+
+int available_cpus() {
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+}  // namespace
+
+Result<void> EngineFleet::check(const EngineFleetOptions& options, int experts) {
+  if (options.engines < 1 || options.engines > 1024) {
+    return invalid_argument(
+        fmt::format("data_parallel_size must be from 1 to 1024, is {}", options.engines),
+        "data_parallel_size");
+  }
+  const int size =
+      options.expert_parallel_size == 0 ? options.engines : options.expert_parallel_size;
+  if (size < 1 || options.engines % size != 0) {
+    return invalid_argument(
+        fmt::format("expert_parallel_size must divide data_parallel_size {}, is {}",
+                    options.engines, size),
+        "expert_parallel_size");
+  }
+  const bool asked = options.expert_parallel_size > 1;
+  if (experts == 0 && asked) {
+    return invalid_argument(
+        fmt::format("expert_parallel_size must be 1 for a model without experts, is {}", size),
+        "expert_parallel_size");
+  }
+  if (experts > 0 && size > std::min(experts, sched::kMostGangRanks)) {
+    return invalid_argument(
+        fmt::format("expert_parallel_size must be at most {} for a model with {} experts, is {}: "
+                    "give one that divides data_parallel_size {}",
+                    std::min(experts, sched::kMostGangRanks), experts, size, options.engines),
+        "expert_parallel_size");
+  }
+  return {};
+}
+
+Result<std::unique_ptr<EngineFleet>> EngineFleet::start(
+    const model::Model& model, EngineFleetOptions options, ThreadPool& shared,
+    std::span<cluster::TokenSink* const> sinks) {
+  GIMBAL_CHECK(sinks.size() == static_cast<std::size_t>(options.engines));
+  const int experts = model.config().moe_layers() > 0 ? model.config().experts : 0;
+  GIMBAL_RETURN_IF_ERROR(check(options, experts));
+  if (options.expert_parallel_size == 0) options.expert_parallel_size = options.engines;
+  if (experts == 0) options.expert_parallel_size = 1;
+  std::unique_ptr<EngineFleet> fleet(new EngineFleet(std::move(options)));
+  GIMBAL_RETURN_IF_ERROR(fleet->make_groups(model));
+  fleet->make_pools();
+  const EngineFleetOptions& all = fleet->options_;
+  for (int index = 0; index < all.engines; ++index) {
+    ServingEngineOptions engine = all.engine;
+    engine.pin = all.pin && (all.engines == 1 || all.workers == RankWorkers::kOwn);
+    if (!engine.record_path.empty() && all.engines > 1) {
+      engine.record_path += fmt::format(".engine{}", index);
+    }
+    ThreadPool& pool = fleet->pools_.empty() ? shared : *fleet->pools_[at(index)];
+    if (all.workers == RankWorkers::kOwn && all.engines <= available_cpus()) engine.spin = kSpin;
+    std::optional<GroupSeat> seat;
+    if (!fleet->groups_.empty()) {
+      const Group& group = fleet->groups_[at(index / all.expert_parallel_size)];
+      seat.emplace(GroupSeat{*group.experts, *group.gang, Rank{index % all.expert_parallel_size}});
+    }
+    GIMBAL_ASSIGN_OR_RETURN(fleet->engines_.emplace_back(),
+                            ServingEngine::start(model, std::move(engine), pool, *sinks[at(index)],
+                                                 seat ? &*seat : nullptr));
+  }
+  return fleet;
+}
+
+EngineFleet::~EngineFleet() = default;
+
+Result<void> EngineFleet::make_groups(const model::Model& model) {
+  const int size = options_.expert_parallel_size;
+  if (size < 2) return {};
+  for (int group = 0; group < options_.engines / size; ++group) {
+    Group& made = groups_.emplace_back();
+    GIMBAL_ASSIGN_OR_RETURN(
+        made.experts,
+        ExpertGroup::make(
+            model,
+            {.ranks = size,
+             .executor = {.max_batch_rows = options_.engine.scheduler.max_num_batched_tokens},
+             .shared_workers = options_.workers == RankWorkers::kShared,
+             .profile = options_.profile,
+             .map = options_.map,
+             .expert_queue_policy = options_.expert_queue_policy},
+            clock_));
+    GIMBAL_ASSIGN_OR_RETURN(
+        made.gang, GangDriver::make({.coordinator = {.pace = options_.pace,
+                                                     .ranks = size,
+                                                     .layers = model.config().num_layers()},
+                                     .planner = options_.planner},
+                                    clock_));
+  }
+  return {};
+}
+
+void EngineFleet::make_pools() {
+  if (options_.workers != RankWorkers::kOwn || options_.engines == 1) return;
+  const int threads = options_.threads > 0 ? options_.threads : available_cpus();
+  const int each = std::max(1, threads / options_.engines);
+  for (int index = 0; index < options_.engines; ++index) {
+    pools_.push_back(std::make_unique<ThreadPool>(
+        ThreadPoolOptions{.workers = each,
+                          .pin = options_.pin && each * options_.engines <= available_cpus(),
+                          .first_cpu = index * each,
+                          .nice = options_.nice}));
+  }
+}
+
+}  // namespace gimbal::engine

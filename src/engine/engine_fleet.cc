@@ -63,6 +63,7 @@ Result<std::unique_ptr<EngineFleet>> EngineFleet::start(
   const EngineFleetOptions& all = fleet->options_;
   for (int index = 0; index < all.engines; ++index) {
     ServingEngineOptions engine = all.engine;
+    engine.id = EngineId{index};
     engine.pin = all.pin && (all.engines == 1 || all.workers == RankWorkers::kOwn);
     if (!engine.record_path.empty() && all.engines > 1) {
       engine.record_path += fmt::format(".engine{}", index);
@@ -99,6 +100,7 @@ Result<void> EngineFleet::make_groups(const model::Model& model) {
              .map = options_.map,
              .expert_queue_policy = options_.expert_queue_policy},
             clock_));
+    trace_stations(group, *made.experts);
     GIMBAL_ASSIGN_OR_RETURN(
         made.gang, GangDriver::make({.coordinator = {.pace = options_.pace,
                                                      .ranks = size,
@@ -107,6 +109,55 @@ Result<void> EngineFleet::make_groups(const model::Model& model) {
                                     clock_));
   }
   return {};
+}
+
+void EngineFleet::trace_stations(int group, ExpertGroup& experts) {
+  Trace* trace = options_.engine.trace;
+  if (trace == nullptr) return;
+  for (int rank = 0; rank < experts.ranks(); ++rank) {
+    const int engine = group * experts.ranks() + rank;
+    experts.station(Rank{rank})
+        .set_trace(*trace,
+                   trace->add_process(trace->intern(fmt::format("experts of engine {}", engine))));
+  }
+}
+
+std::vector<cluster::GroupReading> EngineFleet::expert_groups() const {
+  std::vector<cluster::GroupReading> readings;
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    const ExpertGroup& experts = *groups_[i].experts;
+    cluster::GroupReading& reading = readings.emplace_back();
+    reading.pace = groups_[i].gang->pace();
+    reading.map_version = experts.map_version();
+    reading.gang = groups_[i].gang->counters();
+    for (int rank = 0; rank < experts.ranks(); ++rank) {
+      const ExpertStation::Counters done = experts.station(Rank{rank}).counters();
+      reading.services.push_back({.engine = EngineId{static_cast<int>(i) * experts.ranks() + rank},
+                                  .alive = experts.alive(Rank{rank}),
+                                  .runs = done.runs,
+                                  .rows = done.rows,
+                                  .distinct_experts = done.distinct_experts,
+                                  .busy = done.busy,
+                                  .holds = done.holds,
+                                  .held = done.held,
+                                  .bytes_in = done.bytes_in,
+                                  .bytes_out = done.bytes_out});
+    }
+  }
+  return readings;
+}
+
+std::shared_ptr<const policy::ExpertMap> EngineFleet::expert_map(std::size_t group) const {
+  return groups_[group].experts->map();
+}
+
+std::uint64_t EngineFleet::expert_traffic(std::size_t group, Rank rank, LayerIndex layer,
+                                          Rank source, ExpertId expert) const {
+  return groups_[group].experts->station(rank).service().traffic(layer, source, expert);
+}
+
+Result<std::uint32_t> EngineFleet::set_expert_map(std::size_t group, policy::ExpertMap map) {
+  return groups_[group].experts->set_map(std::move(map));
 }
 
 void EngineFleet::make_pools() {

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
+#include "cluster/expert_inspector.h"
 #include "comm/exchange_profile.h"
 #include "engine/expert_group.h"
 #include "engine/gang_driver.h"
@@ -40,13 +41,13 @@ struct EngineFleetOptions {
 // The engines of one process over one copy of the weights, their pools, and the groups in which
 // they share experts (`2-architecture` §3, §4). Made and destroyed by one thread; the engines are
 // thread-safe. Model and shared pool must outlive it.
-class EngineFleet {
+class EngineFleet final : public cluster::ExpertInspector {
  public:
   // `shared`: the pool of workers kShared. `sinks`: one an engine. Errors name the option.
   [[nodiscard]] static Result<std::unique_ptr<EngineFleet>> start(
       const model::Model& model, EngineFleetOptions options, ThreadPool& shared,
       std::span<cluster::TokenSink* const> sinks);
-  ~EngineFleet();  // ends every request with kCancelled
+  ~EngineFleet() override;  // ends every request with kCancelled
 
   // What several options together must keep, before a model is loaded. `experts` of a layer; 0: a
   // dense model.
@@ -64,10 +65,19 @@ class EngineFleet {
   };
   [[nodiscard]] std::span<const Group> groups() const { return groups_; }
 
+  [[nodiscard]] std::vector<cluster::GroupReading> expert_groups() const override;
+  [[nodiscard]] std::shared_ptr<const policy::ExpertMap> expert_map(
+      std::size_t group) const override;
+  [[nodiscard]] std::uint64_t expert_traffic(std::size_t group, Rank rank, LayerIndex layer,
+                                             Rank source, ExpertId expert) const override;
+  [[nodiscard]] Result<std::uint32_t> set_expert_map(std::size_t group,
+                                                     policy::ExpertMap map) override;
+
  private:
   explicit EngineFleet(EngineFleetOptions options) : options_(std::move(options)) {}
   [[nodiscard]] static std::size_t at(int index) { return static_cast<std::size_t>(index); }
   [[nodiscard]] Result<void> make_groups(const model::Model& model);
+  void trace_stations(int group, ExpertGroup& experts);
   void make_pools();
 
   EngineFleetOptions options_;

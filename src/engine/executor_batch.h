@@ -45,6 +45,8 @@ struct ExecutorBatch {
   Duration service{};
   Duration wait{};
   double distinct_experts = 0;
+  TimePoint started{};
+  TimePoint stage_started{};  // the running stage
   // Set while outputs are missing that others have to bring.
   std::optional<TimePoint> waiting_since;
   std::uint64_t gang_step = sched::kSolo;

@@ -99,7 +99,12 @@ Result<std::uint32_t> ExpertGroup::set_map(policy::ExpertMap map) {
                               "rank");
     }
   }
-  map.set_version(std::max(map.version(), map_->version() + 1));
+  // A rank that is gone stays out when another one goes.
+  const std::uint32_t version = std::max(map.version(), map_->version() + 1);
+  for (int rank = 0; rank < ranks(); ++rank) {
+    if (!alive(Rank{rank})) map = map.without_rank(Rank{rank});
+  }
+  map.set_version(version);
   map_ = std::make_shared<const policy::ExpertMap>(std::move(map));
   map_version_.store(map_->version());
   return map_->version();

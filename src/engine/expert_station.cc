@@ -53,6 +53,12 @@ ExpertStation::ExpertStation(const model::Model& model, const model::RowStore& r
   }
 }
 
+void ExpertStation::set_trace(Trace& trace, std::int32_t process) {
+  trace_ = &trace;
+  runs_track_ = trace.add_track(process, "runs");
+  holds_track_ = trace.add_track(process, "holds");
+}
+
 void ExpertStation::deliver(Rank source, const PostHeader& header,
                             std::span<const PostedEntry> entries) {
   mail_[static_cast<std::size_t>(source.value())]->send(header, entries);
@@ -153,6 +159,13 @@ void ExpertStation::release() {
   for (const std::int32_t number : release_.posts) {
     Held& held = held_[static_cast<std::size_t>(number)];
     add(totals_.held, (now - held.since).count());
+    if (trace_ != nullptr) {
+      // Of different sources they overlap: spans, not one line's events.
+      const std::uint64_t span = ++trace_spans_;
+      const double source = held.source.value();
+      trace_->begin_span(holds_track_, "hold", span, "held", held.since, {{"source", source}});
+      trace_->end_span(holds_track_, "hold", span, "held", now);
+    }
     queue(held.source, held.header, held.entries);
     free_held_.push_back(number);
   }
@@ -191,9 +204,16 @@ void ExpertStation::forget_the_dead() {
 bool ExpertStation::run_once(const kernels::KernelContext& context) {
   if (service_.waiting() == 0) return false;
   const ExpertService::Counters before = service_.counters();
+  const TimePoint started = trace_ != nullptr ? clock_.now() : TimePoint{};
   const std::span<const sched::ExpertEntry> entries = service_.run(context);
   if (entries.empty()) return false;
   const ExpertService::Counters& after = service_.counters();
+  if (trace_ != nullptr) {
+    trace_->complete(
+        runs_track_, "run", started, clock_.now(),
+        {{"rows", static_cast<double>(entries.size())},
+         {"experts", static_cast<double>(after.distinct_experts - before.distinct_experts)}});
+  }
   add(totals_.runs, std::uint64_t{1});
   add(totals_.rows, static_cast<std::uint64_t>(entries.size()));
   add(totals_.distinct_experts, after.distinct_experts - before.distinct_experts);

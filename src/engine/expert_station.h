@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/trace.h"
 #include "comm/exchange_profile.h"
 #include "comm/in_process/doorbell.h"
 #include "engine/expert_message.h"
@@ -43,6 +44,10 @@ class ExpertStation {
   void set_policy(std::unique_ptr<policy::ExpertQueuePolicy> policy) {
     service_.set_policy(std::move(policy));
   }
+
+  // Draws runs and holds, on a line each. Requires: nobody serves yet; the trace outlives the
+  // station.
+  void set_trace(Trace& trace, std::int32_t process);
 
   // Puts a message into the source's mailbox. The caller rings whoever serves here.
   void deliver(Rank source, const PostHeader& header, std::span<const PostedEntry> entries);
@@ -143,6 +148,10 @@ class ExpertStation {
   std::vector<std::int32_t> experts_;
   std::vector<sched::ExpertEntry> back_;
   Totals totals_;
+  Trace* trace_ = nullptr;
+  TraceTrack runs_track_;
+  TraceTrack holds_track_;
+  std::uint64_t trace_spans_ = 0;
 };
 
 }  // namespace gimbal::engine

@@ -92,6 +92,7 @@ void ModelExecutor::start(const sched::StepPlan& plan) {
     free_slots_.pop_back();
     rows += step.rows;
   }
+  batch.started = clock_.now();
   batch.gang_step = plan.gang_step;
   batch.gang_members = plan.gang_members;
   batch.rows.reset(rows);
@@ -266,6 +267,8 @@ Progress ModelExecutor::run(std::vector<sched::Event>& events) {
 
 bool ModelExecutor::run_stage(ExecutorBatch& batch) {
   const TimePoint started = clock_.now();
+  const Cursor cursor = batch.cursor;
+  if (!batch.waiting_since && !batch.posted) batch.stage_started = started;
   const ExpertPort::Totals before = experts_->totals();
   bool worked = true;
   switch (batch.cursor.stage) {
@@ -289,6 +292,7 @@ bool ModelExecutor::run_stage(ExecutorBatch& batch) {
   batch.service += after.service - before.service;
   batch.distinct_experts += after.distinct_experts - before.distinct_experts;
   batch.attention += ended - started - (after.serving - before.serving);
+  if (batch.cursor != cursor) trace_.stage(batch, cursor, batch.stage_started, ended);
   return worked;
 }
 
@@ -348,9 +352,23 @@ bool ModelExecutor::outputs_missing(const ExecutorBatch& batch) const {
       [this](const ExecutorSequence& each) { return outstanding_.missing(each.slot) > 0; });
 }
 
+void ModelExecutor::record_routing(const ExecutorBatch& batch) {
+  const auto choices = static_cast<std::size_t>(store_.choices());
+  recorded_.clear();
+  for (const ExecutorSequence& sequence : batch.sequences) {
+    recorded_.push_back({.request = sequence.step.request,
+                         .position = static_cast<std::uint32_t>(sequence.step.position),
+                         .experts = batch.rows.expert_ids().subspan(
+                             static_cast<std::size_t>(sequence.first_row) * choices,
+                             static_cast<std::size_t>(sequence.step.rows) * choices)});
+  }
+  routing_->add(routing_source_, batch.cursor.layer, recorded_);
+}
+
 bool ModelExecutor::run_experts(ExecutorBatch& batch) {
   if (model_.config().is_moe(batch.cursor.layer)) {
     if (!batch.posted) {
+      if (routing_ != nullptr) record_routing(batch);
       post(batch, batch.sequences);
       batch.posted = true;
     }
@@ -377,7 +395,9 @@ sched::StepFinished ModelExecutor::finish_step(ExecutorBatch& batch) {
                                .distinct_experts = std::llround(batch.distinct_experts)};
   for (ExecutorSequence& sequence : batch.sequences)
     release_slot(sequence);
-  finished.attention += clock_.now() - started;
+  const TimePoint ended = clock_.now();
+  finished.attention += ended - started;
+  trace_.finished(batch, ended);
   return finished;
 }
 

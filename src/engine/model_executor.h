@@ -8,9 +8,11 @@
 
 #include "base/clock.h"
 #include "engine/executor_batch.h"
+#include "engine/executor_trace.h"
 #include "engine/expert_port.h"
 #include "engine/expert_service.h"
 #include "engine/local_experts.h"
+#include "engine/routing_recorder.h"
 #include "engine/token_chooser.h"
 #include "kernels/kernel_context.h"
 #include "model/batch_rows.h"
@@ -89,6 +91,14 @@ class ModelExecutor final : public sched::BatchExecutor {
   // True if the batch stands inside its experts stage: posted, but not combined.
   [[nodiscard]] bool inside_experts(BatchId batch) const;
 
+  // Draws batches, layers and stages on the track. Null: not any more.
+  void set_trace(Trace* trace, TraceTrack track) { trace_.set(trace, track); }
+  // Records the router's choices of every row, as from `source`. Null: not any more.
+  void set_routing_recorder(RoutingRecorder* recorder, Rank source) {
+    routing_ = recorder;
+    routing_source_ = source;
+  }
+
   // See TokenChooser; for tests and for tools that compare models.
   void set_logits_observer(TokenChooser::LogitsObserver observer) {
     chooser_.set_observer(std::move(observer));
@@ -107,6 +117,7 @@ class ModelExecutor final : public sched::BatchExecutor {
   // One advance of the port, after the rows were posted; combines when nothing is missing.
   [[nodiscard]] bool run_experts(ExecutorBatch& batch);
   void leave_gang(ExecutorBatch& batch);
+  void record_routing(const ExecutorBatch& batch);
   void post(ExecutorBatch& batch, std::span<const ExecutorSequence> sequences);
   [[nodiscard]] bool outputs_missing(const ExecutorBatch& batch) const;
   [[nodiscard]] sched::StepFinished finish_step(ExecutorBatch& batch);
@@ -135,6 +146,10 @@ class ModelExecutor final : public sched::BatchExecutor {
   std::vector<sched::PostedRow> posted_rows_;
   std::vector<std::int32_t> posted_experts_;
   PageId dummy_page_;
+  ExecutorTrace trace_;
+  RoutingRecorder* routing_ = nullptr;
+  Rank routing_source_;
+  std::vector<RoutingRecorder::Rows> recorded_;
 };
 
 }  // namespace gimbal::engine

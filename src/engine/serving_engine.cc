@@ -106,6 +106,18 @@ ServingEngine::ServingEngine(const model::Model& model, ServingEngineOptions opt
                 {.max_batch_rows = options_.scheduler.max_num_batched_tokens},
                 member_ ? &member_->place() : nullptr) {
   if (member_) member_->join(executor_, PageId{options_.scheduler.kv_pages});
+  observe();
+}
+
+// Has the parts draw and record, where that is asked for.
+void ServingEngine::observe() {
+  executor_.set_routing_recorder(options_.routing, Rank{options_.id.value()});
+  if (options_.trace == nullptr) return;
+  Trace& trace = *options_.trace;
+  const std::int32_t process =
+      trace.add_process(trace.intern(fmt::format("engine {}", options_.id.value())));
+  executor_.set_trace(&trace, trace.add_track(process, "batches"));
+  spans_.emplace(trace, trace.add_track(process, "requests"));
 }
 
 // Of the executor's kernels.
@@ -299,7 +311,10 @@ void ServingEngine::handle(std::vector<sched::Event>& events) {
     return std::holds_alternative<sched::StageReached>(event);
   });
   note_live(events);
-  sched::Outputs& said = loop_->on(clock_.now(), events);
+  const TimePoint now = clock_.now();
+  if (spans_) spans_->arrived(events, now);
+  sched::Outputs& said = loop_->on(now, events);
+  if (spans_) spans_->admitted(said.admitted, now);
   events.clear();
   outputs_.clear();
   for (sched::TokenNews& news : said.news) {
@@ -318,6 +333,7 @@ void ServingEngine::handle(std::vector<sched::Event>& events) {
                         .refused = refusal.error.code});
   }
   if (member_) member_->tell(said);
+  if (spans_) spans_->told(outputs_, now);
   std::int64_t ended = 0;
   for (const cluster::TokenOutput& output : outputs_) {
     if (output.finish && live_.erase(output.request) > 0) ++ended;

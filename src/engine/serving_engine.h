@@ -19,6 +19,8 @@
 #include "comm/in_process/doorbell.h"
 #include "engine/model_executor.h"
 #include "engine/rank_member.h"
+#include "engine/request_spans.h"
+#include "engine/routing_recorder.h"
 #include "kernels/isa.h"
 #include "model/forward.h"
 #include "model/kv_storage.h"
@@ -44,6 +46,11 @@ struct ServingEngineOptions {
   Duration spin{};
   // In a group: a rank whose thread gives no sign of life for that long is declared dead.
   Duration dead_after = std::chrono::seconds(10);
+  // Draws what the engine does; null: nothing. Outlives the engine.
+  Trace* trace = nullptr;
+  // Records the router's choices; null: not. Outlives the engine.
+  RoutingRecorder* routing = nullptr;
+  EngineId id{0};  // among the engines of this process
 };
 
 // An engine in this process: one thread that drives a scheduler (sched::StepLoop) and the executor
@@ -75,6 +82,7 @@ class ServingEngine final : public cluster::Engine {
                 cluster::TokenSink& sink, const GroupSeat* seat);
 
   [[nodiscard]] kernels::KernelContext context();
+  void observe();
   [[nodiscard]] Result<void> check(const sched::Request& request) const;
   void push(sched::Event event);
   void work();
@@ -106,6 +114,7 @@ class ServingEngine final : public cluster::Engine {
   std::optional<sched::EventRecorder> recorder_;
   std::unique_ptr<sched::StepLoop> loop_;
   std::unordered_set<RequestId> live_;
+  std::optional<RequestSpans> spans_;
   std::vector<cluster::TokenOutput> outputs_;
 
   // The inbox.

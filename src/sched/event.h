@@ -60,6 +60,7 @@ struct Refusal {
 struct Outputs {
   std::vector<TokenNews> news;
   std::vector<Refusal> refusals;
+  std::vector<RequestId> admitted;  // for the first time, in the step that starts now
   // With StepLoopOptions::asks_before_steps: what the next step would be; the answer is a
   // StartStep. All but the rank and what the loop cannot know (max_stage_ms).
   std::optional<policy::GangMember> intent;

@@ -52,6 +52,7 @@ Outputs& StepLoop::on(TimePoint now, std::span<Event> events) {
   now_ = now;
   outputs_.news.clear();
   outputs_.refusals.clear();
+  outputs_.admitted.clear();
   outputs_.intent.reset();
   outputs_.ended.reset();
   outputs_.declined = false;
@@ -316,8 +317,11 @@ void StepLoop::start_step() {
   plan_.gang_members = together ? permission_->members : 0;
   ++steps_started_;
   plan_.batch = BatchId{static_cast<BatchId::rep>(steps_started_)};
-  for (const SequenceStep& step : plan_.sequences)
-    table_.at(step.request).in_batch = true;
+  for (const SequenceStep& step : plan_.sequences) {
+    Sequence& sequence = table_.at(step.request);
+    sequence.in_batch = true;
+    if (sequence.admitted == now_) outputs_.admitted.push_back(step.request);
+  }
   batch_state_ = BatchState::kRunning;
   lost_members_ = false;
   if (recorder_ != nullptr) recorder_->plan(plan_);

@@ -1,0 +1,200 @@
+// The engines of one process together: their options, and what is drawn and recorded of them.
+
+#include "engine/engine_fleet.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+#include <string>
+
+#include "base/json.h"
+#include "base/trace.h"
+#include "engine_fixture.h"
+#include "sched/routing_record.h"
+
+namespace gimbal::engine {
+namespace {
+
+class EngineFleetTest : public EngineFixture {
+ protected:
+  EngineFleetOptions options(int engines, int expert_parallel_size) {
+    EngineFleetOptions fleet;
+    fleet.engines = engines;
+    fleet.expert_parallel_size = expert_parallel_size;
+    fleet.engine.scheduler.max_num_batched_tokens = 64;
+    fleet.engine.scheduler.max_num_seqs = 8;
+    fleet.engine.scheduler.max_model_len = 128;
+    fleet.engine.kv_cache_bytes =
+        64 * model::KvStorage::page_bytes(model_->config(), model_->dtype());
+    fleet.engine.dead_after = std::chrono::minutes(10);
+    return fleet;
+  }
+
+  std::unique_ptr<EngineFleet> start(const EngineFleetOptions& fleet) {
+    const std::vector<cluster::TokenSink*> sinks(static_cast<std::size_t>(fleet.engines), &sink_);
+    auto started = EngineFleet::start(*model_, fleet, pool_, sinks);
+    EXPECT_TRUE(started.ok()) << started.error().message;
+    return std::move(started).value();
+  }
+
+  // Gives engine i the requests i, i + engines, … and waits for their ends.
+  void serve(EngineFleet& fleet, int requests) {
+    for (int id = 1; id <= requests; ++id) {
+      ASSERT_TRUE(fleet.engine(id % fleet.size())
+                      .submit({request(static_cast<std::uint64_t>(id), 5 + 7 * id, 6)})
+                      .ok());
+    }
+    sink_.wait_for_ends(static_cast<std::size_t>(requests));
+  }
+};
+
+TEST_F(EngineFleetTest, SizesThatDoNotFitAreNamed) {
+  const struct {
+    int engines;
+    int size;
+    int experts;
+    const char* field;
+  } cases[] = {
+      {0, 1, 8, "data_parallel_size"},         {4, 3, 8, "expert_parallel_size"},
+      {16, 16, 8, "expert_parallel_size"},     {16, 0, 8, "expert_parallel_size"},
+      {2, 2, 0, "expert_parallel_size"},       {4, -1, 8, "expert_parallel_size"},
+      {128, 128, 256, "expert_parallel_size"},
+  };
+  for (const auto& [engines, size, experts, field] : cases) {
+    EngineFleetOptions fleet;
+    fleet.engines = engines;
+    fleet.expert_parallel_size = size;
+    const auto checked = EngineFleet::check(fleet, experts);
+    ASSERT_FALSE(checked.ok()) << engines << " " << size << " " << experts;
+    EXPECT_EQ(checked.error().field, field);
+  }
+  for (const auto& [engines, size, experts] :
+       {std::array{1, 0, 8}, std::array{4, 2, 8}, std::array{4, 1, 0}, std::array{2, 0, 0}}) {
+    EngineFleetOptions fleet;
+    fleet.engines = engines;
+    fleet.expert_parallel_size = size;
+    EXPECT_TRUE(EngineFleet::check(fleet, experts).ok()) << engines << " " << size;
+  }
+}
+
+TEST_F(EngineFleetTest, GroupsShareExpertsAmongThemselves) {
+  const auto fleet = start(options(4, 2));
+  serve(*fleet, 8);
+  const auto groups = fleet->expert_groups();
+  ASSERT_EQ(groups.size(), 2U);
+  for (std::size_t group = 0; group < 2; ++group) {
+    std::uint64_t rows = 0;
+    std::uint64_t traffic = 0;
+    for (std::size_t rank = 0; rank < 2; ++rank) {
+      EXPECT_EQ(groups[group].services[rank].engine.value(), static_cast<int>(2 * group + rank));
+      rows += groups[group].services[rank].rows;
+    }
+    const auto map = fleet->expert_map(group);
+    for (int layer = 0; layer < map->layers(); ++layer) {
+      for (int expert = 0; expert < map->experts(LayerIndex{layer}); ++expert) {
+        for (int rank = 0; rank < 4; ++rank) {
+          traffic += fleet->expert_traffic(group, Rank{rank / 2}, LayerIndex{layer}, Rank{rank % 2},
+                                           ExpertId{expert});
+        }
+      }
+    }
+    EXPECT_GT(rows, 0U);
+    EXPECT_EQ(traffic, rows);  // every row at one expert, from one source, is counted once
+  }
+}
+
+TEST_F(EngineFleetTest, MapsAreSwappedWhileServing) {
+  const auto fleet = start(options(2, 2));
+  ASSERT_TRUE(fleet->engine(0).submit({request(1, 40, 60)}).ok());
+  sink_.wait_for_tokens(RequestId{1}, 5);
+  const auto map = fleet->expert_map(0);
+  std::vector<policy::ExpertPlacement> all_on_second;
+  for (int layer = 0; layer < map->layers(); ++layer) {
+    for (int expert = 0; expert < map->experts(LayerIndex{layer}); ++expert)
+      all_on_second.push_back({LayerIndex{layer}, ExpertId{expert}, Rank{1}, 1.0});
+  }
+  const auto version =
+      fleet->set_expert_map(0, *policy::ExpertMap::make(map->shape(), 0, all_on_second));
+  ASSERT_TRUE(version.ok()) << version.error().message;
+  EXPECT_EQ(*version, map->version() + 1);
+  sink_.wait_for_ends(1);
+  const std::uint64_t first = fleet->expert_groups()[0].services[0].rows;
+  ASSERT_TRUE(fleet->engine(0).submit({request(2, 40, 10)}).ok());
+  sink_.wait_for_ends(2);
+  EXPECT_EQ(fleet->expert_groups()[0].services[0].rows, first);  // it runs nothing any more
+  const auto wrong = fleet->set_expert_map(
+      0, policy::ExpertMap::linear(policy::ExpertMapShape::uniform(1, 2, 2), 9));
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_EQ(wrong.error().field, "expert_map");
+}
+
+TEST_F(EngineFleetTest, ATraceHasBatchesServicesAndRequests) {
+  std::stringstream text;
+  {
+    Trace trace(text);
+    EngineFleetOptions fleet = options(2, 2);
+    fleet.engine.trace = &trace;
+    serve(*start(fleet), 6);
+    ASSERT_TRUE(trace.finish().ok());
+  }
+  const auto json = parse_json(text.str());
+  ASSERT_TRUE(json.ok()) << json.error().message;
+  std::map<std::string, int> names;
+  std::map<std::string, int> spans;
+  for (const Json& event : (*json)["traceEvents"]) {
+    ++names[event["name"].get<std::string>()];
+    const auto phase = event["ph"].get<std::string>();
+    if (phase == "b" || phase == "e")
+      spans[event["name"].get<std::string>()] += phase == "b" ? 1 : -1;
+  }
+  for (const char* name : {"attention", "router", "experts", "layer", "run"})
+    EXPECT_GT(names[name], 0) << name;
+  EXPECT_GT(names["batch"] + names["gang batch"], 0);
+  for (const char* name : {"queued", "prefill", "decode"}) {
+    EXPECT_EQ(names[name], 2 * 6) << name;  // a begin and an end for each request
+    EXPECT_EQ(spans[name], 0) << name;
+  }
+}
+
+TEST_F(EngineFleetTest, ARoutingRecordHasEveryRowOnce) {
+  const std::string path = ::testing::TempDir() + "/gimbal-routing-record";
+  const auto& config = model_->config();
+  constexpr int kRequests = 5;
+  {
+    auto recorder = RoutingRecorder::open(path, {.model_hash = 7,
+                                                 .layers = config.num_layers(),
+                                                 .experts = config.experts,
+                                                 .k = config.experts_per_token});
+    ASSERT_TRUE(recorder.ok()) << recorder.error().message;
+    EngineFleetOptions fleet = options(2, 2);
+    fleet.engine.routing = recorder->get();
+    fleet.engine.scheduler.prefix_caching = false;
+    serve(*start(fleet), kRequests);
+  }
+  std::ifstream file(path, std::ios::binary);
+  auto reader = sched::RoutingRecordReader::open(file);
+  ASSERT_TRUE(reader.ok()) << reader.error().message;
+  EXPECT_EQ(reader->header().model_hash, 7U);
+  std::set<std::tuple<RequestId, std::uint32_t, LayerIndex>> seen;
+  sched::RoutingRow row;
+  while (true) {
+    const auto more = reader->next(row);
+    ASSERT_TRUE(more.ok()) << more.error().message;
+    if (!*more) break;
+    EXPECT_TRUE(seen.emplace(row.request, row.position, row.layer).second);
+    EXPECT_EQ(row.source.value(), static_cast<int>(row.request.value() % 2));
+  }
+  std::size_t expected = 0;
+  for (int id = 1; id <= kRequests; ++id)  // the last token is not computed
+    expected += static_cast<std::size_t>((5 + 7 * id + 5) * config.moe_layers());
+  EXPECT_EQ(seen.size(), expected);
+  std::filesystem::remove(path);
+  EXPECT_FALSE(RoutingRecorder::open("/no/such/folder/record", {}).ok());
+}
+
+}  // namespace
+}  // namespace gimbal::engine

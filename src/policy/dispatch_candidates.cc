@@ -1,0 +1,126 @@
+#include "policy/dispatch_candidates.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace gimbal::policy {
+namespace {
+
+// Prefill tokens that an old snapshot's engine has computed since.
+double drained(const EngineView& engine) {
+  if (engine.freshness != Freshness::kStale) return 0;
+  return engine.prefill_tokens_per_ms.value_or(0) * engine.age_ms;
+}
+
+int distance(int engine, std::uint64_t turn, std::size_t engines) {
+  const auto first = static_cast<int>(turn % engines);
+  const auto count = static_cast<int>(engines);
+  return (engine - first + count) % count;
+}
+
+}  // namespace
+
+std::optional<double> EngineView::kv_usage() const {
+  if (freshness == Freshness::kLedgerOnly || !pages_total || !pages_referenced ||
+      *pages_total <= 0) {
+    return std::nullopt;
+  }
+  return std::min(1.0, (*pages_referenced + ledger.unseen_pages) / *pages_total);
+}
+
+std::optional<double> running_tokens(const EngineView& engine) {
+  if (engine.freshness == Freshness::kLedgerOnly) return 0;  // all counts as waiting
+  if (!engine.running_prefill_tokens) return std::nullopt;
+  return std::max(0.0, *engine.running_prefill_tokens - drained(engine));
+}
+
+std::optional<double> waiting_tokens(const EngineView& engine) {
+  if (engine.freshness == Freshness::kLedgerOnly) return engine.ledger.prefill_tokens;
+  if (!engine.waiting_prefill_tokens) return std::nullopt;
+  const double beyond = std::max(0.0, drained(engine) - engine.running_prefill_tokens.value_or(0));
+  return std::max(0.0, *engine.waiting_prefill_tokens - beyond) +
+         engine.ledger.unseen_prefill_tokens;
+}
+
+std::optional<double> best_effort_tokens(const EngineView& engine) {
+  const std::optional<double> waiting = waiting_tokens(engine);
+  if (!waiting || engine.freshness == Freshness::kLedgerOnly ||
+      !engine.waiting_best_effort_prefill_tokens) {
+    return std::nullopt;
+  }
+  return std::min(*waiting, *engine.waiting_best_effort_prefill_tokens +
+                                engine.ledger.unseen_best_effort_prefill_tokens);
+}
+
+std::optional<double> requests_of(const EngineView& engine) {
+  if (engine.freshness == Freshness::kLedgerOnly) return engine.ledger.requests;
+  if (!engine.running_requests || !engine.waiting_requests) return std::nullopt;
+  return *engine.running_requests + *engine.waiting_requests + engine.ledger.unseen_requests;
+}
+
+void take(DispatchDecision& decision, int engine, DispatchReason reason) {
+  decision.engine = engine;
+  decision.reason = reason;
+}
+
+int least_ledger(const DispatchView& view, const std::vector<int>& candidates) {
+  GIMBAL_CHECK(!candidates.empty());
+  const auto before = [&view](int left, int right) {
+    const LedgerCounts& a = view.engines[static_cast<std::size_t>(left)].ledger;
+    const LedgerCounts& b = view.engines[static_cast<std::size_t>(right)].ledger;
+    if (a.prefill_tokens != b.prefill_tokens) return a.prefill_tokens < b.prefill_tokens;
+    if (a.requests != b.requests) return a.requests < b.requests;
+    return distance(left, view.turn, view.engines.size()) <
+           distance(right, view.turn, view.engines.size());
+  };
+  return *std::min_element(candidates.begin(), candidates.end(), before);
+}
+
+void take_lowest(const DispatchView& view, DispatchDecision& decision) {
+  double lowest = decision.scores[static_cast<std::size_t>(decision.candidates.front())].score;
+  for (const int i : decision.candidates)
+    lowest = std::min(lowest, decision.scores[static_cast<std::size_t>(i)].score);
+  decision.members.clear();
+  for (const int i : decision.candidates) {
+    if (decision.scores[static_cast<std::size_t>(i)].score <= lowest) decision.members.push_back(i);
+  }
+  const bool tie = decision.members.size() > 1;
+  take(decision, tie ? least_ledger(view, decision.members) : decision.members.front(),
+       tie ? DispatchReason::kTie : DispatchReason::kBest);
+}
+
+bool collect_candidates(const DispatchView& view, DispatchDecision& decision,
+                        std::optional<double> kv_limit) {
+  GIMBAL_CHECK(!view.engines.empty());
+  const auto count = static_cast<int>(view.engines.size());
+  std::vector<int>& candidates = decision.candidates;
+  candidates.clear();
+  for (int i = 0; i < count; ++i) {
+    if (view.engines[static_cast<std::size_t>(i)].freshness != Freshness::kExcluded)
+      candidates.push_back(i);
+  }
+  const bool open = candidates.empty();
+  for (int i = 0; open && i < count; ++i)
+    candidates.push_back(i);
+  if (kv_limit) {
+    const auto full = [&](int i) {
+      return view.engines[static_cast<std::size_t>(i)].kv_usage().value_or(0) > *kv_limit;
+    };
+    if (!std::all_of(candidates.begin(), candidates.end(), full)) std::erase_if(candidates, full);
+  }
+  decision.scores.assign(view.engines.size(), {});
+  for (const int i : candidates)
+    decision.scores[static_cast<std::size_t>(i)].candidate = true;
+  if (open) {
+    take(decision, least_ledger(view, candidates), DispatchReason::kFailOpen);
+    return false;
+  }
+  if (candidates.size() == 1) {
+    take(decision, candidates.front(), DispatchReason::kOnly);
+    return false;
+  }
+  return true;
+}
+
+}  // namespace gimbal::policy

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "policy/dispatch.h"
+
+// What the dispatch rules share: who may be chosen, what unknown values become, how ties end.
+namespace gimbal::policy {
+
+// Fills `decision.candidates` with the engines that are not excluded, and resets the rest of the
+// decision. False: there are none or one, and the decision is made.
+[[nodiscard]] bool collect_candidates(const DispatchView& view, DispatchDecision& decision,
+                                      std::optional<double> kv_limit = std::nullopt);
+
+// Takes `engine`.
+void take(DispatchDecision& decision, int engine, DispatchReason reason);
+
+// The least-ledger engine of the candidates: fewest prefill tokens sent and not computed, then
+// fewest requests, then the first at or after the turn.
+[[nodiscard]] int least_ledger(const DispatchView& view, const std::vector<int>& candidates);
+
+// Takes the lowest score of the candidates; equal ones by ledger, then in turn.
+void take_lowest(const DispatchView& view, DispatchDecision& decision);
+
+// Of an engine: what the newest snapshot says, drained by its age, and the ledger. nullopt:
+// unknown.
+[[nodiscard]] std::optional<double> running_tokens(const EngineView& engine);      // R
+[[nodiscard]] std::optional<double> waiting_tokens(const EngineView& engine);      // W
+[[nodiscard]] std::optional<double> best_effort_tokens(const EngineView& engine);  // of W
+[[nodiscard]] std::optional<double> requests_of(const EngineView& engine);
+
+// The mean over the candidates that know `value`; nullopt: none does. `value`: EngineView →
+// optional.
+template <class Value>
+std::optional<double> mean_known(const DispatchView& view, const std::vector<int>& candidates,
+                                 Value value) {
+  double sum = 0;
+  int count = 0;
+  for (const int i : candidates) {
+    if (const std::optional<double> known = value(view.engines[static_cast<std::size_t>(i)])) {
+      sum += *known;
+      ++count;
+    }
+  }
+  if (count == 0) return std::nullopt;
+  return sum / count;
+}
+
+// Scores every candidate by `value`, unknown ones by the mean of the others.
+template <class Value>
+void score_by(const DispatchView& view, DispatchDecision& decision, Value value) {
+  const double mean = mean_known(view, decision.candidates, value).value_or(0);
+  for (const int i : decision.candidates) {
+    decision.scores[static_cast<std::size_t>(i)].score =
+        value(view.engines[static_cast<std::size_t>(i)]).value_or(mean);
+  }
+}
+
+}  // namespace gimbal::policy

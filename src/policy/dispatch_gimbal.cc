@@ -1,0 +1,342 @@
+// The rule `gimbal`: predicted milliseconds (`3-algorithms` §2).
+#include <algorithm>
+#include <cmath>
+
+#include "policy/dispatch_candidates.h"
+#include "policy/dispatch_rules.h"
+
+namespace gimbal::policy {
+namespace {
+
+constexpr double kFullBand = 0.1;  // of KV usage above the limit: one recompute's price
+
+// Where an engine's score says what.
+enum Part : std::size_t { kTtft, kDecode, kOthers, kFull, kValue };
+
+// What stands for the values that an engine does not know.
+struct Means {
+  double running = 0;
+  double waiting = 0;
+  double best_effort = 0;
+  double decodes = 0;
+  double decode_context = 0;
+  double requests = 0;
+  double usage = 0;
+  double pages_total = 0;
+  double residual = 0;
+  double pressure = 1;
+  double local_share = 0;
+  std::optional<double> output;
+  std::optional<double> freed;
+  std::optional<double> evicted;
+  std::optional<double> recompute;
+  const StepCosts* costs = nullptr;
+};
+
+class Mean {
+ public:
+  void add(const std::optional<double>& value) {
+    if (!value) return;
+    sum_ += *value;
+    ++count_;
+  }
+  [[nodiscard]] std::optional<double> value() const {
+    if (count_ == 0) return std::nullopt;
+    return sum_ / count_;
+  }
+  [[nodiscard]] double value_or(double none) const { return count_ > 0 ? sum_ / count_ : none; }
+
+ private:
+  double sum_ = 0;
+  int count_ = 0;
+};
+
+std::optional<double> decodes_of(const EngineView& engine) {
+  return engine.freshness == Freshness::kLedgerOnly ? std::optional(engine.ledger.decodes)
+                                                    : engine.decodes;
+}
+
+std::optional<double> context_of(const EngineView& engine) {
+  return engine.freshness == Freshness::kLedgerOnly ? std::nullopt : engine.decode_context;
+}
+
+std::optional<double> residual_of(const EngineView& engine) {
+  return engine.freshness == Freshness::kLedgerOnly ? std::nullopt : engine.residual_ms;
+}
+
+Means means_of(const DispatchView& view, const std::vector<int>& candidates,
+               const DispatchOptions& options) {
+  Mean running, waiting, best_effort, decodes, context, requests, usage, total, residual;
+  Mean pressure, share, output, freed, evicted, recompute;
+  Means means;
+  for (const int i : candidates) {
+    const EngineView& engine = view.engines[static_cast<std::size_t>(i)];
+    running.add(running_tokens(engine));
+    waiting.add(waiting_tokens(engine));
+    best_effort.add(best_effort_tokens(engine));
+    decodes.add(decodes_of(engine));
+    context.add(context_of(engine));
+    requests.add(requests_of(engine));
+    usage.add(engine.kv_usage());
+    total.add(engine.pages_total);
+    residual.add(residual_of(engine));
+    pressure.add(engine.expert_pressure);
+    share.add(engine.local_share);
+    output.add(engine.output_tokens);
+    freed.add(engine.pages_freed_per_ms);
+    evicted.add(engine.pages_evicted_per_ms);
+    recompute.add(engine.recompute_ms);
+    if (means.costs == nullptr && engine.costs) means.costs = &*engine.costs;
+  }
+  means.running = running.value_or(0);
+  means.waiting = waiting.value_or(0);
+  means.best_effort = best_effort.value_or(0);
+  means.decodes = decodes.value_or(0);
+  means.decode_context = context.value_or(0);
+  means.requests = requests.value_or(0);
+  means.usage = usage.value_or(0);
+  means.pages_total = total.value_or(0);
+  means.residual = residual.value_or(0);
+  means.pressure = pressure.value_or(1);
+  means.local_share = share.value_or(0);
+  means.output = output.value();
+  means.freed = freed.value();
+  means.evicted = evicted.value();
+  means.recompute = recompute.value();
+  if (means.costs == nullptr) means.costs = &options.first_costs;
+  return means;
+}
+
+class Gimbal final : public Dispatch {
+ public:
+  explicit Gimbal(const DispatchOptions& options) : options_(options) {}
+
+  void choose(const DispatchView& view, DispatchDecision& decision) const override {
+    if (!collect_candidates(view, decision, options_.kv_limit)) return;
+    if (decision.candidates.size() > static_cast<std::size_t>(options_.shortlist)) {
+      shorten(view, decision);
+    }
+    const Means means = means_of(view, decision.candidates, options_);
+    const std::size_t count = view.engines.size();
+    for (std::size_t first = 0; first < count;) {
+      const std::size_t end = group_end(view, first);
+      bool wanted = false;
+      for (std::size_t i = first; i < end; ++i)
+        wanted = wanted || decision.scores[i].candidate;
+      if (wanted) score_group(view, means, {first, end}, decision);
+      first = end;
+    }
+    compare_decodes(decision);
+    take_best(view, decision);
+  }
+
+ private:
+  // One engine of a group that has been forecast.
+  struct Place {
+    const EngineView& engine;
+    int rank;
+    double group_requests;
+  };
+
+  struct Span {
+    std::size_t first;
+    std::size_t end;
+  };
+
+  static std::size_t group_end(const DispatchView& view, std::size_t first) {
+    const int group = view.engines[first].group;
+    std::size_t end = first + 1;
+    while (group >= 0 && end < view.engines.size() && view.engines[end].group == group)
+      ++end;
+    return end;
+  }
+
+  // Leaves the candidates with the least work ahead, in order of index.
+  void shorten(const DispatchView& view, DispatchDecision& decision) const {
+    std::vector<int>& candidates = decision.candidates;
+    Mean known;
+    const auto cost_of = [&](const EngineView& engine) -> std::optional<double> {
+      const auto running = running_tokens(engine);
+      const auto waiting = waiting_tokens(engine);
+      if (!running || !waiting) return std::nullopt;
+      const double uncached = std::max(1.0, view.request.prompt_tokens - engine.hit_tokens);
+      const StepCosts& costs = engine.costs ? *engine.costs : options_.first_costs;
+      return residual_of(engine).value_or(0) +
+             costs.prefill_token_ms() * (*running + *waiting + uncached);
+    };
+    for (const int i : candidates)
+      known.add(cost_of(view.engines[static_cast<std::size_t>(i)]));
+    const double unknown = known.value_or(0);
+    const auto score_of = [&](int i) -> double& {
+      return decision.scores[static_cast<std::size_t>(i)].score;
+    };
+    for (const int i : candidates)
+      score_of(i) = cost_of(view.engines[static_cast<std::size_t>(i)]).value_or(unknown);
+    for (auto first = candidates.begin(); first != candidates.end();) {
+      const std::size_t end = group_end(view, static_cast<std::size_t>(*first));
+      double least = score_of(*first);
+      auto last = first;
+      for (; last != candidates.end() && static_cast<std::size_t>(*last) < end; ++last)
+        least = std::min(least, score_of(*last));
+      for (; first != last; ++first)
+        score_of(*first) = least;
+    }
+    const auto keep = candidates.begin() + options_.shortlist;
+    std::nth_element(candidates.begin(), keep, candidates.end(), [&](int a, int b) {
+      return score_of(a) != score_of(b) ? score_of(a) < score_of(b) : a < b;
+    });
+    for (auto left_out = keep; left_out != candidates.end(); ++left_out)
+      decision.scores[static_cast<std::size_t>(*left_out)] = {};
+    candidates.erase(keep, candidates.end());
+    std::sort(candidates.begin(), candidates.end());
+  }
+
+  void score_group(const DispatchView& view, const Means& means, const Span& span,
+                   DispatchDecision& decision) const {
+    decision.loads.clear();
+    double requests = 0;
+    for (std::size_t i = span.first; i < span.end; ++i) {
+      const EngineView& engine = view.engines[i];
+      if (engine.freshness == Freshness::kExcluded) continue;
+      decision.loads.push_back(load_of(engine, means));
+      requests += requests_of(engine).value_or(means.requests);
+    }
+    decision.forecast.reset(decision.loads);
+    int rank = 0;
+    for (std::size_t i = span.first; i < span.end; ++i) {
+      const EngineView& engine = view.engines[i];
+      if (engine.freshness == Freshness::kExcluded) continue;
+      if (decision.scores[i].candidate) {
+        score(view.request, {engine, rank, requests}, means, decision.forecast, decision.scores[i]);
+      }
+      ++rank;
+    }
+  }
+
+  [[nodiscard]] static RankLoad load_of(const EngineView& engine, const Means& means) {
+    return {.costs = engine.costs ? *engine.costs : *means.costs,
+            .budget = engine.budget,
+            .backlog = running_tokens(engine).value_or(means.running) +
+                       waiting_tokens(engine).value_or(means.waiting),
+            .decodes = decodes_of(engine).value_or(means.decodes),
+            .decode_context = context_of(engine).value_or(means.decode_context),
+            .pressure = engine.expert_pressure.value_or(means.pressure)};
+  }
+
+  // Fills in the parts. kDecode holds o and the score TPOT until engines are compared.
+  void score(const DispatchRequest& request, const Place& place, const Means& means,
+             const GroupForecast& forecast, EngineScore& score) const {
+    const EngineView& engine = place.engine;
+    const double hit = std::min(engine.hit_tokens, request.prompt_tokens);
+    const ForecastWork work{.ahead = ahead_of(request, engine, means),
+                            .tokens = std::max(1.0, request.prompt_tokens - hit),
+                            .position = hit};
+    const double tpot = forecast.decode_step_ms(place.rank, request.prompt_tokens);
+    const std::optional<double> output = engine.output_tokens ? engine.output_tokens : means.output;
+
+    const double total = std::max(1.0, engine.pages_total.value_or(means.pages_total));
+    const double usage = engine.kv_usage().value_or(means.usage);
+    const double free = total * (1 - usage);
+    const double need =
+        std::max(0.0, request.prompt_pages - hit / std::max(1.0, engine.page_tokens));
+    double wait = 0;
+    if (const double missing = need - free; missing > 0 && means.pages_total > 0) {
+      const double freed =
+          engine.pages_freed_per_ms ? *engine.pages_freed_per_ms : means.freed.value_or(0);
+      const double life_ms = output.value_or(options_.first_output_tokens) * tpot;
+      const double rate = std::max(freed, life_ms > 0 ? usage * total / life_ms : 0.0);
+      wait = rate > 0 ? missing / rate : 0;
+    }
+    score.parts[kTtft] =
+        residual_of(engine).value_or(means.residual) + wait + forecast.finish_ms(place.rank, work);
+    score.parts[kDecode] = output.value_or(0);
+    score.score = tpot;
+    const double delay = forecast.drain_with_ms(place.rank, work) - forecast.drain_ms();
+    score.parts[kOthers] = options_.omega * std::max(0.0, delay) * place.group_requests;
+    const double over = means.pages_total > 0 ? usage + need / total - options_.kv_limit : 0;
+    const double recompute = engine.recompute_ms ? *engine.recompute_ms
+                             : means.recompute   ? *means.recompute
+                                                 : forecast.full_step_ms(place.rank);
+    score.parts[kFull] = recompute * std::max(0.0, over) / kFullBand;
+    score.parts[kValue] = -value_of_staying(request, engine, means, free, output.value_or(0));
+  }
+
+  // Prefill that the queue policy runs before a request of this class.
+  [[nodiscard]] static double ahead_of(const DispatchRequest& request, const EngineView& engine,
+                                       const Means& means) {
+    const double waiting = waiting_tokens(engine).value_or(means.waiting);
+    const double running = running_tokens(engine).value_or(means.running);
+    if (request.best_effort) return running + waiting;
+    const double best_effort = best_effort_tokens(engine).value_or(means.best_effort);
+    return running + std::max(0.0, waiting - best_effort);
+  }
+
+  // V: what this user's next request saves if the pages are still there, and the exchange that
+  // experts on the engine itself save.
+  [[nodiscard]] double value_of_staying(const DispatchRequest& request, const EngineView& engine,
+                                        const Means& means, double free_pages,
+                                        double output) const {
+    double value = 0;
+    if (request.mean_return_ms) {
+      const double evicted =
+          engine.pages_evicted_per_ms ? *engine.pages_evicted_per_ms : means.evicted.value_or(0);
+      const double lost = evicted * *request.mean_return_ms;
+      const double survive = lost > 0 ? 1 - std::exp(-free_pages / lost) : 1.0;
+      const StepCosts& costs = engine.costs ? *engine.costs : *means.costs;
+      value = request.return_probability * (request.prompt_tokens + output) *
+              costs.prefill_token_ms() * survive;
+    }
+    if (options_.exchange_ms_per_token > 0) {
+      value += output * options_.exchange_ms_per_token *
+               (engine.local_share.value_or(means.local_share) - means.local_share);
+    }
+    return value;
+  }
+
+  // λ·o·(TPOT − min TPOT), and the sum of all.
+  void compare_decodes(DispatchDecision& decision) const {
+    double least = decision.scores[static_cast<std::size_t>(decision.candidates.front())].score;
+    for (const int i : decision.candidates)
+      least = std::min(least, decision.scores[static_cast<std::size_t>(i)].score);
+    for (const int i : decision.candidates) {
+      EngineScore& score = decision.scores[static_cast<std::size_t>(i)];
+      score.parts[kDecode] *= options_.lambda * (score.score - least);
+      score.score = 0;
+      for (const double part : score.parts)
+        score.score += part;
+    }
+  }
+
+  void take_best(const DispatchView& view, DispatchDecision& decision) const {
+    int best = decision.candidates.front();
+    const auto score_of = [&](int i) { return decision.scores[static_cast<std::size_t>(i)].score; };
+    for (const int i : decision.candidates) {
+      if (score_of(i) < score_of(best)) best = i;
+    }
+    const double band = std::max(options_.tie_ms, options_.tie_fraction * std::abs(score_of(best)));
+    std::vector<int>& close = decision.members;
+    close.clear();
+    for (const int i : decision.candidates) {
+      if (i == best || score_of(i) <= score_of(best) + band) close.push_back(i);
+    }
+    if (close.size() == 1) return take(decision, best, DispatchReason::kBest);
+    const LedgerCounts least =
+        view.engines[static_cast<std::size_t>(least_ledger(view, close))].ledger;
+    std::erase_if(close, [&](int i) {
+      const LedgerCounts& ledger = view.engines[static_cast<std::size_t>(i)].ledger;
+      return ledger.prefill_tokens != least.prefill_tokens || ledger.requests != least.requests;
+    });
+    if (close.size() == 1) return take(decision, close.front(), DispatchReason::kTie);
+    take(decision, close[view.random % close.size()], DispatchReason::kTieRandom);
+  }
+
+  DispatchOptions options_;
+};
+
+}  // namespace
+
+std::unique_ptr<Dispatch> make_gimbal_dispatch(const DispatchOptions& options) {
+  return std::make_unique<Gimbal>(options);
+}
+
+}  // namespace gimbal::policy

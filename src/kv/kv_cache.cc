@@ -83,8 +83,10 @@ Attached KvCache::attach(std::span<const TokenId> tokens, std::uint64_t salt, in
 
 PageId KvCache::take_page() {
   if (pool_.clean() == 0) {
-    for (const PageId page : index_.evict())
+    for (const PageId page : index_.evict()) {
       pool_.clear_cached(page);
+      ++totals_.evicted;
+    }
   }
   return *pool_.allocate();
 }
@@ -135,6 +137,7 @@ void KvCache::release(SequenceSlot slot) {
   for (const PageId page : ended.pages) {
     if (pool_.cached(page)) deepest = page;
     pool_.release(page);
+    if (pool_.references(page) == 0) ++totals_.freed;
   }
   for (PageId page = deepest; page != kNoPage; page = index_.parent(page)) {
     if (pool_.references(page) == 0) index_.mark_idle(page);

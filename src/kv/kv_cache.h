@@ -100,6 +100,13 @@ class KvCache {
   }
   [[nodiscard]] int sequences() const { return static_cast<int>(tables_.size() - unused_.size()); }
 
+  // Since the start.
+  struct Totals {
+    std::uint64_t freed = 0;    // times that a page lost its last reference
+    std::uint64_t evicted = 0;  // cached pages that gave way to others
+  };
+  [[nodiscard]] const Totals& totals() const { return totals_; }
+
   // Changes of the prefix index since the last clear, with record_events.
   [[nodiscard]] std::span<const PrefixEvent> events() const { return index_.events(); }
   void clear_events() { index_.clear_events(); }
@@ -131,6 +138,7 @@ class KvCache {
   PrefixIndex index_;
   std::vector<Table> tables_;  // by slot
   std::vector<SequenceSlot> unused_;
+  Totals totals_;
 };
 
 }  // namespace gimbal::kv

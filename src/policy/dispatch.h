@@ -56,6 +56,7 @@ struct LedgerCounts {
 struct EngineView {
   Freshness freshness = Freshness::kFresh;
   double age_ms = 0;  // of the snapshot; 0 for an idle engine
+  bool room = true;   // its queue can take the request; for late binding: it would start soon
   int group = -1;     // engines of one group share experts and pace each other; -1: alone
   LedgerCounts ledger;
   double hit_tokens = 0;    // prompt tokens of this request that its prefix cache holds
@@ -139,9 +140,10 @@ struct DispatchDecision {
   GroupForecast forecast;
 };
 
-// Chooses an engine for a request. Every rule leaves out excluded engines; if all are excluded it
-// fails open to the least ledger. gimbal, gimbal-v2 and gimbal-v1 never take an engine whose KV
-// usage is known to be above `kv_limit` while there is another. Stateless; thread-safe.
+// Chooses an engine for a request. Every rule leaves out excluded engines and those without room;
+// if that leaves none it fails open to the least ledger of those with room, or of all. gimbal,
+// gimbal-v2 and gimbal-v1 never take an engine whose KV usage is known to be above `kv_limit` while
+// there is another. Stateless; thread-safe.
 class Dispatch {
  public:
   virtual ~Dispatch() = default;

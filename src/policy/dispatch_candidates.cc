@@ -96,13 +96,16 @@ bool collect_candidates(const DispatchView& view, DispatchDecision& decision,
   const auto count = static_cast<int>(view.engines.size());
   std::vector<int>& candidates = decision.candidates;
   candidates.clear();
-  for (int i = 0; i < count; ++i) {
-    if (view.engines[static_cast<std::size_t>(i)].freshness != Freshness::kExcluded)
-      candidates.push_back(i);
-  }
-  const bool open = candidates.empty();
-  for (int i = 0; open && i < count; ++i)
-    candidates.push_back(i);
+  const auto collect = [&](bool excluded, bool without_room) {
+    for (int i = 0; i < count; ++i) {
+      const EngineView& engine = view.engines[static_cast<std::size_t>(i)];
+      if (!excluded && engine.freshness == Freshness::kExcluded) continue;
+      if (without_room || engine.room) candidates.push_back(i);
+    }
+    return !candidates.empty();
+  };
+  const bool open = !collect(false, false);
+  if (open && !collect(true, false)) collect(true, true);
   if (kv_limit) {
     const auto full = [&](int i) {
       return view.engines[static_cast<std::size_t>(i)].kv_usage().value_or(0) > *kv_limit;

@@ -33,6 +33,20 @@ double whole_steps(double steps) {
 
 }  // namespace
 
+double StepCosts::step_ms(const StepShape& step, double pressure) const {
+  const auto& a = fitted.attention;
+  const auto& e = fitted.service;
+  const double missed =
+      experts.experts > 0
+          ? std::pow(1 - static_cast<double>(experts.choices_per_row) / experts.experts,
+                     step.rows())
+          : 1;
+  return positive(a[0]) + positive(a[1]) * step.prefill + positive(a[2]) * step.decodes +
+         positive(a[3]) * step.decode_context + positive(a[4]) * step.prefill_context +
+         pressure * (positive(e[0]) + positive(e[1]) * step.rows() +
+                     positive(e[2]) * expert_ratio * experts.experts * (1 - missed));
+}
+
 double StepCosts::prefill_token_ms() const {
   return positive(fitted.attention[1]) + positive(fitted.service[1]);
 }
@@ -62,25 +76,26 @@ GroupForecast::Rank GroupForecast::rank_of(const RankLoad& load) {
   rank.per_decode_attention = positive(a[2]);
   rank.per_decode_context = positive(a[3]);
   rank.per_context_attention = positive(a[4]);
-  rank.base_attention = positive(a[0]) + rank.per_decode_attention * load.decodes +
-                        rank.per_decode_context * load.decode_context;
+  const double decodes = positive(load.decodes);
+  rank.base_attention = positive(a[0]) + rank.per_decode_attention * decodes +
+                        rank.per_decode_context * positive(load.decode_context);
   rank.per_row_service = positive(e[1]);
-  rank.base_service = positive(e[0]) + rank.per_row_service * load.decodes;
+  rank.base_service = positive(e[0]) + rank.per_row_service * decodes;
   rank.per_expert = positive(e[2]);
   rank.all_experts = load.costs.expert_ratio * experts.experts;
   rank.log_missed = missed_.log;
-  rank.missed_decodes = decayed(rank.log_missed * load.decodes);
+  rank.missed_decodes = decayed(rank.log_missed * decodes);
   rank.pressure = positive(load.pressure);
   rank.backlog = positive(load.backlog);
-  rank.ceiling = std::max(1.0, load.budget.ceiling - load.decodes);
+  rank.ceiling = std::max(1.0, load.budget.ceiling - decodes);
   rank.floor = rank.ceiling;
-  if (load.decodes > 0 && load.budget.drain_steps > 1) {
+  if (decodes > 0 && load.budget.drain_steps > 1) {
     rank.drain_steps = load.budget.drain_steps;
     double floor = load.budget.floor;
     if (floor <= 0) {
-      const Part decodes = step_of(rank, 0);
+      const Part rest = step_of(rank, 0);
       const double row_ms = rank.per_row_attention + rank.per_row_service;
-      floor = row_ms > 0 ? std::clamp(kFloorShare * (decodes.attention + decodes.service) / row_ms,
+      floor = row_ms > 0 ? std::clamp(kFloorShare * (rest.attention + rest.service) / row_ms,
                                       kLeastFloor, kMostFloor)
                          : kUnfittedFloor;
     }

@@ -18,6 +18,7 @@ struct StepCosts {
   ExpertShape experts;
   double expert_ratio = 1;  // distinct experts to what uniform choices touch; (0, 1]
 
+  [[nodiscard]] double step_ms(const StepShape& step, double pressure = 1) const;
   // Fitted ms a prefill token takes beside decodes (c1 without the streaming of experts).
   [[nodiscard]] double prefill_token_ms() const;
 };

@@ -72,6 +72,8 @@ class StepTimeModel {
 
   [[nodiscard]] double distinct_experts(double rows) const;
   [[nodiscard]] StepTimeCoefficients coefficients() const;
+  // Distinct experts to what uniform choices touch.
+  [[nodiscard]] double expert_ratio() const { return expert_ratio_; }
 
  private:
   [[nodiscard]] double uniform_experts(double rows) const;

@@ -93,6 +93,8 @@ Result<SamplingParams> sampling_from_json(const Json& json) {
   return sampling;
 }
 
+}  // namespace
+
 Json request_to_json(const Request& request) {
   return {{"id", request.id.value()},
           {"prompt", request.prompt},
@@ -101,7 +103,8 @@ Json request_to_json(const Request& request) {
           {"best_effort", request.request_class == RequestClass::kBestEffort},
           {"priority", request.priority},
           {"cache_salt", request.cache_salt},
-          {"user_key", request.user_key}};
+          {"user_key", request.user_key},
+          {"dispatch_sequence", request.dispatch_sequence}};
 }
 
 Result<Request> request_from_json(const Json& json) {
@@ -120,8 +123,13 @@ Result<Request> request_from_json(const Json& json) {
   GIMBAL_RETURN_IF_ERROR(object.read("priority", -kInt32Max, kInt32Max, request.priority));
   GIMBAL_ASSIGN_OR_RETURN(request.cache_salt, word(object, "cache_salt"));
   GIMBAL_ASSIGN_OR_RETURN(request.user_key, word(object, "user_key"));
+  if (object.has("dispatch_sequence")) {
+    GIMBAL_ASSIGN_OR_RETURN(request.dispatch_sequence, word(object, "dispatch_sequence"));
+  }
   return request;
 }
+
+namespace {
 
 // [request, token or null, finish or null]
 Json result_to_json(const SequenceResult& result) {

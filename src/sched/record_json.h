@@ -30,4 +30,8 @@ struct RecordedCall {
 // Rows as [request, position, rows, samples], and a hash of all that the plan says.
 [[nodiscard]] Json plan_to_json(const StepPlan& plan);
 
+// One request; what reads it checks types, not that the request can be served.
+[[nodiscard]] Json request_to_json(const Request& request);
+[[nodiscard]] Result<Request> request_from_json(const Json& json);
+
 }  // namespace gimbal::sched

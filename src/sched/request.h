@@ -40,9 +40,10 @@ struct Request {
   int max_tokens = 1;           // >= 0; 0 only with prompt_logprobs
   SamplingParams sampling;
   RequestClass request_class = RequestClass::kLatencySensitive;
-  int priority = 0;              // lower runs earlier, inside the class
-  std::uint64_t cache_salt = 0;  // prefix pages are shared only between equal salts
-  std::uint64_t user_key = 0;    // stickiness and statistics; 0: unknown
+  int priority = 0;                     // lower runs earlier, inside the class
+  std::uint64_t cache_salt = 0;         // prefix pages are shared only between equal salts
+  std::uint64_t user_key = 0;           // stickiness and statistics; 0: unknown
+  std::uint64_t dispatch_sequence = 0;  // rises with every dispatch of one dispatcher; 0: none
 };
 
 enum class FinishReason : std::uint8_t { kStop, kLength, kCancelled, kFailed };

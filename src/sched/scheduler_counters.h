@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "base/clock.h"
 #include "policy/step_time_model.h"
 
 namespace gimbal::sched {
@@ -28,14 +29,23 @@ struct SchedulerCounters {
   // Since the start.
   std::uint64_t prompt_tokens = 0;  // of accepted requests
   std::uint64_t generated_tokens = 0;
-  std::uint64_t prefix_queried_tokens = 0;          // prompt tokens of first admissions
-  std::uint64_t prefix_hit_tokens = 0;              // of them, found in the cache
-  std::uint64_t evictions = 0;                      // sequences that lost their pages
-  std::uint64_t evictions_for_heads = 0;            // of them, for a latency-sensitive head
-  std::uint64_t recomputed_tokens = 0;              // rows run again after evictions
+  std::uint64_t prefix_queried_tokens = 0;   // prompt tokens of first admissions
+  std::uint64_t prefix_hit_tokens = 0;       // of them, found in the cache
+  std::uint64_t evictions = 0;               // sequences that lost their pages
+  std::uint64_t evictions_for_heads = 0;     // of them, for a latency-sensitive head
+  std::uint64_t recomputed_tokens = 0;       // rows run again after evictions
+  std::uint64_t pages_freed = 0;             // times that a page lost its last reference
+  std::uint64_t pages_evicted = 0;           // cached pages that gave way to others
+  std::uint64_t finished_requests = 0;       // ended with kStop or kLength
+  std::uint64_t finished_output_tokens = 0;  // of them
+  std::uint64_t dispatch_sequence = 0;       // the highest of all requests so far
+  // The step that runs now, and since when.
+  std::optional<policy::StepShape> running_step;
+  TimePoint step_started{};
   std::optional<double> prefill_tokens_per_second;  // measured; nullopt before any was
   // Fitted; nullopt before enough steps were seen.
   std::optional<policy::StepTimeCoefficients> step_times;
+  double expert_ratio = 1;  // with step_times: distinct experts to what uniform choices touch
   // a of sjf-aging, by class.
   double aging = 0;
   double best_effort_aging = 0;

@@ -36,7 +36,8 @@ StepLoop::StepLoop(const StepLoopOptions& options, Policies policies, BatchExecu
       recorder_(recorder),
       cache_({.pages = options.kv_pages,
               .page_tokens = options.page_tokens,
-              .prefix_caching = options.prefix_caching}),
+              .prefix_caching = options.prefix_caching,
+              .record_events = options.record_prefix_events}),
       step_times_(options.experts),
       planner_(options_, {.order = *policies_.order,
                           .former = *policies_.former,
@@ -120,6 +121,9 @@ Result<void> StepLoop::check(const Request& request) const {
 }
 
 void StepLoop::handle(SubmitGroup& event) {
+  for (const Request& request : event.requests) {
+    totals_.dispatch_sequence = std::max(totals_.dispatch_sequence, request.dispatch_sequence);
+  }
   for (const Request& request : event.requests) {
     const auto valid = check(request);
     if (valid.ok()) continue;
@@ -224,8 +228,7 @@ void StepLoop::handle(StepFinished& event) {
     take_result(plan_.sequences[i], event.sequences[i]);
 }
 
-// Before the results are taken: they change what the members are.
-void StepLoop::note_times(const StepFinished& event) {
+policy::StepShape StepLoop::shape_of_plan() const {
   policy::StepShape shape;
   for (const SequenceStep& step : plan_.sequences) {
     if (table_.at(step.request).phase == Phase::kDecode) {
@@ -235,6 +238,12 @@ void StepLoop::note_times(const StepFinished& event) {
       shape.add_prefill(step.position, step.rows);
     }
   }
+  return shape;
+}
+
+// Before the results are taken: they change what the members are.
+void StepLoop::note_times(const StepFinished& event) {
+  const policy::StepShape shape = shape_of_plan();
   prefill_rate_.note_step(event.attention + event.service, static_cast<int>(shape.prefill),
                           static_cast<int>(shape.decodes));
   // Of rows that left in mid-pass some stages' time is in there, and nobody knows how much.
@@ -324,6 +333,8 @@ void StepLoop::start_step() {
   }
   batch_state_ = BatchState::kRunning;
   lost_members_ = false;
+  totals_.running_step = shape_of_plan();
+  totals_.step_started = now_;
   if (recorder_ != nullptr) recorder_->plan(plan_);
   executor_.start(plan_);
   executor_.advance(plan_.batch, Cursor::end(executor_.layers()));
@@ -340,6 +351,10 @@ void StepLoop::end(Sequence& sequence, FinishReason reason, std::string error) {
   TokenNews& news = tell(sequence);
   news.finish = reason;
   news.error = std::move(error);
+  if (reason == FinishReason::kStop || reason == FinishReason::kLength) {
+    ++totals_.finished_requests;
+    totals_.finished_output_tokens += static_cast<std::uint64_t>(sequence.generated());
+  }
   planner_.remove(sequence, now_);
   table_.erase(sequence.request.id);
 }
@@ -352,6 +367,7 @@ std::int64_t StepLoop::max_waiting_prefill_tokens() const {
 
 SchedulerCounters StepLoop::counters() const {
   SchedulerCounters counters = totals_;
+  if (batch_state_ == BatchState::kNone) counters.running_step.reset();
   counters.pages_total = cache_.total_pages();
   counters.pages_referenced = cache_.referenced_pages();
   counters.page_tokens = cache_.page_tokens();
@@ -376,7 +392,10 @@ SchedulerCounters StepLoop::counters() const {
   counters.evictions_for_heads = planned.evictions_for_heads;
   counters.recomputed_tokens = planned.recomputed_tokens;
   counters.prefill_tokens_per_second = prefill_rate_.tokens_per_second();
+  counters.pages_freed = cache_.totals().freed;
+  counters.pages_evicted = cache_.totals().evicted;
   if (step_times_.fitted()) counters.step_times = step_times_.coefficients();
+  counters.expert_ratio = step_times_.expert_ratio();
   counters.aging = planner_.aging(RequestClass::kLatencySensitive);
   counters.best_effort_aging = planner_.aging(RequestClass::kBestEffort);
   return counters;

@@ -64,6 +64,10 @@ class StepLoop {
   [[nodiscard]] SchedulerCounters counters() const;
   [[nodiscard]] const StepLoopOptions& options() const { return options_; }
 
+  // Changes of the prefix cache since the last clear, with options().record_prefix_events.
+  [[nodiscard]] std::span<const kv::PrefixEvent> prefix_events() const { return cache_.events(); }
+  void clear_prefix_events() { cache_.clear_events(); }
+
   // The queue's bound as it is now. A group is refused when the prompt tokens that wait and its
   // own, after prefix hits and with what its members share counted once, exceed it; an empty queue
   // takes any group. Another thread that refuses early keeps its own copy of this and of
@@ -98,6 +102,7 @@ class StepLoop {
   void end_permission(bool declined);
   void drop_cancelled();
   void take_result(const SequenceStep& step, SequenceResult& result);
+  [[nodiscard]] policy::StepShape shape_of_plan() const;
   void note_times(const StepFinished& event);
   [[nodiscard]] policy::PrefillCost prefill_cost() const;
   void append_token(Sequence& sequence, TokenId token);

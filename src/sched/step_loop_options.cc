@@ -52,4 +52,13 @@ Result<void> check_options(const StepLoopOptions& options) {
   return {};
 }
 
+policy::PrefillBudget prefill_budget(const StepLoopOptions& options) {
+  policy::PrefillBudget budget{.ceiling = static_cast<double>(options.max_num_batched_tokens)};
+  if (options.former == "gimbal") {
+    budget.drain_steps = options.former_options.drain_steps;
+    budget.floor = options.former_options.prefill_floor.value_or(0);
+  }
+  return budget;
+}
+
 }  // namespace gimbal::sched

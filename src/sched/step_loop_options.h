@@ -7,6 +7,7 @@
 #include "base/result.h"
 #include "policy/batch_former.h"
 #include "policy/request_order.h"
+#include "policy/step_forecast.h"
 #include "policy/step_time_model.h"
 
 namespace gimbal::sched {
@@ -33,7 +34,8 @@ struct StepLoopOptions {
   int kv_pages = 0;  // of the engine's pool
   int page_tokens = 16;
   bool prefix_caching = true;
-  std::uint64_t model_salt = 0;  // with Request::cache_salt, what keeps prefixes apart
+  bool record_prefix_events = false;  // keep prefix changes until they are drained, for a mirror
+  std::uint64_t model_salt = 0;       // with Request::cache_salt, what keeps prefixes apart
 
   policy::PrefillCost prefill_cost;  // until a prefill was measured
   policy::ExpertShape experts;       // of the model, for predictions of a step's time
@@ -42,5 +44,8 @@ struct StepLoopOptions {
 // kInvalidArgument, with the option's name as field, when one is out of range. Names of orders and
 // formers and their own options are checked where they are made.
 [[nodiscard]] Result<void> check_options(const StepLoopOptions& options);
+
+// How much prefill the options' former runs in a step, for those who forecast it.
+[[nodiscard]] policy::PrefillBudget prefill_budget(const StepLoopOptions& options);
 
 }  // namespace gimbal::sched

@@ -118,5 +118,47 @@ TEST(StepLoopTimesTest, StepsThatLoseMembersAreNotLearned) {
   EXPECT_EQ(driver.loop->counters().step_times->attention, trained->attention);
 }
 
+TEST(StepLoopTimesTest, SaysWhatRunsAndWhatHasEnded) {
+  StepLoopOptions options = timed_options();
+  options.record_prefix_events = true;
+  LoopDriver driver(options, timed_executor(options));
+  EXPECT_FALSE(driver.loop->counters().running_step);
+  Request request{.id = driver.next_id(), .prompt = std::vector<TokenId>(20, 3), .max_tokens = 2};
+  request.dispatch_sequence = 7;
+  const TimePoint start = driver.now;
+  driver.submit(request);
+  auto counters = driver.loop->counters();
+  ASSERT_TRUE(counters.running_step);
+  EXPECT_EQ(counters.running_step->prefill, 20);
+  EXPECT_EQ(counters.running_step->decodes, 0);
+  EXPECT_EQ(counters.step_started, start);
+  EXPECT_EQ(counters.dispatch_sequence, 7U);
+  EXPECT_EQ(counters.finished_requests, 0U);
+  driver.run_step();
+  EXPECT_EQ(driver.loop->counters().running_step->decodes, 1);
+  EXPECT_GT(driver.loop->counters().step_started, start);
+  EXPECT_EQ(driver.loop->prefix_events().size(), 2U);  // of three pages those that are full
+  driver.run_until_idle();
+  const RequestId cancelled = driver.submit(std::vector<TokenId>(20, 4), 2);
+  driver.send(CancelRequest{cancelled});
+  driver.run_until_idle();
+  counters = driver.loop->counters();
+  EXPECT_FALSE(counters.running_step);
+  EXPECT_EQ(counters.finished_requests, 1U);
+  EXPECT_EQ(counters.finished_output_tokens, 2U);
+  EXPECT_EQ(counters.pages_freed, 6U);
+  EXPECT_EQ(counters.pages_evicted, 0U);
+  EXPECT_EQ(counters.dispatch_sequence, 7U);
+}
+
+TEST(StepLoopTimesTest, TheBudgetOfAFormerIsSaid) {
+  StepLoopOptions options = timed_options();
+  options.former_options.prefill_floor = 24;
+  EXPECT_EQ(prefill_budget(options),
+            (policy::PrefillBudget{.drain_steps = 8, .floor = 24, .ceiling = 128}));
+  options.former = "vllm";
+  EXPECT_EQ(prefill_budget(options), (policy::PrefillBudget{.ceiling = 128}));
+}
+
 }  // namespace
 }  // namespace gimbal::sched

@@ -7,7 +7,10 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
+#include "base/ids.h"
 #include "base/result.h"
+#include "policy/step_forecast.h"
 #include "policy/step_time_model.h"
 #include "sched/request.h"
 
@@ -38,6 +41,9 @@ class TokenSink {
 struct EngineSnapshot {
   std::uint64_t sequence = 0;  // of snapshots
   std::uint64_t steps = 0;     // finished
+  TimePoint taken{};           // when it said so
+  // The highest dispatch sequence number of the requests that had reached its scheduler by then.
+  std::uint64_t dispatch_sequence = 0;
   // KV pressure, in pages; cached pages that nobody refers to count as free.
   std::int64_t pages_total = 0;
   std::int64_t pages_referenced = 0;
@@ -58,10 +64,23 @@ struct EngineSnapshot {
   std::uint64_t prefix_hit_tokens = 0;
   std::uint64_t evictions = 0;            // sequences that lost their pages and are computed again
   std::uint64_t evictions_for_heads = 0;  // of them, for a latency-sensitive request that waited
+  std::uint64_t recomputed_tokens = 0;    // rows run again after evictions
+  std::uint64_t pages_freed = 0;          // times that a page lost its last reference
+  std::uint64_t pages_evicted = 0;        // cached pages that gave way to others
+  std::uint64_t finished_requests = 0;    // ended by themselves
+  std::uint64_t finished_output_tokens = 0;  // of them
   std::uint64_t expert_rows = 0;
   std::uint64_t distinct_experts = 0;                      // summed over layers and steps
   std::optional<double> prefill_tokens_per_second;         // measured; nullopt before any was
   std::optional<policy::StepTimeCoefficients> step_times;  // fitted; nullopt before enough was seen
+  policy::ExpertShape experts;                             // of the model
+  double expert_ratio = 1;  // with step_times: distinct experts to what uniform choices touch
+  // The step that runs now, and since when.
+  std::optional<policy::StepShape> running_step;
+  TimePoint step_started{};
+  // How it cuts prompts, and how many prompt tokens may wait; 0: not said.
+  policy::PrefillBudget budget;
+  std::int64_t max_waiting_prefill_tokens = 0;
   // a of sjf-aging, by class.
   double aging = 0;
   double best_effort_aging = 0;

@@ -1,0 +1,197 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <tuple>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "cluster/decision_log.h"
+#include "cluster/engine.h"
+#include "cluster/engine_ledger.h"
+#include "cluster/engine_watch.h"
+#include "cluster/prefix_mirror.h"
+#include "cluster/sticky_users.h"
+#include "policy/dispatch.h"
+#include "policy/request_order.h"
+#include "sched/request.h"
+
+namespace gimbal::cluster {
+
+class DispatchRecorder;
+
+struct DispatcherOptions {
+  int engines = 1;              // >= 1
+  std::string rule = "gimbal";  // see policy::make_dispatch
+  policy::DispatchOptions rule_options;
+  bool late = false;      // binding: see Dispatcher
+  double late_steps = 2;  // prefill ahead of a request that is bound late, in full steps; >= 0
+  bool feedback = true;   // the rule sees expert pressure
+  std::string order = "sjf-aging";  // of the queue that late binding keeps
+  policy::RequestOrderOptions order_options;
+  policy::PrefillCost prefill_cost;  // job sizes there, until one is fitted
+  std::vector<int> groups;  // by engine, side by side: those that share experts; empty: none
+  // As the engines have them, for the prefix mirror.
+  int page_tokens = 16;
+  bool prefix_caching = true;
+  std::uint64_t model_salt = 0;
+  EngineWatchOptions watch;
+  StickyUsersOptions users;
+  std::size_t log_records = 1024;  // decisions kept in memory
+  std::uint64_t seed = 0;
+};
+
+// A group of requests and the engine that it goes to. Its requests carry the dispatch's sequence
+// number.
+struct Dispatched {
+  EngineId engine;
+  std::vector<sched::Request> group;
+  // For give_back: the engines that were tried before, and when and as which group it came.
+  std::vector<bool> tried;
+  TimePoint arrival{};
+  std::uint64_t number = 0;
+};
+
+// Decides which engine serves which requests (`3-algorithms` §1, §2). A state machine: everything
+// that it knows comes in by its calls, time too, so the same calls give the same decisions. It
+// calls nobody: who owns it gives it what engines publish, takes decisions with next(), and carries
+// them out.
+//
+// Binding. Early: a group goes to an engine when it arrives. Late: it waits here, by class in the
+// RequestOrder (its job size is p − the longest hit), and the head goes to the best engine among
+// those with at most `late_steps` full steps of prefill ahead and pages for it now; until there is
+// one it waits and nothing overtakes it. Where no engine has any request, it goes at once.
+//
+// Bounds. A group is refused when every engine's queue is full (early), or when what waits here and
+// there exceeds all engines' bounds (late). An empty queue takes any group.
+//
+// Thread rule: one thread at a time; the owner locks.
+class Dispatcher {
+ public:
+  // Errors: an unknown rule or order, an option out of range; they name it.
+  // `recorder` may be null; it is told every call and decision.
+  [[nodiscard]] static Result<std::unique_ptr<Dispatcher>> make(
+      const DispatcherOptions& options, DispatchRecorder* recorder = nullptr);
+
+  // What became known of an engine.
+  void note_snapshot(EngineId engine, const EngineSnapshot& snapshot);
+  void note_prefix(EngineId engine, std::span<const kv::PrefixEvent> events);
+  void note_expert_pressure(EngineId engine, std::optional<double> pressure);
+  void note_health(EngineId engine, bool healthy, TimePoint now);
+  // The request's prompt is computed; it has ended, there or in the queue here. Unknown ones are
+  // ignored.
+  void note_first_token(RequestId request);
+  void note_end(RequestId request);
+
+  // Queues a group. kResourceExhausted: full. Requires: not empty; the ids are not known here.
+  [[nodiscard]] Result<void> submit(std::vector<sched::Request> group, TimePoint now);
+  // The next group to send and where; nullopt: nothing can be bound now. Call until then.
+  [[nodiscard]] std::optional<Dispatched> next(TimePoint now);
+  // The engine did not take the group, or failed before anything of it was told: the group waits
+  // for another one, at its old place. False: every engine was tried; the group stays with the
+  // caller. Requests of it that have been told something may have been taken out before.
+  [[nodiscard]] bool give_back(Dispatched& dispatched);
+  // Takes a request out of the queue here. False: it is not there.
+  bool cancel_queued(RequestId request);
+  // Where a request was sent. nullopt: nowhere, or it has ended.
+  [[nodiscard]] std::optional<EngineId> engine_of(RequestId request) const;
+
+  [[nodiscard]] const DispatcherOptions& options() const { return options_; }
+  [[nodiscard]] const DecisionLog& log() const { return log_; }
+  // Called with every record when it is made.
+  void on_decision(std::function<void(const DecisionRecord&)> listener) {
+    listener_ = std::move(listener);
+  }
+  [[nodiscard]] const EngineWatch& watch(EngineId engine) const { return at(engine).watch; }
+  [[nodiscard]] const EngineLedger& ledger(EngineId engine) const { return at(engine).ledger; }
+  [[nodiscard]] std::optional<double> expert_pressure(EngineId engine) const {
+    return at(engine).pressure;
+  }
+  [[nodiscard]] std::uint64_t dispatched(EngineId engine) const { return at(engine).dispatched; }
+  [[nodiscard]] std::int64_t cached_pages(EngineId engine) const { return mirror_.pages(engine); }
+  [[nodiscard]] std::size_t queued_groups() const { return queue_.size(); }
+  [[nodiscard]] double queued_prefill_tokens() const { return queued_tokens_; }
+
+ private:
+  struct Engine {
+    EngineWatch watch;
+    EngineLedger ledger;
+    std::optional<double> pressure;
+    double counted_waiting = 0;  // for `vllm`
+    double counted_running = 0;
+    std::uint64_t dispatched = 0;  // requests
+  };
+  // A group that waits.
+  struct Group {
+    std::vector<sched::Request> requests;
+    std::vector<double> own_tokens;  // by request: prompt tokens less what it shares in the group
+    std::vector<int> hits;           // by engine, of all requests
+    double prefill_tokens = 0;       // sum of own_tokens
+    double pages = 0;
+    std::uint64_t user = 0;
+    std::vector<bool> tried;  // by engine
+    TimePoint arrival{};
+    std::uint64_t number = 0;
+  };
+  // Classes first, then the order's key, then arrival.
+  using Place = std::tuple<bool, policy::OrderKey, std::uint64_t>;
+
+  struct Rules {
+    std::unique_ptr<policy::Dispatch> dispatch;
+    std::unique_ptr<policy::RequestOrder> order;
+  };
+  Dispatcher(const DispatcherOptions& options, Rules rules, DispatchRecorder* recorder);
+
+  [[nodiscard]] const Engine& at(EngineId engine) const;
+  [[nodiscard]] Engine& at(EngineId engine);
+  [[nodiscard]] Group make_group(std::vector<sched::Request> requests);
+  void find_hits(Group& group);
+  void enqueue(Group group);
+  Group take_from_queue(std::map<Place, Group>::iterator at);
+  bool take_out(RequestId request);
+  void end(RequestId request);
+  [[nodiscard]] double waiting_tokens(const Engine& engine) const;
+  [[nodiscard]] double bound(const Engine& engine) const;
+  [[nodiscard]] bool has_room(const Engine& engine, double prefill_tokens) const;
+  [[nodiscard]] bool starts_soon(const policy::EngineView& view, const Group& group) const;
+  [[nodiscard]] Result<void> check_bounds(const Group& group) const;
+  void refresh_counts(TimePoint now);
+  void fill_views(const Group& group, TimePoint now);
+  [[nodiscard]] bool limit_to_soon(const Group& group);
+  [[nodiscard]] policy::DispatchRequest describe(const Group& group, TimePoint now) const;
+  void send(Group& group, EngineId engine, TimePoint now);
+  [[nodiscard]] double uncached_on(const Group& group, std::size_t engine) const;
+  void record(const Group& group, const policy::DispatchRequest& request, TimePoint now);
+  [[nodiscard]] policy::PrefillCost prefill_cost() const;
+
+  const DispatcherOptions options_;
+  DispatchRecorder* const recorder_;
+  const Rules rules_;
+  std::vector<Engine> engines_;
+  PrefixMirror mirror_;
+  StickyUsers users_;
+  DecisionLog log_;
+  std::function<void(const DecisionRecord&)> listener_;
+  std::map<Place, Group> queue_;
+  double queued_tokens_ = 0;
+  std::unordered_map<RequestId, Place> queued_;   // requests that wait here
+  std::unordered_map<RequestId, EngineId> sent_;  // requests that are with an engine
+  std::uint64_t groups_ = 0;                      // so far
+  std::uint64_t sequence_ = 0;                    // of dispatches
+  std::uint64_t decisions_ = 0;
+  TimePoint counted_at_{};
+  bool counted_ = false;
+  // Reused from decision to decision.
+  std::vector<policy::EngineView> views_;
+  policy::DispatchDecision decision_;
+  std::vector<int> request_hits_;
+};
+
+}  // namespace gimbal::cluster

@@ -135,6 +135,15 @@ void Dispatcher::end(RequestId request) {
   sent_.erase(sent);
 }
 
+std::vector<RequestId> Dispatcher::requests_of(EngineId engine) const {
+  std::vector<RequestId> requests;
+  for (const auto& [request, where] : sent_) {
+    if (where == engine) requests.push_back(request);
+  }
+  std::sort(requests.begin(), requests.end());
+  return requests;
+}
+
 std::optional<EngineId> Dispatcher::engine_of(RequestId request) const {
   const auto sent = sent_.find(request);
   if (sent == sent_.end()) return std::nullopt;
@@ -290,6 +299,15 @@ bool Dispatcher::take_out(RequestId request) {
   return true;
 }
 
+std::vector<RequestId> Dispatcher::queued_requests() const {
+  std::vector<RequestId> ids;
+  for (const auto& [place, group] : queue_) {
+    for (const sched::Request& request : group.requests)
+      ids.push_back(request.id);
+  }
+  return ids;
+}
+
 void Dispatcher::refresh_counts(TimePoint now) {
   if (counted_ && now - counted_at_ < kCountsAge) return;
   counted_ = true;
@@ -301,21 +319,32 @@ void Dispatcher::refresh_counts(TimePoint now) {
   }
 }
 
+void Dispatcher::fill_view(std::size_t index, TimePoint now, policy::EngineView& view) const {
+  const Engine& engine = engines_[index];
+  view.page_tokens = options_.page_tokens;
+  engine.watch.fill(now, view);
+  if (!options_.groups.empty()) view.group = options_.groups[index];
+  view.ledger = engine.ledger.counts();
+  view.cached_pages =
+      static_cast<double>(mirror_.pages(EngineId{static_cast<EngineId::rep>(index)}));
+  view.counted_waiting = engine.counted_waiting;
+  view.counted_running = engine.counted_running;
+  if (options_.feedback) view.expert_pressure = engine.pressure;
+}
+
+policy::EngineView Dispatcher::view(EngineId engine, TimePoint now) const {
+  policy::EngineView view;
+  view.room = has_room(at(engine), 1);
+  fill_view(static_cast<std::size_t>(engine.value()), now, view);
+  return view;
+}
+
 void Dispatcher::fill_views(const Group& group, TimePoint now) {
   views_.assign(engines_.size(), {});
   for (std::size_t i = 0; i < engines_.size(); ++i) {
-    const Engine& engine = engines_[i];
-    policy::EngineView& view = views_[i];
-    view.page_tokens = options_.page_tokens;
-    engine.watch.fill(now, view);
-    if (!options_.groups.empty()) view.group = options_.groups[i];
-    view.ledger = engine.ledger.counts();
-    view.hit_tokens = group.hits[i];
-    view.cached_pages = static_cast<double>(mirror_.pages(EngineId{static_cast<EngineId::rep>(i)}));
-    view.counted_waiting = engine.counted_waiting;
-    view.counted_running = engine.counted_running;
-    if (options_.feedback) view.expert_pressure = engine.pressure;
-    view.room = !group.tried[i] && has_room(engine, uncached_on(group, i));
+    fill_view(i, now, views_[i]);
+    views_[i].hit_tokens = group.hits[i];
+    views_[i].room = !group.tried[i] && has_room(engines_[i], uncached_on(group, i));
   }
 }
 

@@ -100,6 +100,8 @@ class Dispatcher {
   [[nodiscard]] bool give_back(Dispatched& dispatched);
   // Takes a request out of the queue here. False: it is not there.
   bool cancel_queued(RequestId request);
+  // Those that were sent to an engine and have not ended.
+  [[nodiscard]] std::vector<RequestId> requests_of(EngineId engine) const;
   // Where a request was sent. nullopt: nowhere, or it has ended.
   [[nodiscard]] std::optional<EngineId> engine_of(RequestId request) const;
 
@@ -109,6 +111,8 @@ class Dispatcher {
   void on_decision(std::function<void(const DecisionRecord&)> listener) {
     listener_ = std::move(listener);
   }
+  // What a rule would be shown of the engine now, for a request without prefix hits.
+  [[nodiscard]] policy::EngineView view(EngineId engine, TimePoint now) const;
   [[nodiscard]] const EngineWatch& watch(EngineId engine) const { return at(engine).watch; }
   [[nodiscard]] const EngineLedger& ledger(EngineId engine) const { return at(engine).ledger; }
   [[nodiscard]] std::optional<double> expert_pressure(EngineId engine) const {
@@ -116,6 +120,7 @@ class Dispatcher {
   }
   [[nodiscard]] std::uint64_t dispatched(EngineId engine) const { return at(engine).dispatched; }
   [[nodiscard]] std::int64_t cached_pages(EngineId engine) const { return mirror_.pages(engine); }
+  [[nodiscard]] std::vector<RequestId> queued_requests() const;  // in the order of the queue
   [[nodiscard]] std::size_t queued_groups() const { return queue_.size(); }
   [[nodiscard]] double queued_prefill_tokens() const { return queued_tokens_; }
 
@@ -164,6 +169,7 @@ class Dispatcher {
   [[nodiscard]] Result<void> check_bounds(const Group& group) const;
   void refresh_counts(TimePoint now);
   void fill_views(const Group& group, TimePoint now);
+  void fill_view(std::size_t index, TimePoint now, policy::EngineView& view) const;
   [[nodiscard]] bool limit_to_soon(const Group& group);
   [[nodiscard]] policy::DispatchRequest describe(const Group& group, TimePoint now) const;
   void send(Group& group, EngineId engine, TimePoint now);

@@ -69,6 +69,7 @@ struct EngineSnapshot {
   std::uint64_t pages_evicted = 0;        // cached pages that gave way to others
   std::uint64_t finished_requests = 0;    // ended by themselves
   std::uint64_t finished_output_tokens = 0;  // of them
+  std::uint64_t prefill_rows = 0;            // rows of prompts that steps have run
   std::uint64_t expert_rows = 0;
   std::uint64_t distinct_experts = 0;                      // summed over layers and steps
   std::optional<double> prefill_tokens_per_second;         // measured; nullopt before any was

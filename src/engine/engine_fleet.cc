@@ -49,14 +49,18 @@ Result<void> EngineFleet::check(const EngineFleetOptions& options, int experts) 
   return {};
 }
 
+int EngineFleet::group_size(const EngineFleetOptions& options, int experts) {
+  if (experts == 0) return 1;
+  return options.expert_parallel_size == 0 ? options.engines : options.expert_parallel_size;
+}
+
 Result<std::unique_ptr<EngineFleet>> EngineFleet::start(
     const model::Model& model, EngineFleetOptions options, ThreadPool& shared,
     std::span<cluster::TokenSink* const> sinks) {
   GIMBAL_CHECK(sinks.size() == static_cast<std::size_t>(options.engines));
   const int experts = model.config().moe_layers() > 0 ? model.config().experts : 0;
   GIMBAL_RETURN_IF_ERROR(check(options, experts));
-  if (options.expert_parallel_size == 0) options.expert_parallel_size = options.engines;
-  if (experts == 0) options.expert_parallel_size = 1;
+  options.expert_parallel_size = group_size(options, experts);
   std::unique_ptr<EngineFleet> fleet(new EngineFleet(std::move(options)));
   GIMBAL_RETURN_IF_ERROR(fleet->make_groups(model));
   fleet->make_pools();
@@ -65,7 +69,8 @@ Result<std::unique_ptr<EngineFleet>> EngineFleet::start(
     ServingEngineOptions engine = all.engine;
     engine.id = EngineId{index};
     engine.pin = all.pin && (all.engines == 1 || all.workers == RankWorkers::kOwn);
-    if (!engine.record_path.empty() && all.engines > 1) {
+    engine.engines = all.engines;
+    if (!engine.record_path.empty()) {
       engine.record_path += fmt::format(".engine{}", index);
     }
     ThreadPool& pool = fleet->pools_.empty() ? shared : *fleet->pools_[at(index)];

@@ -52,6 +52,8 @@ class EngineFleet final : public cluster::ExpertInspector {
   // What several options together must keep, before a model is loaded. `experts` of a layer; 0: a
   // dense model.
   [[nodiscard]] static Result<void> check(const EngineFleetOptions& options, int experts);
+  // Engines that share experts; 1: none do. Requires: checked.
+  [[nodiscard]] static int group_size(const EngineFleetOptions& options, int experts);
 
   [[nodiscard]] int size() const { return static_cast<int>(engines_.size()); }
   [[nodiscard]] ServingEngine& engine(int index) { return *engines_[at(index)]; }

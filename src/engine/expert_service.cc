@@ -28,7 +28,8 @@ ExpertService::ExpertService(const model::Model& model, const model::RowStore& r
       policy_(default_policy()),
       traffic_(static_cast<std::size_t>(model.config().num_layers()) * sources_ *
                experts_per_layer_),
-      distinct_(static_cast<std::size_t>(model.config().num_layers())) {}
+      rows_run_(static_cast<std::size_t>(model.config().num_layers())),
+      distinct_(rows_run_.size()) {}
 
 std::span<const sched::ExpertEntry> ExpertService::run(const kernels::KernelContext& context) {
   const TimePoint started = clock_.now();
@@ -61,23 +62,19 @@ std::span<const sched::ExpertEntry> ExpertService::run(const kernels::KernelCont
   return run_.entries;
 }
 
-std::uint64_t ExpertService::layer_rows(LayerIndex layer, Rank source) const {
-  std::uint64_t rows = 0;
-  for (std::size_t expert = 0; expert < experts_per_layer_; ++expert)
-    rows += traffic(layer, source, ExpertId{static_cast<std::int32_t>(expert)});
-  return rows;
-}
-
 // One writer: no need for atomic additions.
 void ExpertService::count_traffic() {
-  const auto add_one = [](std::atomic<std::uint64_t>& count) {
-    count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  const auto add = [](std::atomic<std::uint64_t>& count, int more) {
+    count.store(count.load(std::memory_order_relaxed) + static_cast<std::uint64_t>(more),
+                std::memory_order_relaxed);
   };
   for (const sched::ExpertRun::Group& group : run_.groups) {
-    add_one(distinct_[static_cast<std::size_t>(group.layer.value())]);
+    const auto layer = static_cast<std::size_t>(group.layer.value());
+    add(rows_run_[layer], group.count);
+    add(distinct_[layer], 1);
     for (int i = group.first; i < group.first + group.count; ++i) {
       const Rank source{run_.entries[static_cast<std::size_t>(i)].source};
-      add_one(traffic_[cell(group.layer, source, group.expert)]);
+      add(traffic_[cell(group.layer, source, group.expert)], 1);
     }
   }
 }

@@ -56,9 +56,10 @@ class ExpertService {
   [[nodiscard]] std::uint64_t traffic(LayerIndex layer, Rank source, ExpertId expert) const {
     return traffic_[cell(layer, source, expert)].load(std::memory_order_relaxed);
   }
-  // Of one layer and source, and the distinct experts of a layer's runs, since the start. Any
-  // thread.
-  [[nodiscard]] std::uint64_t layer_rows(LayerIndex layer, Rank source) const;
+  // Rows and distinct experts of a layer's runs, since the start. Any thread.
+  [[nodiscard]] std::uint64_t layer_rows(LayerIndex layer) const {
+    return rows_run_[static_cast<std::size_t>(layer.value())].load(std::memory_order_relaxed);
+  }
   [[nodiscard]] std::uint64_t layer_distinct(LayerIndex layer) const {
     return distinct_[static_cast<std::size_t>(layer.value())].load(std::memory_order_relaxed);
   }
@@ -84,6 +85,7 @@ class ExpertService {
   std::vector<model::ExpertRows> experts_;
   Counters counters_;
   std::vector<std::atomic<std::uint64_t>> traffic_;   // [layers, sources, experts]
+  std::vector<std::atomic<std::uint64_t>> rows_run_;  // [layers]
   std::vector<std::atomic<std::uint64_t>> distinct_;  // [layers]
 };
 

@@ -259,11 +259,4 @@ ExpertStation::Counters ExpertStation::counters() const {
           .bytes_out = read(totals_.bytes_out)};
 }
 
-std::uint64_t ExpertStation::layer_rows(LayerIndex layer) const {
-  std::uint64_t rows = 0;
-  for (int source = 0; source < options_.ranks; ++source)
-    rows += service_.layer_rows(layer, Rank{source});
-  return rows;
-}
-
 }  // namespace gimbal::engine

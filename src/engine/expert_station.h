@@ -86,11 +86,6 @@ class ExpertStation {
     std::uint64_t bytes_out = 0;  // outputs that went back to them
   };
   [[nodiscard]] Counters counters() const;
-  // Rows and distinct experts of one layer; T by source and expert.
-  [[nodiscard]] std::uint64_t layer_rows(LayerIndex layer) const;
-  [[nodiscard]] std::uint64_t layer_distinct(LayerIndex layer) const {
-    return service_.layer_distinct(layer);
-  }
   [[nodiscard]] const ExpertService& service() const { return service_; }
 
  private:

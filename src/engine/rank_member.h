@@ -36,6 +36,8 @@ class RankMember {
   RankMember& operator=(const RankMember&) = delete;
 
   [[nodiscard]] GroupPort& port() { return port_; }
+  // Nobody has declared the rank dead, and it has not retired. Any thread.
+  [[nodiscard]] bool alive() const { return seat_.group.alive(seat_.rank); }
   [[nodiscard]] const GroupPlace& place() const { return place_; }
   // From now on answers are taken. `dummy_page`: of the executor's KV, used by no sequence.
   void join(ModelExecutor& executor, PageId dummy_page);

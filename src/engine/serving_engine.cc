@@ -50,9 +50,10 @@ Result<void> complete(const model::Model& model, ServingEngineOptions& options) 
   }
   const std::int64_t physical =
       static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
-  if (options.kv_cache_bytes > physical) {
+  if (options.kv_cache_bytes > physical / options.engines) {
     return invalid_argument(
-        fmt::format("kv_cache_memory_bytes must be at most the machine's {}, is {}", physical,
+        fmt::format("kv_cache_memory_bytes must be at most the machine's {}{}, is {}",
+                    physical / options.engines, options.engines > 1 ? " for each engine" : "",
                     options.kv_cache_bytes),
         "kv_cache_memory_bytes");
   }
@@ -71,7 +72,7 @@ Result<void> complete(const model::Model& model, ServingEngineOptions& options) 
   }
   if (options.kv_cache_bytes == 0) {
     options.kv_cache_bytes =
-        std::max(one_request, std::min(kDefaultKvBytes, available_memory() / 4));
+        std::max(one_request, std::min(kDefaultKvBytes, available_memory() / 4) / options.engines);
   }
   if (options.kv_cache_bytes < one_request) {
     return invalid_argument(
@@ -241,11 +242,23 @@ cluster::EngineSnapshot ServingEngine::snapshot() const {
   return snapshot_;
 }
 
+void ServingEngine::take_prefix_events(std::vector<kv::PrefixEvent>& events) {
+  const std::lock_guard lock(snapshot_mutex_);
+  events.insert(events.end(), prefix_events_.begin(), prefix_events_.end());
+  prefix_events_.clear();
+}
+
 bool ServingEngine::healthy(std::string* why) const {
   const std::lock_guard lock(inbox_mutex_);
-  if (failure_.empty()) return true;
-  if (why != nullptr) *why = failure_;
+  const bool dead = member_ && !member_->alive();
+  if (failure_.empty() && !dead) return true;
+  if (why != nullptr) *why = failure_.empty() ? "the engine hangs and was declared dead" : failure_;
   return false;
+}
+
+bool ServingEngine::declared_dead() const {
+  const std::lock_guard lock(inbox_mutex_);
+  return failure_.empty() && member_ && !member_->alive();
 }
 
 bool ServingEngine::take_inbox(std::vector<sched::Event>& events) {
@@ -374,6 +387,7 @@ void ServingEngine::publish() {
                .pages_evicted = counters.pages_evicted,
                .finished_requests = counters.finished_requests,
                .finished_output_tokens = counters.finished_output_tokens,
+               .prefill_rows = counters.prefill_rows,
                .expert_rows = experts.rows,
                .distinct_experts = static_cast<std::uint64_t>(experts.distinct_experts),
                .prefill_tokens_per_second = counters.prefill_tokens_per_second,
@@ -386,6 +400,9 @@ void ServingEngine::publish() {
                .max_waiting_prefill_tokens = loop_->max_waiting_prefill_tokens(),
                .aging = counters.aging,
                .best_effort_aging = counters.best_effort_aging};
+  const auto changes = loop_->prefix_events();
+  prefix_events_.insert(prefix_events_.end(), changes.begin(), changes.end());
+  loop_->clear_prefix_events();
   lock.unlock();
   const std::lock_guard inbox_lock(inbox_mutex_);
   taken_prompt_tokens_ = 0;

@@ -34,8 +34,9 @@ struct ServingEngineOptions {
   // kv_pages; where 0: max_model_len, from the model's context.
   sched::StepLoopOptions scheduler;
   // Memory for keys and values. 0: a quarter of what is available, at most 1 GiB, and at least
-  // enough for one request of max_model_len.
+  // enough for one request of max_model_len; of that a share, where several engines start.
   std::int64_t kv_cache_bytes = 0;
+  int engines = 1;  // that share the machine; >= 1
   kernels::Isa isa = kernels::best_isa();
   // Writes every event that the scheduler sees to this file; empty: no recording.
   std::string record_path;
@@ -70,6 +71,16 @@ class ServingEngine final : public cluster::Engine {
   [[nodiscard]] cluster::EngineSnapshot snapshot() const override;
   [[nodiscard]] const cluster::EngineLimits& limits() const override { return limits_; }
   [[nodiscard]] bool healthy(std::string* why) const override;
+  // In a group: the others have given it up, because its thread gives no sign of life. It may hang
+  // for ever, and its requests with it.
+  [[nodiscard]] bool declared_dead() const;
+
+  // What submit() would say of a request's own fields.
+  [[nodiscard]] Result<void> check(const sched::Request& request) const;
+  // Moves the changes of the prefix cache since the last call, up to the newest snapshot, to the
+  // end of `events`; with scheduler.record_prefix_events. Call now and then: they are kept until
+  // then.
+  void take_prefix_events(std::vector<kv::PrefixEvent>& events);
 
   // Accepts nothing from now on; what was accepted goes on.
   void drain();
@@ -83,7 +94,6 @@ class ServingEngine final : public cluster::Engine {
 
   [[nodiscard]] kernels::KernelContext context();
   void observe();
-  [[nodiscard]] Result<void> check(const sched::Request& request) const;
   void push(sched::Event event);
   void work();
   void serve();
@@ -132,6 +142,7 @@ class ServingEngine final : public cluster::Engine {
 
   mutable std::mutex snapshot_mutex_;
   cluster::EngineSnapshot snapshot_;
+  std::vector<kv::PrefixEvent> prefix_events_;
 
   std::thread thread_;
 };

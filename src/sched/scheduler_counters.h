@@ -29,6 +29,7 @@ struct SchedulerCounters {
   // Since the start.
   std::uint64_t prompt_tokens = 0;  // of accepted requests
   std::uint64_t generated_tokens = 0;
+  std::uint64_t prefill_rows = 0;            // rows of prompts that steps have run
   std::uint64_t prefix_queried_tokens = 0;   // prompt tokens of first admissions
   std::uint64_t prefix_hit_tokens = 0;       // of them, found in the cache
   std::uint64_t evictions = 0;               // sequences that lost their pages

@@ -244,6 +244,7 @@ policy::StepShape StepLoop::shape_of_plan() const {
 // Before the results are taken: they change what the members are.
 void StepLoop::note_times(const StepFinished& event) {
   const policy::StepShape shape = shape_of_plan();
+  totals_.prefill_rows += static_cast<std::uint64_t>(shape.prefill);
   prefill_rate_.note_step(event.attention + event.service, static_cast<int>(shape.prefill),
                           static_cast<int>(shape.decodes));
   // Of rows that left in mid-pass some stages' time is in there, and nobody knows how much.

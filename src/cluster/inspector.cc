@@ -1,0 +1,57 @@
+#include "cluster/inspector.h"
+
+#include "cluster/decision_json.h"
+#include "cluster/json_fields.h"
+#include "cluster/struct_fields.h"
+
+namespace gimbal::cluster {
+namespace {
+
+const char* name_of(policy::Freshness freshness) {
+  switch (freshness) {
+    case policy::Freshness::kFresh:
+      return "fresh";
+    case policy::Freshness::kStale:
+      return "stale";
+    case policy::Freshness::kLedgerOnly:
+      return "ledger-only";
+    case policy::Freshness::kExcluded:
+      return "excluded";
+  }
+  return "unknown";
+}
+
+}  // namespace
+
+Json status_to_json(const std::vector<EngineStatus>& engines, const DispatchStatus& dispatch) {
+  Json list = Json::array();
+  for (const EngineStatus& engine : engines) {
+    const policy::EngineView& view = engine.view;
+    const auto usage = view.kv_usage();
+    list.push_back({{"engine", engine.engine.value()},
+                    {"healthy", engine.healthy},
+                    {"failure", engine.failure},
+                    {"freshness", name_of(view.freshness)},
+                    {"age_ms", view.age_ms},
+                    {"predicted_step_ms", engine.predicted_step_ms},
+                    {"excluded_ms", engine.excluded_ms},
+                    {"dispatched", engine.dispatched},
+                    {"kv_usage", usage ? Json(*usage) : Json(nullptr)},
+                    {"view", write_fields(view)},
+                    {"snapshot", snapshot_to_json(engine.snapshot)}});
+  }
+  Json reasons = Json::object();
+  for (int i = 0; i < policy::kDispatchReasons; ++i) {
+    const auto count = dispatch.reasons[static_cast<std::size_t>(i)];
+    if (count > 0) reasons[policy::to_string(static_cast<policy::DispatchReason>(i))] = count;
+  }
+  return {{"engines", std::move(list)},
+          {"dispatch",
+           {{"rule", dispatch.rule},
+            {"binding", dispatch.late ? "late" : "early"},
+            {"queued_groups", dispatch.queued_groups},
+            {"queued_prefill_tokens", dispatch.queued_prefill_tokens},
+            {"decisions", std::move(reasons)}}}};
+}
+
+}  // namespace gimbal::cluster

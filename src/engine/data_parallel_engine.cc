@@ -1,0 +1,405 @@
+#include "engine/data_parallel_engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "base/log.h"
+#include "cluster/decision_json.h"
+
+namespace gimbal::engine {
+namespace {
+
+using cluster::EngineSnapshot;
+using cluster::TokenOutput;
+
+void add(EngineSnapshot& sum, const EngineSnapshot& each) {
+  sum.sequence += each.sequence;
+  sum.steps += each.steps;
+  sum.taken = std::max(sum.taken, each.taken);
+  sum.pages_total += each.pages_total;
+  sum.pages_referenced += each.pages_referenced;
+  sum.page_tokens = each.page_tokens;
+  sum.running_prefill_tokens += each.running_prefill_tokens;
+  sum.waiting_prefill_tokens += each.waiting_prefill_tokens;
+  sum.waiting_best_effort_prefill_tokens += each.waiting_best_effort_prefill_tokens;
+  sum.waiting_requests += each.waiting_requests;
+  sum.running_requests += each.running_requests;
+  sum.decodes += each.decodes;
+  sum.decode_context_tokens += each.decode_context_tokens;
+  sum.prompt_tokens += each.prompt_tokens;
+  sum.generated_tokens += each.generated_tokens;
+  sum.prefix_queried_tokens += each.prefix_queried_tokens;
+  sum.prefix_hit_tokens += each.prefix_hit_tokens;
+  sum.evictions += each.evictions;
+  sum.evictions_for_heads += each.evictions_for_heads;
+  sum.recomputed_tokens += each.recomputed_tokens;
+  sum.pages_freed += each.pages_freed;
+  sum.pages_evicted += each.pages_evicted;
+  sum.finished_requests += each.finished_requests;
+  sum.finished_output_tokens += each.finished_output_tokens;
+  sum.prefill_rows += each.prefill_rows;
+  sum.expert_rows += each.expert_rows;
+  sum.distinct_experts += each.distinct_experts;
+  sum.max_waiting_prefill_tokens += each.max_waiting_prefill_tokens;
+  if (each.prefill_tokens_per_second) {
+    sum.prefill_tokens_per_second =
+        sum.prefill_tokens_per_second.value_or(0) + *each.prefill_tokens_per_second;
+  }
+  sum.experts = each.experts;
+  sum.aging = each.aging;
+  sum.best_effort_aging = each.best_effort_aging;
+}
+
+}  // namespace
+
+DataParallelEngine::DataParallelEngine(const DataParallelOptions& options, cluster::TokenSink& sink)
+    : options_(options),
+      sink_(sink),
+      failed_(static_cast<std::size_t>(options.fleet.engines)),
+      given_up_(failed_.size()) {}
+
+Result<std::unique_ptr<DataParallelEngine>> DataParallelEngine::start(
+    const model::Model& model, const DataParallelOptions& options, ThreadPool& pool,
+    cluster::TokenSink& sink) {
+  const int experts = model.config().moe_layers() > 0 ? model.config().experts : 0;
+  GIMBAL_RETURN_IF_ERROR(EngineFleet::check(options.fleet, experts));
+  std::unique_ptr<DataParallelEngine> whole(new DataParallelEngine(options, sink));
+  cluster::DispatcherOptions dispatch = options.dispatch;
+  const sched::StepLoopOptions& scheduler = options.fleet.engine.scheduler;
+  dispatch.engines = options.fleet.engines;
+  dispatch.page_tokens = kernels::kPageTokens;
+  dispatch.prefix_caching = scheduler.prefix_caching;
+  dispatch.model_salt = scheduler.model_salt;
+  dispatch.order = scheduler.order;
+  dispatch.order_options = scheduler.order_options;
+  dispatch.prefill_cost = scheduler.prefill_cost;
+  const int group = EngineFleet::group_size(options.fleet, experts);
+  for (int i = 0; group > 1 && i < options.fleet.engines; ++i)
+    dispatch.groups.push_back(i / group);
+  GIMBAL_RETURN_IF_ERROR(whole->open_files(std::move(dispatch)));
+  EngineFleetOptions fleet = options.fleet;
+  fleet.engine.scheduler.record_prefix_events = true;
+  std::vector<cluster::TokenSink*> sinks;
+  for (int i = 0; i < fleet.engines; ++i) {
+    sinks.push_back(
+        whole->sinks_.emplace_back(std::make_unique<EngineSink>(*whole, EngineId{i})).get());
+  }
+  GIMBAL_ASSIGN_OR_RETURN(whole->fleet_, EngineFleet::start(model, std::move(fleet), pool, sinks));
+  whole->pressure_.emplace(*whole->fleet_, model.config().num_layers());
+  whole->limits_ = whole->fleet_->engine(0).limits();
+  whole->limits_.max_waiting_prefill_tokens *= options.fleet.engines;
+  return whole;
+}
+
+Result<void> DataParallelEngine::open_files(cluster::DispatcherOptions dispatch) {
+  if (const std::string& path = options_.fleet.engine.record_path; !path.empty()) {
+    const std::string name = path + ".dispatch";
+    record_.open(name, std::ios::trunc);
+    if (!record_) return io_error(name, errno);
+    recorder_.emplace(record_);
+  }
+  GIMBAL_ASSIGN_OR_RETURN(dispatcher_,
+                          cluster::Dispatcher::make(dispatch, recorder_ ? &*recorder_ : nullptr));
+  if (const std::string& path = options_.decisions_path; !path.empty()) {
+    decisions_.open(path, std::ios::trunc);
+    if (!decisions_) return io_error(path, errno);
+    dispatcher_->on_decision([this](const cluster::DecisionRecord& record) {
+      decisions_ << cluster::decision_to_json(record) << '\n';
+    });
+  }
+  return {};
+}
+
+DataParallelEngine::~DataParallelEngine() {
+  Outputs ended;
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+    if (dispatcher_ != nullptr) {
+      for (const RequestId request : dispatcher_->queued_requests()) {
+        dispatcher_->note_end(request);
+        ended.push_back({.request = request, .finish = sched::FinishReason::kCancelled});
+      }
+    }
+  }
+  tell(ended);
+  fleet_.reset();
+}
+
+ServingEngine& DataParallelEngine::engine(EngineId id) const {
+  return fleet_->engine(id.value());
+}
+
+void DataParallelEngine::tell(Outputs& outputs) {
+  if (!outputs.empty()) sink_.on_outputs(outputs);
+}
+
+Result<void> DataParallelEngine::submit(std::vector<sched::Request> group) {
+  for (const sched::Request& request : group)
+    GIMBAL_RETURN_IF_ERROR(fleet_->engine(0).check(request));
+  if (group.empty()) return {};
+  const RequestId first = group.front().id;
+  std::vector<Refused> refused;
+  Result<void> result;
+  Outputs outputs;
+  {
+    const std::lock_guard lock(mutex_);
+    if (draining_ || stopping_)
+      return Error{ErrorCode::kUnavailable, "the server is shutting down"};
+    const TimePoint now = clock_.now();
+    fetch(now);
+    const Result<void> queued = dispatcher_->submit(std::move(group), now);
+    refused = send_all(now);
+    outputs.swap(lost_);
+    result = queued;
+  }
+  for (const Refused& each : refused) {
+    if (each.group.front().id == first) {
+      result = each.why;
+    } else {
+      add_refusal(each, outputs);
+    }
+  }
+  tell(outputs);
+  return result;
+}
+
+void DataParallelEngine::add_refusal(const Refused& refused, Outputs& outputs) {
+  for (const sched::Request& request : refused.group) {
+    outputs.push_back({.request = request.id,
+                       .finish = sched::FinishReason::kFailed,
+                       .error = refused.why.message,
+                       .refused = refused.why.code});
+  }
+}
+
+void DataParallelEngine::fetch(TimePoint now) {
+  for (int i = 0; i < fleet_->size(); ++i) {
+    const EngineId id{i};
+    ServingEngine& each = engine(id);
+    dispatcher_->note_snapshot(id, each.snapshot());
+    changes_.clear();
+    each.take_prefix_events(changes_);
+    dispatcher_->note_prefix(id, changes_);
+    if (each.healthy(nullptr)) continue;
+    note_failure(id, now);
+    if (each.declared_dead()) give_up(id);
+  }
+  pressure_->fetch(*dispatcher_);
+}
+
+// Its thread may hang for ever: its requests go on without it, or end.
+void DataParallelEngine::give_up(EngineId id) {
+  if (given_up_[static_cast<std::size_t>(id.value())] || stopping_) return;
+  given_up_[static_cast<std::size_t>(id.value())] = true;
+  for (const RequestId request : dispatcher_->requests_of(id)) {
+    if (retry(id, request)) continue;
+    untold_.erase(request);
+    dispatcher_->note_end(request);
+    lost_.push_back({.request = request,
+                     .finish = sched::FinishReason::kFailed,
+                     .error = "the engine hangs and was given up"});
+  }
+}
+
+// A failed engine does not come back: each time that its exclusion ends, it is excluded again.
+void DataParallelEngine::note_failure(EngineId id, TimePoint now) {
+  const auto index = static_cast<std::size_t>(id.value());
+  if (failed_[index] && now < dispatcher_->watch(id).excluded_until()) return;
+  failed_[index] = true;
+  dispatcher_->note_health(id, false, now);
+}
+
+// Sends what the dispatcher binds. An engine that does not take a group is left for another one.
+std::vector<DataParallelEngine::Refused> DataParallelEngine::send_all(TimePoint now) {
+  std::vector<Refused> refused;
+  while (auto dispatched = dispatcher_->next(now)) {
+    const Result<void> sent = send(*dispatched);
+    if (sent.ok()) continue;
+    if (sent.error().code == ErrorCode::kUnavailable) note_failure(dispatched->engine, now);
+    const bool may_retry = sent.error().code != ErrorCode::kInvalidArgument;
+    if (may_retry && dispatcher_->give_back(*dispatched)) continue;
+    for (const sched::Request& request : dispatched->group)
+      dispatcher_->note_end(request.id);
+    refused.push_back({std::move(dispatched->group), sent.error()});
+  }
+  drain_engines_when_empty();
+  return refused;
+}
+
+Result<void> DataParallelEngine::send(cluster::Dispatched& dispatched) {
+  for (const sched::Request& request : dispatched.group) {
+    untold_[request.id] = {.request = request,
+                           .tried = dispatched.tried,
+                           .arrival = dispatched.arrival,
+                           .number = dispatched.number};
+  }
+  const Result<void> taken = engine(dispatched.engine).submit(dispatched.group);
+  if (taken.ok()) return {};
+  for (const sched::Request& request : dispatched.group)
+    untold_.erase(request.id);
+  return taken;
+}
+
+void DataParallelEngine::on_outputs(EngineId from, std::span<TokenOutput> outputs) {
+  Outputs told;
+  told.reserve(outputs.size());
+  {
+    const std::lock_guard lock(mutex_);
+    if (given_up_[static_cast<std::size_t>(from.value())]) return;
+    bool ended = false;
+    for (TokenOutput& output : outputs) {
+      ended = ended || output.finish.has_value();
+      if (take_note(from, output)) told.push_back(std::move(output));
+    }
+    if (!stopping_ && (ended || dispatcher_->queued_groups() > 0)) {
+      const TimePoint now = clock_.now();
+      fetch(now);
+      for (const Refused& refused : send_all(now))
+        add_refusal(refused, told);
+      std::move(lost_.begin(), lost_.end(), std::back_inserter(told));
+      lost_.clear();
+    }
+  }
+  tell(told);
+}
+
+bool DataParallelEngine::take_note(EngineId from, const TokenOutput& output) {
+  if (!output.finish) {
+    if (untold_.erase(output.request) > 0) dispatcher_->note_first_token(output.request);
+    return true;
+  }
+  const bool failed = *output.finish == sched::FinishReason::kFailed && !output.token &&
+                      output.prompt_logprobs.empty();
+  const bool full = output.refused == ErrorCode::kResourceExhausted;
+  if (failed && !stopping_ && (full || !engine(from).healthy(nullptr)) &&
+      retry(from, output.request)) {
+    return false;
+  }
+  untold_.erase(output.request);
+  dispatcher_->note_end(output.request);
+  return true;
+}
+
+bool DataParallelEngine::retry(EngineId from, RequestId request) {
+  const auto found = untold_.find(request);
+  if (found == untold_.end()) return false;
+  Untold untold = std::move(found->second);
+  untold_.erase(found);
+  cluster::Dispatched back{.engine = from,
+                           .group = {},
+                           .tried = std::move(untold.tried),
+                           .arrival = untold.arrival,
+                           .number = untold.number};
+  back.group.push_back(std::move(untold.request));
+  return dispatcher_->give_back(back);
+}
+
+void DataParallelEngine::cancel(RequestId request) {
+  Outputs ended;
+  {
+    const std::lock_guard lock(mutex_);
+    if (dispatcher_->cancel_queued(request)) {
+      ended.push_back({.request = request, .finish = sched::FinishReason::kCancelled});
+      drain_engines_when_empty();
+    } else if (const auto id = dispatcher_->engine_of(request)) {
+      engine(*id).cancel(request);
+    }
+  }
+  tell(ended);
+}
+
+void DataParallelEngine::drain() {
+  const std::lock_guard lock(mutex_);
+  draining_ = true;
+  drain_engines_when_empty();
+}
+
+// Engines that drain take nothing, and what waits here was accepted before.
+void DataParallelEngine::drain_engines_when_empty() {
+  if (!draining_ || dispatcher_->queued_groups() > 0) return;
+  for (int i = 0; i < fleet_->size(); ++i)
+    fleet_->engine(i).drain();
+}
+
+bool DataParallelEngine::idle() const {
+  const std::lock_guard lock(mutex_);
+  if (dispatcher_->queued_groups() > 0) return false;
+  for (int i = 0; i < fleet_->size(); ++i) {
+    if (!given_up_[static_cast<std::size_t>(i)] && !fleet_->engine(i).idle()) return false;
+  }
+  return true;
+}
+
+std::vector<EngineSnapshot> DataParallelEngine::snapshots() const {
+  std::vector<EngineSnapshot> all;
+  for (int i = 0; i < fleet_->size(); ++i)
+    all.push_back(fleet_->engine(i).snapshot());
+  return all;
+}
+
+EngineSnapshot DataParallelEngine::snapshot() const {
+  EngineSnapshot sum;
+  for (const EngineSnapshot& each : snapshots())
+    add(sum, each);
+  const std::lock_guard lock(mutex_);
+  sum.waiting_requests += static_cast<std::int64_t>(dispatcher_->queued_requests().size());
+  sum.waiting_prefill_tokens += static_cast<std::int64_t>(dispatcher_->queued_prefill_tokens());
+  return sum;
+}
+
+bool DataParallelEngine::healthy(std::string* why) const {
+  for (int i = 0; i < fleet_->size(); ++i) {
+    if (fleet_->engine(i).healthy(why)) return true;
+  }
+  return false;
+}
+
+std::vector<cluster::EngineStatus> DataParallelEngine::engine_status() const {
+  const std::lock_guard lock(mutex_);
+  const TimePoint now = clock_.now();
+  std::vector<cluster::EngineStatus> all;
+  for (int i = 0; i < fleet_->size(); ++i) {
+    const EngineId id{i};
+    const cluster::EngineWatch& watch = dispatcher_->watch(id);
+    cluster::EngineStatus& status = all.emplace_back();
+    status.engine = id;
+    status.snapshot = watch.snapshot().value_or(fleet_->engine(i).snapshot());
+    status.healthy = fleet_->engine(i).healthy(&status.failure);
+    status.view = dispatcher_->view(id, now);
+    status.predicted_step_ms = watch.predicted_step_ms();
+    status.excluded_ms = std::max(0.0, to_ms(watch.excluded_until() - now));
+    status.dispatched = dispatcher_->dispatched(id);
+  }
+  return all;
+}
+
+cluster::DispatchStatus DataParallelEngine::dispatch_status() const {
+  const std::lock_guard lock(mutex_);
+  return {.rule = dispatcher_->options().rule,
+          .late = dispatcher_->options().late,
+          .queued_groups = dispatcher_->queued_groups(),
+          .queued_prefill_tokens = dispatcher_->queued_prefill_tokens(),
+          .reasons = dispatcher_->log().reasons()};
+}
+
+std::vector<cluster::DecisionRecord> DataParallelEngine::decisions_of(RequestId request) const {
+  const std::lock_guard lock(mutex_);
+  return dispatcher_->log().of(request);
+}
+
+std::vector<cluster::DecisionRecord> DataParallelEngine::last_decisions(std::size_t most) const {
+  const std::lock_guard lock(mutex_);
+  const auto& records = dispatcher_->log().records();
+  const auto count = static_cast<std::ptrdiff_t>(std::min(most, records.size()));
+  return {records.end() - count, records.end()};
+}
+
+const ServingEngineOptions& DataParallelEngine::engine_options() const {
+  return fleet_->engine(0).options();
+}
+
+}  // namespace gimbal::engine

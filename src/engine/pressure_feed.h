@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "cluster/dispatcher.h"
+#include "cluster/expert_pressure.h"
+#include "engine/engine_fleet.h"
+
+namespace gimbal::engine {
+
+// Brings what expert services have counted to the dispatcher, as expert pressure ρ of each engine
+// (`3-algorithms` §1). One thread at a time. The fleet must outlive it.
+class PressureFeed {
+ public:
+  PressureFeed(const EngineFleet& fleet, int layers);
+
+  // Looks at the counters, where enough steps have passed, and tells what is known.
+  void fetch(cluster::Dispatcher& dispatcher);
+
+ private:
+  struct Group {
+    cluster::ExpertPressure pressure;
+    std::uint32_t map_version = 0;
+    std::uint64_t noted_steps = 0;
+    bool noted = false;
+  };
+
+  void note(std::size_t index, Group& group);
+  void tell(cluster::Dispatcher& dispatcher, EngineId engine, std::optional<double> pressure);
+
+  const EngineFleet& fleet_;
+  int layers_;
+  std::vector<Group> groups_;
+  std::vector<std::optional<double>> told_;  // by engine
+  std::vector<std::uint64_t> rows_;          // [layers, ranks], work space
+  std::vector<std::uint64_t> distinct_;      // [layers, ranks], work space
+};
+
+}  // namespace gimbal::engine

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <charconv>
 #include <iterator>
+#include <optional>
 #include <utility>
 
 #include "server/api_error.h"
+#include "server/debug_endpoints.h"
 #include "server/generation.h"
 #include "server/json_text.h"
 #include "server/text_endpoints.h"
@@ -25,6 +27,8 @@ enum class Target {
   kChat,
   kTokenize,
   kDetokenize,
+  kDebugEngines,
+  kDebugDecisions,
 };
 
 constexpr std::string_view kModelPrefix = "/v1/models/";
@@ -81,6 +85,8 @@ const Api::Route Api::kRoutes[] = {
     {.path = "/v1/chat/completions", .target = Target::kChat, .posts = true},
     {.path = "/tokenize", .target = Target::kTokenize, .posts = true},
     {.path = "/detokenize", .target = Target::kDetokenize, .posts = true},
+    {.path = "/debug/engines", .target = Target::kDebugEngines},
+    {.path = "/debug/decisions", .target = Target::kDebugDecisions},
 };
 
 Api::Api(const ServerOptions& options, ServerMetrics& metrics,
@@ -183,6 +189,9 @@ std::unique_ptr<HttpJob> Api::serve(HttpRequest& request, HttpExchange& exchange
       return answer(models(
           one_model ? percent_decoded(std::string_view(request.path).substr(kModelPrefix.size()))
                     : std::string()));
+    case Target::kDebugEngines:
+    case Target::kDebugDecisions:
+      return answer(debug(*route, request.query));
     default:
       return serve_model(*route, request, exchange, cors);
   }
@@ -234,13 +243,22 @@ HttpResponse Api::metrics_text() const {
   ServerGauges gauges{.connections = static_cast<std::int64_t>(connections_())};
   HttpResponse response{.content_type = "text/plain; version=0.0.4; charset=utf-8"};
   if (context == nullptr) {
-    response.body = metrics_.expose(nullptr, gauges);
+    response.body = metrics_.expose({}, gauges);
     return response;
   }
   gauges.choices = context->choices.load();
-  const cluster::EngineSnapshot snapshot = context->engine.snapshot();
-  response.body = metrics_.expose(&snapshot, gauges);
+  std::optional<cluster::DispatchStatus> dispatch;
+  if (context->inspector != nullptr) dispatch = context->inspector->dispatch_status();
+  response.body = metrics_.expose(
+      {.engines = engine_status(*context), .dispatch = dispatch ? &*dispatch : nullptr}, gauges);
   return response;
+}
+
+HttpResponse Api::debug(const Route& route, std::string_view query) const {
+  const ServingContext* const context = context_.load();
+  if (context == nullptr) return to_response(unavailable("the model is loading"));
+  return route.target == Target::kDebugEngines ? debug_engines(*context)
+                                               : debug_decisions(*context, query);
 }
 
 HttpResponse Api::models(std::string_view name) const {

@@ -119,16 +119,16 @@ void Generation::make_choices(const PreparedRequest& prepared) {
 std::optional<ApiError> Generation::submit(PreparedRequest& prepared) {
   GenerationRequest& request = prepared.request;
   const std::uint64_t number = context_.requests.fetch_add(1);
-  writer_.emplace(
-      ResponseWriter::Identity{
-          .endpoint = endpoint_,
-          .id = answer_id(endpoint_, context_.options.seed, number),
-          .model = request.model.empty() ? context_.model_name() : request.model,
-          .created = wall_seconds(),
-          .stream = stream_,
-          .usage_follows = stream_ && include_usage_,
-          .tokens_as_ids = request.tokens_as_ids},
-      context_.codec.vocabulary());
+  const std::string id = answer_id(endpoint_, context_.options.seed, number);
+  writer_.emplace(ResponseWriter::Identity{.endpoint = endpoint_,
+                                           .id = id,
+                                           .model = request.model.empty() ? context_.model_name()
+                                                                          : request.model,
+                                           .created = wall_seconds(),
+                                           .stream = stream_,
+                                           .usage_follows = stream_ && include_usage_,
+                                           .tokens_as_ids = request.tokens_as_ids},
+                  context_.codec.vocabulary());
   request.sampling.seed = request.seed.value_or(hash_combine(context_.options.seed, number));
   std::vector<sched::Request> group;
   for (std::size_t i = 0; i < choices_.size(); ++i) {
@@ -154,6 +154,12 @@ std::optional<ApiError> Generation::submit(PreparedRequest& prepared) {
     group.push_back(std::move(work));
   }
   if (group.empty()) return std::nullopt;
+  if (context_.inspector != nullptr) {
+    std::vector<RequestId> requests;
+    for (const sched::Request& work : group)
+      requests.push_back(work.id);
+    context_.answers.add(id, std::move(requests));
+  }
   const auto submitted = context_.engine.submit(std::move(group));
   for (const auto& choice : choices_) {
     if (choice->ended) continue;

@@ -12,7 +12,8 @@ enum class HttpMethod : std::uint8_t { kGet, kHead, kPost, kOptions, kOther };
 // One request, as far as this server looks at it. Header values are as sent.
 struct HttpRequest {
   HttpMethod method = HttpMethod::kGet;
-  std::string path;  // of the target, without the query
+  std::string path;   // of the target, without the query
+  std::string query;  // without its ? and the fragment
   std::string authorization;
   std::string origin;
   std::string body;

@@ -33,15 +33,18 @@ HttpRefusal refusal_of(const boost::system::error_code& error) {
   return {400, "not an HTTP request that can be read: " + error.message()};
 }
 
-// Target without query and fragment; an absolute target without its scheme and host.
-std::string path_of(std::string_view target) {
+// Fills in path and query; an absolute target loses its scheme and host.
+void take_target(std::string_view target, HttpRequest& request) {
   if (!target.starts_with('/')) {
     if (const auto scheme = target.find("://"); scheme != std::string_view::npos) {
       const auto slash = target.find('/', scheme + 3);
       target = slash == std::string_view::npos ? "/" : target.substr(slash);
     }
   }
-  return std::string(target.substr(0, target.find_first_of("?#")));
+  target = target.substr(0, target.find('#'));
+  const auto mark = target.find('?');
+  request.path = target.substr(0, mark);
+  if (mark != std::string_view::npos) request.query = target.substr(mark + 1);
 }
 
 }  // namespace
@@ -116,7 +119,7 @@ HttpRequest HttpParser::take() {
   auto message = state_->parser.release();
   HttpRequest request;
   request.method = method_of(message.method());
-  request.path = path_of(std::string_view(message.target().data(), message.target().size()));
+  take_target(std::string_view(message.target().data(), message.target().size()), request);
   request.authorization = std::string(message[http::field::authorization]);
   request.origin = std::string(message[http::field::origin]);
   request.keep_alive = message.keep_alive();

@@ -27,6 +27,7 @@ TEST(HttpParserTest, ReadsARequest) {
   const HttpRequest request = parser.take();
   EXPECT_EQ(request.method, HttpMethod::kPost);
   EXPECT_EQ(request.path, "/v1/x");
+  EXPECT_EQ(request.query, "a=b");
   EXPECT_EQ(request.authorization, "Bearer k");
   EXPECT_EQ(request.origin, "o");
   EXPECT_EQ(request.body, "abc");
@@ -46,6 +47,7 @@ TEST(HttpParserTest, ReadsChunksAndOlderVersions) {
   ASSERT_TRUE(old.done());
   request = old.take();
   EXPECT_EQ(request.path, "/path");
+  EXPECT_EQ(request.query, "");
   EXPECT_FALSE(request.keep_alive);
   EXPECT_FALSE(request.chunked_allowed);
 }

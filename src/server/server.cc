@@ -21,7 +21,7 @@ ServerOptions checked(ServerOptions options) {
 Server::Server(ServerOptions options, const Clock& clock)
     : options_(checked(std::move(options))),
       clock_(clock),
-      metrics_(options_.served_model_names.front()),
+      metrics_(options_.served_model_names.front(), options_.engine_label),
       router_(options_.http.io_threads, clock),
       worker_(options_.max_waiting_prompt_bytes),
       api_(options_, metrics_, [this] { return http_.connections(); }),
@@ -35,7 +35,8 @@ Result<void> Server::start() {
   return http_.start();
 }
 
-void Server::serve(cluster::Engine& engine, const TextCodec& codec) {
+void Server::serve(cluster::Engine& engine, const TextCodec& codec,
+                   const cluster::Inspector* inspector) {
   GIMBAL_CHECK(context_ == nullptr);
   const cluster::EngineLimits& limits = engine.limits();
   context_.reset(new ServingContext{
@@ -53,6 +54,7 @@ void Server::serve(cluster::Engine& engine, const TextCodec& codec) {
                  .longest_token_bytes =
                      std::max<std::size_t>(1, codec.vocabulary().longest_token_bytes()),
                  .max_choices = options_.max_choices_per_request},
+      .inspector = inspector,
       .started_at = wall_seconds()});
   for (int loop = 0; loop < options_.http.io_threads; ++loop) {
     router_.set_wake(loop,

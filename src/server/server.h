@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "cluster/engine.h"
+#include "cluster/inspector.h"
 #include "server/api.h"
 #include "server/http_server.h"
 #include "server/server_metrics.h"
@@ -36,9 +37,10 @@ class Server final {
   // Where the engine is to send its outputs. Must outlive the engine, or the engine must be
   // stopped before.
   [[nodiscard]] cluster::TokenSink& sink() { return router_; }
-  // Serves the model; /ready turns green. Both must live until stop(). Requires: called once, after
-  // start().
-  void serve(cluster::Engine& engine, const TextCodec& codec);
+  // Serves the model; /ready turns green. All must live until stop(). Requires: called once, after
+  // start(). `inspector` sees into an engine that is several; null: it is one.
+  void serve(cluster::Engine& engine, const TextCodec& codec,
+             const cluster::Inspector* inspector = nullptr);
 
   // Turns /ready red, refuses new work, and blocks until what runs has ended (true) or `limit` has
   // passed. Connections that wait for a next request are closed at the end.

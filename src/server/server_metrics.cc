@@ -45,118 +45,11 @@ constexpr std::array<const char*, 4> kEndNames{"stop", "length", "abort", "error
 constexpr std::array<const char*, 5> kRefusalNames{"invalid", "unauthorized", "overload",
                                                    "unavailable", "failed"};
 
-// Collects families whose values are read at the time of the exposition.
-class Readings {
- public:
-  Readings(std::vector<prometheus::MetricFamily>& families, const Labels& labels)
-      : families_(families), labels_(labels) {}
-
-  void gauge(std::string name, std::string help, double value) {
-    add(std::move(name), std::move(help), prometheus::MetricType::Gauge).gauge.value = value;
-  }
-  void counter(std::string name, std::string help, double value) {
-    add(std::move(name), std::move(help), prometheus::MetricType::Counter).counter.value = value;
-  }
-
- private:
-  prometheus::ClientMetric& add(std::string name, std::string help, prometheus::MetricType type) {
-    prometheus::MetricFamily& family = families_.emplace_back();
-    family.name = std::move(name);
-    family.help = std::move(help);
-    family.type = type;
-    family.metric.emplace_back().label = labels_;
-    return family.metric.back();
-  }
-
-  std::vector<prometheus::MetricFamily>& families_;
-  const Labels& labels_;
-};
-
-// A step takes base + Σ coefficient · what the name says, as fitted to the times of steps.
-void read_step_model(Readings& out, const policy::StepTimeCoefficients& fitted) {
-  struct Coefficient {
-    const char* name;
-    const char* help;
-    double value;
-  };
-  const auto& a = fitted.attention;
-  const auto& e = fitted.service;
-  for (const Coefficient& each : {
-           Coefficient{"attention_seconds", "Fitted: a step's own stages, before any row.", a[0]},
-           Coefficient{"attention_seconds_per_prefill_token", "Fitted: own stages, a prompt row.",
-                       a[1]},
-           Coefficient{"attention_seconds_per_decode", "Fitted: own stages, a decode.", a[2]},
-           Coefficient{"attention_seconds_per_decode_context_token",
-                       "Fitted: own stages, a token that a decode attends to.", a[3]},
-           Coefficient{"attention_seconds_per_prefill_context_token",
-                       "Fitted: own stages, a token that a prompt row attends to.", a[4]},
-           Coefficient{"service_seconds", "Fitted: a step's experts, before any row.", e[0]},
-           Coefficient{"service_seconds_per_row", "Fitted: experts, a row.", e[1]},
-           Coefficient{"service_seconds_per_expert", "Fitted: experts, one that a step touches.",
-                       e[2]},
-       }) {
-    out.gauge(std::string("gimbal:step_model_") + each.name, each.help, each.value * 1e-3);
-  }
-}
-
-void read_requests(Readings& out, const cluster::EngineSnapshot& snapshot) {
-  const auto real = [](auto value) { return static_cast<double>(value); };
-  out.gauge("vllm:num_requests_running", "Requests that take part in steps.",
-            real(snapshot.running_requests));
-  out.gauge("vllm:num_requests_waiting", "Requests that wait to be started.",
-            real(snapshot.waiting_requests));
-  out.gauge("gimbal:decodes", "Sequences whose prompt is computed.", real(snapshot.decodes));
-  out.gauge("gimbal:decode_context_tokens", "Tokens that the decoding sequences attend to.",
-            real(snapshot.decode_context_tokens));
-  out.gauge("gimbal:running_prefill_tokens", "Prompt tokens to compute of running requests.",
-            real(snapshot.running_prefill_tokens));
-  out.gauge("gimbal:waiting_prefill_tokens", "Prompt tokens to compute of waiting requests.",
-            real(snapshot.waiting_prefill_tokens));
-  out.gauge("gimbal:waiting_best_effort_prefill_tokens",
-            "Prompt tokens to compute of waiting best-effort requests.",
-            real(snapshot.waiting_best_effort_prefill_tokens));
-  out.gauge("vllm:kv_cache_usage_perc", "Referenced KV pages as a fraction of all (1: full).",
-            snapshot.pages_total > 0 ? real(snapshot.pages_referenced) / real(snapshot.pages_total)
-                                     : 0.0);
-  out.gauge("gimbal:kv_pages", "KV pages of the pool.", real(snapshot.pages_total));
-  out.gauge("gimbal:kv_page_tokens", "Tokens a KV page holds.", real(snapshot.page_tokens));
-  if (snapshot.prefill_tokens_per_second) {
-    out.gauge("gimbal:prefill_tokens_per_second", "Measured prefill rate.",
-              *snapshot.prefill_tokens_per_second);
-  }
-  out.gauge("gimbal:aging", "What a ms of waiting outweighs of a job, in ms.", snapshot.aging);
-  out.gauge("gimbal:best_effort_aging", "The same of best-effort requests.",
-            snapshot.best_effort_aging);
-  if (snapshot.step_times) read_step_model(out, *snapshot.step_times);
-}
-
-void read_counters(Readings& out, const cluster::EngineSnapshot& snapshot) {
-  const auto real = [](auto value) { return static_cast<double>(value); };
-  out.counter("vllm:prompt_tokens_total", "Prompt tokens computed or found in the prefix cache.",
-              real(snapshot.prompt_tokens));
-  out.counter("vllm:generation_tokens_total", "Tokens generated.", real(snapshot.generated_tokens));
-  out.counter("vllm:prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.",
-              real(snapshot.prefix_queried_tokens));
-  out.counter("vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache.",
-              real(snapshot.prefix_hit_tokens));
-  out.counter("vllm:num_preemptions_total",
-              "Sequences that lost their KV pages and are computed again.",
-              real(snapshot.evictions));
-  out.counter("gimbal:evictions_for_heads_total",
-              "Of them, best-effort ones that made room for a latency-sensitive request.",
-              real(snapshot.evictions_for_heads));
-  out.counter("gimbal:steps_total", "Steps finished.", real(snapshot.steps));
-  out.counter("gimbal:expert_rows_total", "Rows that experts computed.",
-              real(snapshot.expert_rows));
-  out.counter("gimbal:distinct_experts_total", "Experts that ran, summed over layers and steps.",
-              real(snapshot.distinct_experts));
-}
-
 }  // namespace
 
 struct ServerMetrics::Families {
-  explicit Families(const std::string& model_name)
-      : labels{{"engine", "0"}, {"model_name", model_name}} {}
+  Families(const std::string& model_name, const std::string& engine)
+      : labels{{"engine", engine}, {"model_name", model_name}} {}
 
   prometheus::Histogram& histogram(const char* name, const char* help,
                                    const std::vector<double>& buckets) {
@@ -178,6 +71,17 @@ struct ServerMetrics::Families {
       made[i] = &family.Add(all);
     }
     return made;
+  }
+
+  void add_gauge(std::vector<prometheus::MetricFamily>& families, const char* name,
+                 const char* help, double value) const {
+    prometheus::MetricFamily& family = families.emplace_back();
+    family.name = name;
+    family.help = help;
+    family.type = prometheus::MetricType::Gauge;
+    prometheus::ClientMetric& metric = family.metric.emplace_back();
+    metric.label = labels;
+    metric.gauge.value = value;
   }
 
   Labels labels;
@@ -208,8 +112,8 @@ struct ServerMetrics::Families {
                                      .Add(own());
 };
 
-ServerMetrics::ServerMetrics(const std::string& model_name)
-    : families_(std::make_unique<Families>(model_name)) {}
+ServerMetrics::ServerMetrics(const std::string& model_name, const std::string& engine_label)
+    : families_(std::make_unique<Families>(model_name, engine_label)) {}
 ServerMetrics::~ServerMetrics() = default;
 
 void ServerMetrics::first_token(Duration since_arrival) {
@@ -236,8 +140,7 @@ void ServerMetrics::ended(const EndedChoice& choice) {
   }
 }
 
-std::string ServerMetrics::expose(const cluster::EngineSnapshot* snapshot,
-                                  const ServerGauges& gauges) const {
+std::string ServerMetrics::expose(const EngineReadings& engines, const ServerGauges& gauges) const {
   std::vector<prometheus::MetricFamily> families = families_->registry.Collect();
   for (std::size_t i = 0; i < families.size(); ++i) {
     if (families[i].name != "vllm:inter_token_latency_seconds") continue;
@@ -247,15 +150,11 @@ std::string ServerMetrics::expose(const cluster::EngineSnapshot* snapshot,
     families.push_back(std::move(older));
     break;
   }
-  Readings readings(families, families_->labels);
-  readings.gauge("gimbal:http_connections", "Open connections.",
-                 static_cast<double>(gauges.connections));
-  readings.gauge("gimbal:choices", "Choices accepted and not ended.",
-                 static_cast<double>(gauges.choices));
-  if (snapshot != nullptr) {
-    read_requests(readings, *snapshot);
-    read_counters(readings, *snapshot);
-  }
+  families_->add_gauge(families, "gimbal:http_connections", "Open connections.",
+                       static_cast<double>(gauges.connections));
+  families_->add_gauge(families, "gimbal:choices", "Choices accepted and not ended.",
+                       static_cast<double>(gauges.choices));
+  add_engine_families(engines, families_->labels[1].value, families);
   std::ostringstream out;
   prometheus::TextSerializer().Serialize(out, families);
   return std::move(out).str();

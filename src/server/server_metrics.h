@@ -5,7 +5,7 @@
 #include <string>
 
 #include "base/clock.h"
-#include "cluster/engine.h"
+#include "server/engine_metrics.h"
 
 namespace gimbal::server {
 
@@ -32,7 +32,8 @@ struct ServerGauges {
 // The metrics of one served model, in vLLM's names where the meaning is the same. Thread-safe.
 class ServerMetrics final {
  public:
-  explicit ServerMetrics(const std::string& model_name);
+  // `engine_label` stands at what is counted over all engines.
+  explicit ServerMetrics(const std::string& model_name, const std::string& engine_label = "0");
   ~ServerMetrics();
   ServerMetrics(const ServerMetrics&) = delete;
   ServerMetrics& operator=(const ServerMetrics&) = delete;
@@ -44,9 +45,8 @@ class ServerMetrics final {
   void unknown_fields(std::int64_t count);
   void refused(Refusal reason);
 
-  // The text exposition. `snapshot` is null before there is an engine: its values are left out.
-  [[nodiscard]] std::string expose(const cluster::EngineSnapshot* snapshot,
-                                   const ServerGauges& gauges) const;
+  // The text exposition. Before there is an engine its values are left out.
+  [[nodiscard]] std::string expose(const EngineReadings& engines, const ServerGauges& gauges) const;
 
  private:
   struct Families;

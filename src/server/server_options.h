@@ -49,6 +49,8 @@ struct ServerOptions {
   std::uint64_t seed = 0;                       // of requests that bring none
   sched::RequestClass default_class = sched::RequestClass::kLatencySensitive;
 
+  std::string engine_label = "0";  // in /metrics, at what is counted over all engines
+
   int max_choices_per_request = 1024;  // prompts × n
   int max_running_choices = 16384;     // over all requests; beyond it: 429
   // Prompts up to this size are tokenized on the loop's thread, longer ones on a worker thread.

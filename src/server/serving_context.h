@@ -8,7 +8,9 @@
 
 #include "base/clock.h"
 #include "cluster/engine.h"
+#include "cluster/inspector.h"
 #include "server/openai_request.h"
+#include "server/recent_answers.h"
 #include "server/server_metrics.h"
 #include "server/server_options.h"
 #include "server/text_codec.h"
@@ -47,9 +49,11 @@ struct ServingContext {
   const Clock& clock;
   LoopPost post;
   RequestLimits limits;
-  std::int64_t started_at = 0;  // seconds since 1970, as /v1/models shows it
-  std::atomic<int> choices{0};  // accepted and not ended
+  const cluster::Inspector* inspector = nullptr;  // null: one engine
+  std::int64_t started_at = 0;                    // seconds since 1970, as /v1/models shows it
+  std::atomic<int> choices{0};                    // accepted and not ended
   std::atomic<std::uint64_t> requests{0};
+  RecentAnswers answers = RecentAnswers();  // with an inspector
 
   // Whether a request may name this model. An empty name is the server's own.
   [[nodiscard]] bool serves(std::string_view model) const;

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "cluster/inspector.h"
+#include "server/http_message.h"
+#include "server/serving_context.h"
+
+namespace gimbal::server {
+
+// GET /debug/engines: all engines as the dispatcher sees them, with ages, as one JSON document. One
+// engine without a dispatcher is shown as it shows itself.
+[[nodiscard]] HttpResponse debug_engines(const ServingContext& context);
+
+// GET /debug/decisions?request=ID: the dispatch decisions about a request, by the id of its answer
+// or by an engine's number of it; without an id the last 100. 404: no decision is known of it.
+[[nodiscard]] HttpResponse debug_decisions(const ServingContext& context, std::string_view query);
+
+// The engines behind the context, for /debug/engines and /metrics.
+[[nodiscard]] std::vector<cluster::EngineStatus> engine_status(const ServingContext& context);
+
+}  // namespace gimbal::server

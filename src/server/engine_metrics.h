@@ -1,0 +1,27 @@
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cluster/inspector.h"
+
+namespace prometheus {
+struct MetricFamily;
+}
+
+namespace gimbal::server {
+
+// What /metrics says of the engines: values that are read when it is asked for.
+struct EngineReadings {
+  std::vector<cluster::EngineStatus> engines;
+  // Several engines behind one dispatcher; null: one engine without.
+  const cluster::DispatchStatus* dispatch = nullptr;
+};
+
+// Adds the engines' families, one metric an engine with a label `engine`, and those of the
+// dispatcher. `model_name` is a label of all.
+void add_engine_families(const EngineReadings& readings, const std::string& model_name,
+                         std::vector<prometheus::MetricFamily>& families);
+
+}  // namespace gimbal::server

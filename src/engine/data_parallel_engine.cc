@@ -88,7 +88,7 @@ Result<std::unique_ptr<DataParallelEngine>> DataParallelEngine::start(
         whole->sinks_.emplace_back(std::make_unique<EngineSink>(*whole, EngineId{i})).get());
   }
   GIMBAL_ASSIGN_OR_RETURN(whole->fleet_, EngineFleet::start(model, std::move(fleet), pool, sinks));
-  whole->pressure_.emplace(*whole->fleet_, model.config().num_layers());
+  whole->pressure_ = std::make_unique<PressureFeed>(*whole->fleet_, model.config().num_layers());
   whole->limits_ = whole->fleet_->engine(0).limits();
   whole->limits_.max_waiting_prefill_tokens *= options.fleet.engines;
   return whole;
@@ -176,19 +176,26 @@ void DataParallelEngine::add_refusal(const Refused& refused, Outputs& outputs) {
   }
 }
 
-void DataParallelEngine::fetch(TimePoint now) {
+void DataParallelEngine::fetch_published() const {
+  std::vector<kv::PrefixEvent> changes;
   for (int i = 0; i < fleet_->size(); ++i) {
     const EngineId id{i};
-    ServingEngine& each = engine(id);
-    dispatcher_->note_snapshot(id, each.snapshot());
-    changes_.clear();
-    each.take_prefix_events(changes_);
-    dispatcher_->note_prefix(id, changes_);
-    if (each.healthy(nullptr)) continue;
-    note_failure(id, now);
-    if (each.declared_dead()) give_up(id);
+    dispatcher_->note_snapshot(id, engine(id).snapshot());
+    changes.clear();
+    engine(id).take_prefix_events(changes);
+    dispatcher_->note_prefix(id, changes);
   }
   pressure_->fetch(*dispatcher_);
+}
+
+void DataParallelEngine::fetch(TimePoint now) {
+  fetch_published();
+  for (int i = 0; i < fleet_->size(); ++i) {
+    const EngineId id{i};
+    if (engine(id).healthy(nullptr)) continue;
+    note_failure(id, now);
+    if (engine(id).declared_dead()) give_up(id);
+  }
 }
 
 // Its thread may hang for ever: its requests go on without it, or end.
@@ -360,6 +367,7 @@ bool DataParallelEngine::healthy(std::string* why) const {
 
 std::vector<cluster::EngineStatus> DataParallelEngine::engine_status() const {
   const std::lock_guard lock(mutex_);
+  fetch_published();
   const TimePoint now = clock_.now();
   std::vector<cluster::EngineStatus> all;
   for (int i = 0; i < fleet_->size(); ++i) {
@@ -367,7 +375,7 @@ std::vector<cluster::EngineStatus> DataParallelEngine::engine_status() const {
     const cluster::EngineWatch& watch = dispatcher_->watch(id);
     cluster::EngineStatus& status = all.emplace_back();
     status.engine = id;
-    status.snapshot = watch.snapshot().value_or(fleet_->engine(i).snapshot());
+    status.snapshot = *watch.snapshot();
     status.healthy = fleet_->engine(i).healthy(&status.failure);
     status.view = dispatcher_->view(id, now);
     status.predicted_step_ms = watch.predicted_step_ms();

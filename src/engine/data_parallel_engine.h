@@ -115,6 +115,7 @@ class DataParallelEngine final : public cluster::Engine, public cluster::Inspect
   static void add_refusal(const Refused& refused, Outputs& outputs);
 
   // All below: the lock is held.
+  void fetch_published() const;
   void fetch(TimePoint now);
   [[nodiscard]] std::vector<Refused> send_all(TimePoint now);
   [[nodiscard]] Result<void> send(cluster::Dispatched& dispatched);
@@ -136,11 +137,10 @@ class DataParallelEngine final : public cluster::Engine, public cluster::Inspect
   std::optional<cluster::DispatchRecorder> recorder_;
   std::unique_ptr<cluster::Dispatcher> dispatcher_;
   std::unordered_map<RequestId, Untold> untold_;
-  std::vector<kv::PrefixEvent> changes_;
-  std::vector<bool> failed_;    // by engine: it was told so
-  std::vector<bool> given_up_;  // by engine: it hangs, and is not heard any more
-  Outputs lost_;                // ends of requests of engines that hang, to be told
-  std::optional<PressureFeed> pressure_;
+  std::vector<bool> failed_;                // by engine: it was told so
+  std::vector<bool> given_up_;              // by engine: it hangs, and is not heard any more
+  Outputs lost_;                            // ends of requests of engines that hang, to be told
+  std::unique_ptr<PressureFeed> pressure_;  // set when the fleet is
   bool draining_ = false;
   bool stopping_ = false;
 

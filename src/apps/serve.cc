@@ -15,9 +15,9 @@
 
 #include "apps/demo_model.h"
 #include "apps/model_flags.h"
+#include "apps/parallel_flags.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "engine/serving_engine.h"
 #include "server/server.h"
 #include "server/text_codec.h"
 
@@ -33,6 +33,7 @@ struct Arguments {
   std::string config;  // read before parsing: see config_file.h
   server::ServerOptions server;
   engine::ServingEngineOptions engine;
+  ParallelFlags parallel;
   std::string default_class = "default";
   std::string log_level = "info";
   std::string aging = "0.1";
@@ -145,13 +146,18 @@ void add_scheduler_flags(CLI::App& command, Arguments& arguments) {
                   "prefill clear, at least 65536")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command.add_option("--record", arguments.engine.record_path,
-                     "write the scheduler's events and decisions to this file");
+  command.add_option(
+      "--record", arguments.engine.record_path,
+      "write the scheduler's events and decisions to this file; of several engines to "
+      "FILE.engine0 and so on, and of their dispatcher to FILE.dispatch");
 }
 
 // What follows from several flags together. Errors name the flag.
-Result<void> complete(Arguments& arguments) {
+Result<void> complete(Arguments& arguments, const CLI::App& command) {
   server::ServerOptions& server = arguments.server;
+  GIMBAL_RETURN_IF_ERROR(
+      arguments.parallel.apply_preset(command, arguments.engine, arguments.promote_after));
+  if (arguments.parallel.data_parallel_size > 1) server.engine_label = "all";
   if (server.http.ssl_certfile.empty() && !server.http.ssl_keyfile.empty()) {
     return invalid_argument("--ssl-keyfile needs --ssl-certfile", "ssl-certfile");
   }
@@ -198,7 +204,7 @@ Result<void> complete(Arguments& arguments) {
   // Names and ranges, before a model is loaded for minutes.
   GIMBAL_RETURN_IF_ERROR(policy::make_request_order(scheduler.order, scheduler.order_options));
   GIMBAL_RETURN_IF_ERROR(policy::make_batch_former(scheduler.former, scheduler.former_options));
-  return {};
+  return arguments.parallel.complete(arguments.engine);
 }
 
 void print_greeting(const Arguments& arguments, std::uint16_t port, const LoadedText& text) {
@@ -263,12 +269,12 @@ class Signals {
   std::shared_ptr<State> state_ = std::make_shared<State>();  // owners: this and the thread
 };
 
-Result<void> serve(Arguments& arguments) {
+Result<void> serve(Arguments& arguments, const CLI::App& command) {
   set_log_level(arguments.log_level == "debug"     ? LogLevel::kDebug
                 : arguments.log_level == "info"    ? LogLevel::kInfo
                 : arguments.log_level == "warning" ? LogLevel::kWarning
                                                    : LogLevel::kError);
-  GIMBAL_RETURN_IF_ERROR(complete(arguments));
+  GIMBAL_RETURN_IF_ERROR(complete(arguments, command));
   Signals signals;
   const SteadyClock clock;
   const TimePoint started = clock.now();
@@ -278,12 +284,16 @@ Result<void> serve(Arguments& arguments) {
   const auto codec = server::make_text_codec(*text.tokenizer, text.chat_template.get());
   GIMBAL_ASSIGN_OR_RETURN(const LoadedModel loaded, load_model(arguments.model));
   arguments.engine.isa = loaded.isa;
-  GIMBAL_ASSIGN_OR_RETURN(
-      const auto engine,
-      engine::ServingEngine::start(*loaded.model, arguments.engine, *loaded.pool, server.sink()));
-  server.serve(*engine, *codec);
+  GIMBAL_ASSIGN_OR_RETURN(const StartedEngines engines,
+                          start_engines(arguments.parallel, *loaded.model, arguments.engine,
+                                        *loaded.pool, server.sink()));
+  server.serve(*engines.engine, *codec, engines.inspector);
   signals.ready();
-  const sched::StepLoopOptions& scheduler = engine->options().scheduler;
+  const sched::StepLoopOptions& scheduler = engines.options->scheduler;
+  if (engines.inspector != nullptr) {
+    log_info("{} engines, dispatch {}, binding {}", arguments.parallel.data_parallel_size,
+             arguments.parallel.dispatch.dispatch, arguments.parallel.dispatch.binding);
+  }
   log_info("{} weights {:.0f} MB, {} threads, {}; {} KV pages of {} tokens; ready after {:.1f} s",
            tensor::to_string(loaded.model->dtype()),
            static_cast<double>(loaded.model->weight_bytes()) * 1e-6, loaded.pool->workers(),
@@ -292,7 +302,7 @@ Result<void> serve(Arguments& arguments) {
   print_greeting(arguments, server.port(), text);
 
   signals.wait();
-  engine->drain();
+  engines.drain();
   const bool drained = server.drain(from_ms(arguments.shutdown_timeout * 1000.0));
   if (!drained) log_warning("requests still ran after {} s", arguments.shutdown_timeout);
   server.stop();
@@ -310,10 +320,11 @@ void add_serve(CLI::App& program, int& status) {
   add_server_flags(*command, *arguments);
   arguments->model.add_to(*command, true);
   add_scheduler_flags(*command, *arguments);
+  arguments->parallel.add_to(*command);
   command->add_option("--config", arguments->config,
                       "a file with any of these options, one NAME = VALUE a line");
-  command->callback([arguments, &status] {
-    const auto result = serve(*arguments);
+  command->callback([arguments, command, &status] {
+    const auto result = serve(*arguments, *command);
     if (!result.ok()) status = report_failure("serve", result.error());
   });
 }

@@ -44,11 +44,6 @@ void ExpertFlags::add_to(CLI::App& command) {
                      "equal number of consecutive ones each");
   command.add_option("--exchange-profile", exchange_profile,
                      "JSON file with latencies and bandwidths to impose on the exchange of rows");
-  command
-      .add_option("--compute-nice", compute_nice,
-                  "niceness of compute threads (0 to 19): more lets other programs go first")
-      ->check(CLI::Range(0, 19))
-      ->capture_default_str();
 }
 
 Result<void> ExpertFlags::apply(const model_config::ModelConfig& config,
@@ -58,7 +53,6 @@ Result<void> ExpertFlags::apply(const model_config::ModelConfig& config,
   fleet.workers = rank_workers == "own" ? engine::RankWorkers::kOwn : engine::RankWorkers::kShared;
   GIMBAL_ASSIGN_OR_RETURN(fleet.pace, cluster::parse_gang_pace(expert_pace));
   fleet.expert_queue_policy = expert_queues;
-  fleet.nice = compute_nice;
   if (!exchange_profile.empty()) {
     auto profile = comm::read_exchange_profile(exchange_profile);
     if (!profile.ok()) return profile.error().within("--exchange-profile");

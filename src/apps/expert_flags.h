@@ -22,7 +22,6 @@ struct ExpertFlags {
   std::string expert_queues = "run-all";
   std::string expert_map;        // a file; empty: linear
   std::string exchange_profile;  // a file; empty: no imposed delays
-  int compute_nice = 0;
 
   void add_to(CLI::App& command);
   // Fills in all of `fleet` but its engines' options and the threads. Errors name the flag; files

@@ -79,6 +79,11 @@ void ModelFlags::add_to(CLI::App& command, bool needs_text) {
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
   command.add_flag("--no-pin", no_pin, "do not bind compute threads to CPUs");
+  command
+      .add_option("--compute-nice", nice,
+                  "niceness of compute threads: more lets other programs go first")
+      ->check(CLI::Range(0, 19))
+      ->capture_default_str();
   command.add_flag("--small-pages", small_pages, "keep weights in 4 KiB pages");
   command
       .add_option("--max-model-len", max_model_len,
@@ -109,7 +114,7 @@ Result<LoadedModel> load_model(const ModelFlags& flags) {
   GIMBAL_RETURN_IF_ERROR(check_length(
       config, dtype, flags.max_model_len > 0 ? flags.max_model_len : config.context_length));
   loaded.pool = std::make_unique<ThreadPool>(
-      ThreadPoolOptions{.workers = flags.threads, .pin = !flags.no_pin});
+      ThreadPoolOptions{.workers = flags.threads, .pin = !flags.no_pin, .nice = flags.nice});
   std::unique_ptr<Progress> bar;
   const auto progress = [&bar](std::uint64_t done, std::uint64_t total) {
     if (!bar) bar = std::make_unique<Progress>("loading", "bytes", total);

@@ -25,6 +25,7 @@ struct ModelFlags {
   std::string isa = "auto";    // auto: the fastest this machine has
   int threads = 0;             // 0: one a CPU
   bool no_pin = false;
+  int nice = 0;  // of compute threads
   bool small_pages = false;
   std::int64_t max_model_len = 0;  // 0: the model's own
   std::string python_env;          // empty: beside the program

@@ -3,16 +3,22 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
 #include <utility>
 
 #include "base/log.h"
+#include "checkpoint/fingerprint.h"
 #include "engine/data_parallel_engine.h"
 #include "policy/preset.h"
 
 namespace gimbal::apps {
 namespace {
 
-constexpr int kMostEngines = 256;
+// How often what was drawn is written to the disk.
+constexpr auto kFlushInterval = std::chrono::milliseconds(200);
 
 bool given(const CLI::App& command, const char* name) {
   return command.get_option(name)->count() > 0;
@@ -21,15 +27,20 @@ bool given(const CLI::App& command, const char* name) {
 }  // namespace
 
 void ParallelFlags::add_to(CLI::App& command) {
-  command
-      .add_option("--data-parallel-size", data_parallel_size,
-                  "engines, each with its own KV cache; weights are in memory once")
-      ->check(CLI::Range(1, kMostEngines))
-      ->capture_default_str();
+  experts.add_to(command);
   command.add_option("--preset", preset,
                      fmt::format("a system to serve as: {}; single options override it",
                                  fmt::join(policy::preset_names(), ", ")));
   dispatch.add_to(command);
+  command.add_option("--trace-out", trace_path,
+                     "write what ran when to this file, as a trace that Perfetto opens");
+  command
+      .add_option("--trace-max-events", trace_events,
+                  "events of the trace; later ones are left out and counted")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command.add_option("--record-routing", routing_path,
+                     "write the experts that the router chose for every row to this file");
 }
 
 Result<void> ParallelFlags::apply_preset(const CLI::App& command,
@@ -46,6 +57,7 @@ Result<void> ParallelFlags::apply_preset(const CLI::App& command,
     scheduler.max_num_batched_tokens = *chosen.batch_tokens;
   if (chosen.max_sequences && !given(command, "--max-num-seqs"))
     scheduler.max_num_seqs = *chosen.max_sequences;
+  if (chosen.pace != "none" && !given(command, "--expert-pace")) experts.expert_pace = chosen.pace;
   dispatch.apply(chosen, command);
   if (const std::string gaps = policy::preset_gaps(chosen); !gaps.empty()) log_warning("{}", gaps);
   return {};
@@ -53,31 +65,95 @@ Result<void> ParallelFlags::apply_preset(const CLI::App& command,
 
 Result<void> ParallelFlags::complete(const engine::ServingEngineOptions& engine) {
   GIMBAL_RETURN_IF_ERROR(dispatch.complete(engine.scheduler.max_num_batched_tokens));
-  if (data_parallel_size == 1 && !dispatch.decisions_path.empty()) {
+  if (engines() == 1 && !dispatch.decisions_path.empty()) {
     return invalid_argument("--decisions needs --data-parallel-size of at least 2, is 1",
                             "decisions");
   }
   return {};
 }
 
-Result<StartedEngines> start_engines(const ParallelFlags& flags, const model::Model& model,
-                                     const engine::ServingEngineOptions& options, ThreadPool& pool,
+Result<std::unique_ptr<Recordings>> Recordings::open(const ParallelFlags& flags,
+                                                     const ModelFlags& model_flags,
+                                                     const model::Model& model) {
+  std::unique_ptr<Recordings> recordings(new Recordings());
+  const model_config::ModelConfig& config = model.config();
+  if (!flags.routing_path.empty()) {
+    if (config.moe_layers() == 0) {
+      return invalid_argument("--record-routing: the model has no experts", "record-routing");
+    }
+    GIMBAL_ASSIGN_OR_RETURN(const std::uint64_t hash,
+                            checkpoint::fingerprint(model_flags.model_dir));
+    auto routing =
+        engine::RoutingRecorder::open(flags.routing_path, {.model_hash = hash,
+                                                           .layers = config.num_layers(),
+                                                           .experts = config.experts,
+                                                           .k = config.experts_per_token});
+    if (!routing.ok()) return routing.error().within("--record-routing");
+    recordings->routing_ = std::move(routing).value();
+  }
+  if (flags.trace_path.empty()) return recordings;
+  recordings->trace_path_ = flags.trace_path;
+  recordings->trace_file_.open(flags.trace_path, std::ios::trunc);
+  if (!recordings->trace_file_) return io_error("--trace-out " + flags.trace_path, errno);
+  recordings->trace_ = std::make_unique<Trace>(
+      recordings->trace_file_,
+      TraceOptions{.max_events = static_cast<std::size_t>(flags.trace_events),
+                   .origin = SteadyClock().now()});
+  recordings->flusher_ = std::jthread(
+      [raw = recordings.get()](std::stop_token stop) { raw->flush_now_and_then(std::move(stop)); });
+  return recordings;
+}
+
+Recordings::~Recordings() {
+  if (trace_ == nullptr) return;
+  flusher_.request_stop();
+  flusher_.join();
+  const std::uint64_t dropped = trace_->dropped();
+  if (const auto finished = trace_->finish(); !finished.ok()) {
+    log_error("the trace {} could not be written to its end", trace_path_);
+  } else if (dropped > 0) {
+    log_warning("the trace {} is full: {} later events are not in it (--trace-max-events)",
+                trace_path_, dropped);
+  }
+}
+
+void Recordings::flush_now_and_then(std::stop_token stop) {
+  std::mutex mutex;
+  std::condition_variable_any stopped;
+  std::unique_lock lock(mutex);
+  while (!stop.stop_requested()) {
+    stopped.wait_for(lock, stop, kFlushInterval, [] { return false; });
+    trace_->flush();
+  }
+}
+
+void Recordings::give_to(engine::ServingEngineOptions& engine) {
+  engine.trace = trace_.get();
+  engine.routing = routing_.get();
+}
+
+Result<StartedEngines> start_engines(const ParallelFlags& flags, const ModelFlags& model_flags,
+                                     const LoadedModel& loaded,
+                                     const engine::ServingEngineOptions& options,
                                      cluster::TokenSink& sink) {
   StartedEngines started;
-  if (flags.data_parallel_size == 1) {
-    GIMBAL_ASSIGN_OR_RETURN(auto one, engine::ServingEngine::start(model, options, pool, sink));
+  if (flags.engines() == 1) {
+    GIMBAL_ASSIGN_OR_RETURN(
+        auto one, engine::ServingEngine::start(*loaded.model, options, *loaded.pool, sink));
     started.drain = [raw = one.get()] { raw->drain(); };
     started.options = &one->options();
     started.engine = std::move(one);
     return started;
   }
+  engine::DataParallelOptions several_options{.dispatch = flags.dispatch.options,
+                                              .decisions_path = flags.dispatch.decisions_path};
+  several_options.fleet.engine = options;
+  several_options.fleet.threads = model_flags.threads;
+  several_options.fleet.pin = !model_flags.no_pin;
+  several_options.fleet.nice = model_flags.nice;
+  GIMBAL_RETURN_IF_ERROR(flags.experts.apply(loaded.model->config(), several_options.fleet));
   GIMBAL_ASSIGN_OR_RETURN(auto several, engine::DataParallelEngine::start(
-                                            model,
-                                            {.engines = flags.data_parallel_size,
-                                             .engine = options,
-                                             .dispatch = flags.dispatch.options,
-                                             .decisions_path = flags.dispatch.decisions_path},
-                                            pool, sink));
+                                            *loaded.model, several_options, *loaded.pool, sink));
   started.drain = [raw = several.get()] { raw->drain(); };
   started.options = &several->engine_options();
   started.inspector = several.get();

@@ -1,14 +1,21 @@
 #pragma once
 
+#include <cstdint>
+#include <fstream>
 #include <functional>
 #include <memory>
+#include <stop_token>
 #include <string>
+#include <thread>
 
 #include "apps/dispatch_flags.h"
+#include "apps/expert_flags.h"
+#include "apps/model_flags.h"
 #include "base/result.h"
-#include "base/thread_pool.h"
+#include "base/trace.h"
 #include "cluster/engine.h"
 #include "cluster/inspector.h"
+#include "engine/routing_recorder.h"
 #include "engine/serving_engine.h"
 #include "model/forward.h"
 
@@ -18,11 +25,16 @@ class App;
 
 namespace gimbal::apps {
 
-// How many engines serve, and by which preset.
+// How many engines serve, by which preset, and what is written down of it.
 struct ParallelFlags {
-  int data_parallel_size = 1;
   std::string preset;  // empty: the program's defaults
+  ExpertFlags experts;
   DispatchFlags dispatch;
+  std::string trace_path;    // empty: no trace
+  std::string routing_path;  // empty: no routing record
+  std::int64_t trace_events = 1'000'000;
+
+  [[nodiscard]] int engines() const { return experts.data_parallel_size; }
 
   void add_to(CLI::App& command);
   // Takes the preset's columns for what the command line does not give. Errors: an unknown preset.
@@ -33,6 +45,27 @@ struct ParallelFlags {
   [[nodiscard]] Result<void> complete(const engine::ServingEngineOptions& engine);
 };
 
+// What engines write while they serve. Must outlive them.
+class Recordings {
+ public:
+  // Opens the files. Errors name the flag.
+  [[nodiscard]] static Result<std::unique_ptr<Recordings>> open(const ParallelFlags& flags,
+                                                                const ModelFlags& model_flags,
+                                                                const model::Model& model);
+  ~Recordings();  // ends the files; says in the log what could not be written
+  void give_to(engine::ServingEngineOptions& engine);
+
+ private:
+  Recordings() = default;
+  void flush_now_and_then(std::stop_token stop);
+
+  std::string trace_path_;
+  std::ofstream trace_file_;
+  std::unique_ptr<Trace> trace_;
+  std::unique_ptr<engine::RoutingRecorder> routing_;
+  std::jthread flusher_;
+};
+
 // One engine or several, as the rest of the program uses them.
 struct StartedEngines {
   std::unique_ptr<cluster::Engine> engine;
@@ -41,9 +74,11 @@ struct StartedEngines {
   const engine::ServingEngineOptions* options = nullptr;  // of each, filled in
 };
 
+// `model_flags`: threads and pinning. Errors name the flag.
 [[nodiscard]] Result<StartedEngines> start_engines(const ParallelFlags& flags,
-                                                   const model::Model& model,
+                                                   const ModelFlags& model_flags,
+                                                   const LoadedModel& loaded,
                                                    const engine::ServingEngineOptions& options,
-                                                   ThreadPool& pool, cluster::TokenSink& sink);
+                                                   cluster::TokenSink& sink);
 
 }  // namespace gimbal::apps

@@ -157,7 +157,7 @@ Result<void> complete(Arguments& arguments, const CLI::App& command) {
   server::ServerOptions& server = arguments.server;
   GIMBAL_RETURN_IF_ERROR(
       arguments.parallel.apply_preset(command, arguments.engine, arguments.promote_after));
-  if (arguments.parallel.data_parallel_size > 1) server.engine_label = "all";
+  if (arguments.parallel.engines() > 1) server.engine_label = "all";
   if (server.http.ssl_certfile.empty() && !server.http.ssl_keyfile.empty()) {
     return invalid_argument("--ssl-keyfile needs --ssl-certfile", "ssl-certfile");
   }
@@ -284,15 +284,20 @@ Result<void> serve(Arguments& arguments, const CLI::App& command) {
   const auto codec = server::make_text_codec(*text.tokenizer, text.chat_template.get());
   GIMBAL_ASSIGN_OR_RETURN(const LoadedModel loaded, load_model(arguments.model));
   arguments.engine.isa = loaded.isa;
-  GIMBAL_ASSIGN_OR_RETURN(const StartedEngines engines,
-                          start_engines(arguments.parallel, *loaded.model, arguments.engine,
-                                        *loaded.pool, server.sink()));
+  GIMBAL_ASSIGN_OR_RETURN(const auto recordings,
+                          Recordings::open(arguments.parallel, arguments.model, *loaded.model));
+  recordings->give_to(arguments.engine);
+  arguments.engine.nice = arguments.model.nice;
+  GIMBAL_ASSIGN_OR_RETURN(
+      const StartedEngines engines,
+      start_engines(arguments.parallel, arguments.model, loaded, arguments.engine, server.sink()));
   server.serve(*engines.engine, *codec, engines.inspector);
   signals.ready();
   const sched::StepLoopOptions& scheduler = engines.options->scheduler;
   if (engines.inspector != nullptr) {
-    log_info("{} engines, dispatch {}, binding {}", arguments.parallel.data_parallel_size,
-             arguments.parallel.dispatch.dispatch, arguments.parallel.dispatch.binding);
+    log_info("{} engines, dispatch {}, binding {}, expert pace {}", arguments.parallel.engines(),
+             arguments.parallel.dispatch.dispatch, arguments.parallel.dispatch.binding,
+             arguments.parallel.experts.expert_pace);
   }
   log_info("{} weights {:.0f} MB, {} threads, {}; {} KV pages of {} tokens; ready after {:.1f} s",
            tensor::to_string(loaded.model->dtype()),

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "cluster/decision_log.h"
 #include "cluster/engine.h"
+#include "cluster/expert_inspector.h"
 #include "policy/dispatch.h"
 
 namespace gimbal::cluster {
@@ -43,6 +44,8 @@ class Inspector {
   [[nodiscard]] virtual DispatchStatus dispatch_status() const = 0;
   // Of the decisions that are kept, those about a request, oldest first.
   [[nodiscard]] virtual std::vector<DecisionRecord> decisions_of(RequestId request) const = 0;
+  // Experts that the engines share; null: they share none. Lives as long as the inspector.
+  [[nodiscard]] virtual ExpertInspector* experts() const { return nullptr; }
   // The last ones, at most `most`, oldest first.
   [[nodiscard]] virtual std::vector<DecisionRecord> last_decisions(std::size_t most) const = 0;
 };

@@ -64,6 +64,7 @@ class DataParallelEngine final : public cluster::Engine, public cluster::Inspect
   [[nodiscard]] bool healthy(std::string* why) const override;
 
   [[nodiscard]] std::vector<cluster::EngineStatus> engine_status() const override;
+  [[nodiscard]] cluster::ExpertInspector* experts() const override { return fleet_.get(); }
   [[nodiscard]] cluster::DispatchStatus dispatch_status() const override;
   [[nodiscard]] std::vector<cluster::DecisionRecord> decisions_of(RequestId request) const override;
   [[nodiscard]] std::vector<cluster::DecisionRecord> last_decisions(
@@ -76,8 +77,6 @@ class DataParallelEngine final : public cluster::Engine, public cluster::Inspect
   // No request is queued or runs.
   [[nodiscard]] bool idle() const;
   [[nodiscard]] const ServingEngineOptions& engine_options() const;
-  // The engines, for what is to be seen of shared experts.
-  [[nodiscard]] EngineFleet& fleet() { return *fleet_; }
 
  private:
   // What one engine says goes through here.

@@ -1,6 +1,7 @@
 #include "engine/serving_engine.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -283,6 +284,10 @@ void ServingEngine::work() {
 
 void ServingEngine::serve() {
   if (options_.pin) pool_.pin_caller();
+  // Best effort, as binding is.
+  if (options_.nice != 0) {
+    (void)setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), options_.nice);
+  }
   std::vector<sched::Event> events;
   while (true) {
     // Read before anything is looked at, so that what comes meanwhile ends the rest.

@@ -42,6 +42,7 @@ struct ServingEngineOptions {
   std::string record_path;
   // Binds the engine's thread to the first CPU of its pool: for a pool that no other engine uses.
   bool pin = true;
+  int nice = 0;  // of the engine's thread, which computes too
   // In a group: how long the thread looks out for outputs before it sleeps. Only where each rank
   // has a CPU of its own.
   Duration spin{};

@@ -28,6 +28,8 @@ enum class Target {
   kTokenize,
   kDetokenize,
   kDebugEngines,
+  kDebugExperts,
+  kDebugExpertMap,
   kDebugDecisions,
 };
 
@@ -87,6 +89,8 @@ const Api::Route Api::kRoutes[] = {
     {.path = "/detokenize", .target = Target::kDetokenize, .posts = true},
     {.path = "/debug/engines", .target = Target::kDebugEngines},
     {.path = "/debug/decisions", .target = Target::kDebugDecisions},
+    {.path = "/debug/experts", .target = Target::kDebugExperts},
+    {.path = "/debug/expert-map", .target = Target::kDebugExpertMap, .posts = true},
 };
 
 Api::Api(const ServerOptions& options, ServerMetrics& metrics,
@@ -191,7 +195,9 @@ std::unique_ptr<HttpJob> Api::serve(HttpRequest& request, HttpExchange& exchange
                     : std::string()));
     case Target::kDebugEngines:
     case Target::kDebugDecisions:
-      return answer(debug(*route, request.query));
+    case Target::kDebugExperts:
+    case Target::kDebugExpertMap:
+      return answer(debug(*route, request));
     default:
       return serve_model(*route, request, exchange, cors);
   }
@@ -250,15 +256,26 @@ HttpResponse Api::metrics_text() const {
   std::optional<cluster::DispatchStatus> dispatch;
   if (context->inspector != nullptr) dispatch = context->inspector->dispatch_status();
   response.body = metrics_.expose(
-      {.engines = engine_status(*context), .dispatch = dispatch ? &*dispatch : nullptr}, gauges);
+      {.engines = engine_status(*context),
+       .dispatch = dispatch ? &*dispatch : nullptr,
+       .experts = context->inspector != nullptr ? context->inspector->experts() : nullptr},
+      gauges);
   return response;
 }
 
-HttpResponse Api::debug(const Route& route, std::string_view query) const {
+HttpResponse Api::debug(const Route& route, const HttpRequest& request) const {
   const ServingContext* const context = context_.load();
   if (context == nullptr) return to_response(unavailable("the model is loading"));
-  return route.target == Target::kDebugEngines ? debug_engines(*context)
-                                               : debug_decisions(*context, query);
+  switch (route.target) {
+    case Target::kDebugEngines:
+      return debug_engines(*context);
+    case Target::kDebugExperts:
+      return debug_experts(*context);
+    case Target::kDebugExpertMap:
+      return debug_swap_map(*context, request.body);
+    default:
+      return debug_decisions(*context, request.query);
+  }
 }
 
 HttpResponse Api::models(std::string_view name) const {

@@ -41,7 +41,7 @@ class Api final : public HttpHandler {
   [[nodiscard]] HttpResponse health() const;
   [[nodiscard]] HttpResponse ready() const;
   [[nodiscard]] HttpResponse metrics_text() const;
-  [[nodiscard]] HttpResponse debug(const Route& route, std::string_view query) const;
+  [[nodiscard]] HttpResponse debug(const Route& route, const HttpRequest& request) const;
   [[nodiscard]] HttpResponse models(std::string_view name) const;
   [[nodiscard]] std::string cors_headers(std::string_view origin) const;
 

@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "cluster/decision_json.h"
+#include "cluster/expert_json.h"
 #include "server/api_error.h"
 
 namespace gimbal::server {
@@ -37,7 +38,29 @@ HttpResponse json(const Json& body) {
   return {.status = 200, .body = body.dump(-1, ' ', false, Json::error_handler_t::replace)};
 }
 
+cluster::ExpertInspector* experts_of(const ServingContext& context) {
+  return context.inspector != nullptr ? context.inspector->experts() : nullptr;
+}
+
 }  // namespace
+
+HttpResponse debug_experts(const ServingContext& context) {
+  const cluster::ExpertInspector* const experts = experts_of(context);
+  return json(experts != nullptr ? cluster::experts_to_json(*experts)
+                                 : Json{{"groups", Json::array()}});
+}
+
+HttpResponse debug_swap_map(const ServingContext& context, std::string_view body) {
+  const auto refuse = [](const Error& error) {
+    return to_response({.status = 400, .message = error.message, .param = error.field});
+  };
+  cluster::ExpertInspector* const experts = experts_of(context);
+  if (experts == nullptr) return refuse(invalid_argument("no engines share experts here"));
+  auto request = parse_json(body);
+  if (!request.ok()) return refuse(request.error());
+  const auto swapped = cluster::swap_expert_map(*experts, std::move(request).value());
+  return swapped.ok() ? json(*swapped) : refuse(swapped.error());
+}
 
 std::vector<cluster::EngineStatus> engine_status(const ServingContext& context) {
   if (context.inspector != nullptr) return context.inspector->engine_status();

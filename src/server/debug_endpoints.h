@@ -17,6 +17,13 @@ namespace gimbal::server {
 // or by an engine's number of it; without an id the last 100. 404: no decision is known of it.
 [[nodiscard]] HttpResponse debug_decisions(const ServingContext& context, std::string_view query);
 
+// GET /debug/experts: experts that engines share, see cluster::experts_to_json.
+[[nodiscard]] HttpResponse debug_experts(const ServingContext& context);
+
+// POST /debug/expert-map: swaps the map of a group, see cluster::swap_expert_map. 400: no map of
+// these engines.
+[[nodiscard]] HttpResponse debug_swap_map(const ServingContext& context, std::string_view body);
+
 // The engines behind the context, for /debug/engines and /metrics.
 [[nodiscard]] std::vector<cluster::EngineStatus> engine_status(const ServingContext& context);
 

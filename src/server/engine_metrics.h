@@ -17,6 +17,7 @@ struct EngineReadings {
   std::vector<cluster::EngineStatus> engines;
   // Several engines behind one dispatcher; null: one engine without.
   const cluster::DispatchStatus* dispatch = nullptr;
+  const cluster::ExpertInspector* experts = nullptr;  // that engines share; null: none
 };
 
 // Adds the engines' families, one metric an engine with a label `engine`, and those of the

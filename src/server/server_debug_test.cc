@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "cluster/fake_inspector.h"
 #include "cluster/inspector.h"
 #include "server/server_fixture.h"
 
@@ -42,9 +43,13 @@ class FakeInspector final : public cluster::Inspector {
     record.engine = 1;
     return {record};
   }
+  cluster::ExpertInspector* experts() const override { return &experts_; }
   std::vector<cluster::DecisionRecord> last_decisions(std::size_t most) const override {
     return std::vector<cluster::DecisionRecord>(most);
   }
+
+ private:
+  mutable cluster::FakeInspector experts_;
 };
 
 class ServerDebugTest : public ServerTest {

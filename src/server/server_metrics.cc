@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "server/expert_metrics.h"
+
 namespace gimbal::server {
 namespace {
 
@@ -155,6 +157,9 @@ std::string ServerMetrics::expose(const EngineReadings& engines, const ServerGau
   families_->add_gauge(families, "gimbal:choices", "Choices accepted and not ended.",
                        static_cast<double>(gauges.choices));
   add_engine_families(engines, families_->labels[1].value, families);
+  if (engines.experts != nullptr) {
+    add_expert_metrics(*engines.experts, families_->labels[1].value, families);
+  }
   std::ostringstream out;
   prometheus::TextSerializer().Serialize(out, families);
   return std::move(out).str();

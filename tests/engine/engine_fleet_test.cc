@@ -4,7 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <fstream>
 #include <map>
 #include <set>
@@ -161,7 +160,8 @@ TEST_F(EngineFleetTest, ATraceHasBatchesServicesAndRequests) {
 }
 
 TEST_F(EngineFleetTest, ARoutingRecordHasEveryRowOnce) {
-  const std::string path = ::testing::TempDir() + "/gimbal-routing-record";
+  const tests::TemporaryFolder folder;
+  const std::string path = folder.path() + "/record";
   const auto& config = model_->config();
   constexpr int kRequests = 5;
   {
@@ -192,7 +192,6 @@ TEST_F(EngineFleetTest, ARoutingRecordHasEveryRowOnce) {
   for (int id = 1; id <= kRequests; ++id)  // the last token is not computed
     expected += static_cast<std::size_t>((5 + 7 * id + 5) * config.moe_layers());
   EXPECT_EQ(seen.size(), expected);
-  std::filesystem::remove(path);
   EXPECT_FALSE(RoutingRecorder::open("/no/such/folder/record", {}).ok());
 }
 

@@ -157,7 +157,7 @@ std::optional<TimePoint> GangCoordinator::deadline(const Member& first) {
   for (const Member& member : members_) {
     const bool runs = member.state == State::kRunning && !member.left;
     if (!runs && member.state != State::kBetween) continue;
-    if (member.ready > first.since + patience) continue;
+    if (member.ready > first.since + patience || would_part(first, member)) continue;
     const TimePoint until = std::max(member.ready, first.since) + grace;
     if (until <= now_) {
       missed_ = true;
@@ -166,6 +166,14 @@ std::optional<TimePoint> GangCoordinator::deadline(const Member& first) {
     }
   }
   return latest;
+}
+
+// Whether the planner would send one of the two off alone, if they met with what they last wanted:
+// then waiting for each other gains nothing.
+bool GangCoordinator::would_part(const Member& a, const Member& b) {
+  pair_ = {a.intent, b.intent};
+  planner_.plan({.members = pair_, .layers = options_.layers}, pair_plan_);
+  return pair_plan_.alone[0] || pair_plan_.alone[1];
 }
 
 bool GangCoordinator::all_have_spoken() const {

@@ -55,10 +55,12 @@ struct GangCounters {
 // its prefill budget, and whoever is left with nobody goes solo. Who comes later waits for the next
 // step.
 //
-// Pace gang: waited for are ranks that run, in the gang or solo, and will be ready soon; see the
-// options. Ranks that have left their gang step are not, until they come back with an intent.
-// Pace lockstep: all live ranks are waited for, however long; idle ones take part as dummies; the
-// planner is not asked, budgets are wants. Pace immediate: every intent goes solo at once.
+// Pace gang: waited for are ranks that run, in the gang or solo, will be ready soon (see the
+// options), and would stay: those that the planner would part from the one that waits, by what both
+// last wanted, are not. Ranks that have left their gang step are not, until they come back with an
+// intent. Pace lockstep: all live ranks are waited for, however long; idle ones take part as
+// dummies; the planner is not asked, budgets are wants. Pace immediate: every intent goes solo at
+// once.
 //
 // No intent stays unanswered once every rank that is waited for has spoken, died, or its deadline
 // has passed and the timer came.
@@ -109,6 +111,7 @@ class GangCoordinator {
   [[nodiscard]] const Member* first_pending() const;
   [[nodiscard]] double own_step_ms(const Member& member) const;
   [[nodiscard]] std::optional<TimePoint> deadline(const Member& first);
+  [[nodiscard]] bool would_part(const Member& a, const Member& b);
   [[nodiscard]] bool all_have_spoken() const;
   void wake_at(TimePoint time);
   void fix_members();
@@ -129,6 +132,8 @@ class GangCoordinator {
   std::vector<std::size_t> joining_;         // work space: ranks, and
   std::vector<policy::GangMember> intents_;  // their intents
   policy::GangPlan plan_;
+  std::array<policy::GangMember, 2> pair_;  // of would_part
+  policy::GangPlan pair_plan_;
 };
 
 }  // namespace gimbal::cluster

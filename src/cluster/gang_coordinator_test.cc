@@ -11,6 +11,7 @@ namespace gimbal::cluster {
 namespace {
 
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 
 // A coordinator of three ranks; times are ms since the start. Commands are shown as text:
@@ -160,9 +161,18 @@ TEST_F(GangCoordinatorTest, BudgetsComeFromThePlanner) {
 
 TEST_F(GangCoordinatorTest, WhomThePlannerSendsOffGoesSolo) {
   make(GangPace::kGang, "pairing");
+  timed_intent(0, 0, 50);
+  EXPECT_THAT(timed_intent(20, 1, 50, 0, false), ElementsAre(HasSubstr("wake")));
+  // It comes with much less than it wanted last.
+  EXPECT_THAT(timed_intent(50, 0, 10), ElementsAre("solo 0 #2 planned", "solo 1 #3 alone"));
+}
+
+TEST_F(GangCoordinatorTest, NobodyWaitsForARankFromWhichThePlannerWouldPartIt) {
+  make(GangPace::kGang, "pairing");
   timed_intent(0, 0, 10);
-  EXPECT_THAT(timed_intent(5, 1, 50, 0, false), ElementsAre("wake 35.00"));
-  EXPECT_THAT(timed_intent(10, 0, 10), ElementsAre("solo 0 #2 planned", "solo 1 #3 alone"));
+  EXPECT_THAT(timed_intent(5, 1, 50, 0, false), ElementsAre("solo 1 #2 alone"));
+  EXPECT_THAT(timed_intent(10, 0, 10), ElementsAre("solo 0 #3 alone"));
+  EXPECT_EQ(coordinator_->counters().waits, 0u);
 }
 
 TEST_F(GangCoordinatorTest, AnIntentMayBeReplacedOrTakenBack) {

@@ -21,6 +21,7 @@
 #include "engine/rank_member.h"
 #include "engine/request_spans.h"
 #include "engine/routing_recorder.h"
+#include "engine/serving_engine_options.h"
 #include "kernels/isa.h"
 #include "model/forward.h"
 #include "model/kv_storage.h"
@@ -28,32 +29,6 @@
 #include "sched/step_loop.h"
 
 namespace gimbal::engine {
-
-struct ServingEngineOptions {
-  // What the scheduler does. Filled in from the model: vocab_size, experts; from kv_cache_bytes:
-  // kv_pages; where 0: max_model_len, from the model's context.
-  sched::StepLoopOptions scheduler;
-  // Memory for keys and values. 0: a quarter of what is available, at most 1 GiB, and at least
-  // enough for one request of max_model_len; of that a share, where several engines start.
-  std::int64_t kv_cache_bytes = 0;
-  int engines = 1;  // that share the machine; >= 1
-  kernels::Isa isa = kernels::best_isa();
-  // Writes every event that the scheduler sees to this file; empty: no recording.
-  std::string record_path;
-  // Binds the engine's thread to the first CPU of its pool: for a pool that no other engine uses.
-  bool pin = true;
-  int nice = 0;  // of the engine's thread, which computes too
-  // In a group: how long the thread looks out for outputs before it sleeps. Only where each rank
-  // has a CPU of its own.
-  Duration spin{};
-  // In a group: a rank whose thread gives no sign of life for that long is declared dead.
-  Duration dead_after = std::chrono::seconds(10);
-  // Draws what the engine does; null: nothing. Outlives the engine.
-  Trace* trace = nullptr;
-  // Records the router's choices; null: not. Outlives the engine.
-  RoutingRecorder* routing = nullptr;
-  EngineId id{0};  // among the engines of this process
-};
 
 // An engine in this process: one thread that drives a scheduler (sched::StepLoop) and the executor
 // of a model. Between any two stages it looks at its inbox, so a cancelled request leaves within

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <fstream>
 #include <set>
 #include <stdexcept>
@@ -341,6 +343,50 @@ TEST_F(DataParallelTest, WrongOptionsAreErrorsThatNameThem) {
   options.fleet.engine.record_path = folder_.path() + "/none/record";
   EXPECT_EQ(DataParallelEngine::start(*model_, options, pool_, sink_).error().code,
             ErrorCode::kNotFound);
+}
+
+// Keeps the engine that tells of a certain request from going on, until it is released.
+class HangingSink final : public cluster::TokenSink {
+ public:
+  HangingSink(Collector& next, RequestId hangs) : next_(next), hangs_(hangs) {}
+  void on_outputs(std::span<cluster::TokenOutput> outputs) override {
+    const bool hang = std::any_of(outputs.begin(), outputs.end(), [this](const auto& output) {
+      return output.request == hangs_ && output.token && !output.finish;
+    });
+    next_.on_outputs(outputs);
+    if (hang) released_.wait(false);
+  }
+  void release() {
+    released_ = true;
+    released_.notify_all();
+  }
+
+ private:
+  Collector& next_;
+  RequestId hangs_;
+  std::atomic<bool> released_{false};
+};
+
+TEST_F(DataParallelTest, RequestsOfAnEngineThatHangsGoOnWithoutIt) {
+  HangingSink sink(sink_, RequestId{1});
+  DataParallelOptions options{.fleet = {.engines = 2}};
+  options.fleet.pace = cluster::GangPace::kLockstep;  // the others wait for it, and so find out
+  options.fleet.engine.dead_after = std::chrono::seconds(5);
+  options.dispatch.rule = "round-robin";
+  auto engine = start_several(options, &sink);
+  for (std::uint64_t id = 1; id <= 8; ++id)
+    ASSERT_TRUE(engine->submit({request(id, 30, 20)}).ok());
+  sink_.wait_for_ends(8);
+  const auto stories = sink_.stories();
+  EXPECT_EQ(stories.at(RequestId{1}).finish, FinishReason::kFailed);  // some of it had been told
+  int whole = 0;
+  for (std::uint64_t id = 2; id <= 8; ++id)
+    whole += stories.at(RequestId{id}).finish == FinishReason::kLength ? 1 : 0;
+  EXPECT_GE(whole, 4);  // those of the other engine at least
+  EXPECT_TRUE(engine->healthy(nullptr));
+  ASSERT_TRUE(engine->submit({request(20, 10, 3)}).ok());
+  sink_.wait_for_ends(9);
+  sink.release();
 }
 
 }  // namespace

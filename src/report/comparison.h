@@ -1,0 +1,42 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "report/bootstrap.h"
+#include "report/serve_result_json.h"
+#include "report/table.h"
+
+namespace gimbal::report {
+
+// One system's results: a single run, or one run a seed.
+struct ComparedSide {
+  std::string name;
+  std::vector<SavedResult> results;
+};
+
+struct ComparisonOptions {
+  // Names as SavedResult::number takes them; empty: throughputs, goodput, and mean, median and p99
+  // of each latency, of all requests and of each class that both sides have.
+  std::vector<std::string> fields = {};
+  BootstrapOptions bootstrap = {};
+};
+
+// What the intervals of a comparison are about.
+enum class ComparisonKind : std::uint8_t {
+  kPairedRuns,    // several runs, the same seeds on both sides: change = mean of per-seed ratios
+  kUnpairedRuns,  // several runs: change = ratio of means, each side resampled on its own
+  kRequests,      // one run each, with details: requests are resampled, as if independent
+  kNumbers,       // one run each: no intervals
+};
+[[nodiscard]] ComparisonKind comparison_kind(const ComparedSide& base, const ComparedSide& changed);
+// One sentence for under the table.
+[[nodiscard]] std::string describe(ComparisonKind kind);
+
+// A row for each field that both sides have: its name, both values, and changed against base.
+// Values of several runs are means over runs. Throughputs of kRequests have no interval: requests
+// of one run say nothing of their spread. Requires: both sides have results.
+[[nodiscard]] Table compare(const ComparedSide& base, const ComparedSide& changed,
+                            const ComparisonOptions& options = {});
+
+}  // namespace gimbal::report

@@ -1,0 +1,113 @@
+#include "report/comparison.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "report/sample.h"
+
+namespace gimbal::report {
+namespace {
+
+using std::chrono::milliseconds;
+
+SavedResult run(double ttft, std::optional<int> seed) {
+  nlohmann::json fields{
+      {"duration", 1.0}, {"completed", 1}, {"mean_ttft_ms", ttft}, {"request_throughput", 2.0}};
+  if (seed) fields["seed"] = *seed;
+  return {.path = "x", .fields = fields, .records = {}};
+}
+
+SavedResult detailed(const std::vector<int>& ttfts) {
+  std::vector<RequestRecord> records;
+  for (const int ttft : ttfts) {
+    RequestRecord record;
+    record.ttft = record.e2e = milliseconds(ttft);
+    record.output_tokens = 1;
+    records.push_back(record);
+  }
+  const ServeResult result = summarize(records, {}, milliseconds(1000));
+  return {.path = "x", .fields = to_json(result, {}), .records = records};
+}
+
+nlohmann::json row(const Table& table, const std::string& metric) {
+  for (const auto& found : table.to_json()) {
+    if (found["metric"] == metric) return found;
+  }
+  return nullptr;
+}
+
+TEST(Comparison, PairsRunsBySeedWhateverTheirOrder) {
+  const ComparedSide a{"a", {run(10, 1), run(100, 2), run(1000, 3)}};
+  const ComparedSide b{"b", {run(500, 3), run(5, 1), run(50, 2)}};
+  EXPECT_EQ(comparison_kind(a, b), ComparisonKind::kPairedRuns);
+  const auto found = row(compare(a, b), "mean_ttft_ms");
+  EXPECT_NEAR(found["change"]["estimate"].get<double>(), 0.5, 1e-12);
+  EXPECT_NEAR(found["change"]["low"].get<double>(), 0.5, 1e-12);
+  EXPECT_NEAR(found["a"]["estimate"].get<double>(), 370.0, 1e-9);
+}
+
+TEST(Comparison, DoesNotPairWhatHasOtherSeeds) {
+  const ComparedSide a{"a", {run(10, 1), run(20, 2)}};
+  EXPECT_EQ(comparison_kind(a, {"b", {run(1, 1), run(1, 3)}}), ComparisonKind::kUnpairedRuns);
+  EXPECT_EQ(comparison_kind(a, {"b", {run(1, 1), run(1, 1)}}), ComparisonKind::kUnpairedRuns);
+  EXPECT_EQ(comparison_kind(a, {"b", {run(1, {}), run(1, {})}}), ComparisonKind::kUnpairedRuns);
+  const auto found = row(compare(a, {"b", {run(3, 7), run(12, 8)}}), "mean_ttft_ms");
+  EXPECT_NEAR(found["change"]["estimate"].get<double>(), 0.5, 1e-12);
+}
+
+TEST(Comparison, OfTwoRunsHasNumbersOnly) {
+  const ComparedSide a{"a", {run(10, 1)}};
+  const ComparedSide b{"b", {run(7, 1)}};
+  EXPECT_EQ(comparison_kind(a, b), ComparisonKind::kNumbers);
+  const auto found = row(compare(a, b), "mean_ttft_ms");
+  EXPECT_EQ(found["a"], 10.0);
+  EXPECT_NEAR(found["change"].get<double>(), 0.7, 1e-12);
+}
+
+TEST(Comparison, ResamplesRequestsOfOneRunEach) {
+  std::vector<int> slow;
+  std::vector<int> fast;
+  for (int i = 1; i <= 200; ++i) {
+    slow.push_back(10 * i);
+    fast.push_back(5 * i);
+  }
+  const ComparedSide a{"a", {detailed(slow)}};
+  const ComparedSide b{"b", {detailed(fast)}};
+  EXPECT_EQ(comparison_kind(a, b), ComparisonKind::kRequests);
+  const Table table = compare(a, b);
+  for (const char* metric : {"mean_ttft_ms", "median_ttft_ms", "p99_ttft_ms"}) {
+    const auto found = row(table, metric);
+    const double estimate = found["change"]["estimate"];
+    EXPECT_NEAR(estimate, 0.5, 1e-9) << metric;
+    EXPECT_LT(found["change"]["low"].get<double>(), estimate) << metric;
+    EXPECT_GT(found["change"]["high"].get<double>(), estimate) << metric;
+    // The statistic that is resampled is the one that is reported.
+    EXPECT_NEAR(found["a"]["estimate"].get<double>(), *a.results.front().number(metric), 1e-9);
+  }
+  EXPECT_TRUE(row(table, "request_throughput")["change"].is_number());
+}
+
+TEST(Comparison, LeavesOutWhatOneSideLacks) {
+  SavedResult with = run(10, 1);
+  with.fields["request_goodput"] = 3.0;
+  const Table table = compare({"a", {with}}, {"b", {run(5, 1)}});
+  EXPECT_TRUE(row(table, "request_goodput").is_null());
+  EXPECT_FALSE(row(table, "mean_ttft_ms").is_null());
+}
+
+TEST(Comparison, OfZeroHasNoChange) {
+  EXPECT_TRUE(
+      row(compare({"a", {run(0, 1)}}, {"b", {run(5, 1)}}), "mean_ttft_ms")["change"].is_null());
+  const ComparedSide zeros{"a", {run(0, 1), run(0, 2)}};
+  EXPECT_TRUE(
+      row(compare(zeros, {"b", {run(5, 1), run(5, 2)}}), "mean_ttft_ms")["change"].is_null());
+}
+
+TEST(Comparison, TakesNamedFields) {
+  const ComparedSide a{"a", {run(10, 1)}};
+  const Table table = compare(a, a, {.fields = {"request_throughput", "none"}});
+  EXPECT_EQ(table.rows(), 1u);
+}
+
+}  // namespace
+}  // namespace gimbal::report

@@ -1,0 +1,50 @@
+#include "report/serve_result_text.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace gimbal::report {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::HasSubstr;
+using testing::Not;
+
+RequestRecord one() {
+  RequestRecord record;
+  record.ttft = record.e2e = milliseconds(20);
+  record.output_tokens = 1;
+  return record;
+}
+
+TEST(ServeResultText, HasTheLinesOfVllm) {
+  const std::vector<RequestRecord> records{one()};
+  const std::string text = to_text(summarize(records, {}, milliseconds(500)),
+                                   {.metrics = {Metric::kTtft}, .percentiles = {99}});
+  EXPECT_THAT(text, HasSubstr("============ Serving Benchmark Result ============\n"));
+  EXPECT_THAT(text, HasSubstr("Successful requests:                     1 "));
+  EXPECT_THAT(text, HasSubstr("Request throughput (req/s):              2.00 "));
+  EXPECT_THAT(text, HasSubstr("P99 TTFT (ms):                           20.00 "));
+  EXPECT_THAT(text, Not(HasSubstr("TPOT (ms)")));
+  EXPECT_THAT(text, Not(HasSubstr("INVALID")));
+  EXPECT_THAT(text, HasSubstr("holds for 1 requests"));
+}
+
+TEST(ServeResultText, SaysThatARunIsInvalid) {
+  const std::vector<RequestRecord> records{one()};
+  const std::vector<Duration> late{milliseconds(50)};
+  EXPECT_THAT(to_text(summarize(records, late, milliseconds(500))),
+              HasSubstr("INVALID RUN: requests were sent late"));
+}
+
+TEST(ServeResultText, ShowsClassesAndUsersWhereThereAreSome) {
+  std::vector<RequestRecord> records{one(), one()};
+  records[0].traffic_class = "LS";
+  records[0].user = "u1";
+  const std::string text = to_text(summarize(records, {}, milliseconds(500)));
+  EXPECT_THAT(text, HasSubstr("| LS    |"));
+  EXPECT_THAT(text, HasSubstr("1 users: mean E2E from 20.00 to 20.00 ms"));
+}
+
+}  // namespace
+}  // namespace gimbal::report

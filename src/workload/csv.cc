@@ -1,0 +1,148 @@
+#include "workload/csv.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+
+namespace gimbal::workload {
+namespace {
+
+constexpr std::size_t kMaxFieldBytes = std::size_t{1} << 20;
+
+std::string trimmed(std::string_view text) {
+  const auto first = text.find_first_not_of(" \t");
+  if (first == std::string_view::npos) return {};
+  return std::string(text.substr(first, text.find_last_not_of(" \t") - first + 1));
+}
+
+bool equal_ignoring_case(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
+    return std::tolower(x) == std::tolower(y);
+  });
+}
+
+std::string shown(std::string_view text) {
+  return text.size() <= 60 ? std::string(text) : std::string(text.substr(0, 60)) + "…";
+}
+
+}  // namespace
+
+Result<CsvReader> CsvReader::open(std::string_view text) {
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);
+  CsvReader reader(text);
+  GIMBAL_ASSIGN_OR_RETURN(const bool found, reader.read_record());
+  if (!found) return invalid_argument("there is no header line");
+  reader.names_ = std::move(reader.row_);
+  for (std::size_t i = 0; i < reader.names_.size(); ++i) {
+    for (std::size_t j = 0; j < i; ++j) {
+      if (!equal_ignoring_case(reader.names_[i], reader.names_[j])) continue;
+      return invalid_argument(
+          fmt::format("line 1: a column is there twice: {}", shown(reader.names_[i])));
+    }
+  }
+  return reader;
+}
+
+bool CsvReader::has_column(std::string_view name) const {
+  return std::any_of(names_.begin(), names_.end(), [&](const std::string& column_name) {
+    return equal_ignoring_case(column_name, name);
+  });
+}
+
+Result<std::size_t> CsvReader::column(std::string_view name) const {
+  for (std::size_t i = 0; i < names_.size(); ++i) {
+    if (equal_ignoring_case(names_[i], name)) return i;
+  }
+  return invalid_argument(fmt::format("line 1: there is no column {}", name), std::string(name));
+}
+
+Result<bool> CsvReader::next() {
+  GIMBAL_ASSIGN_OR_RETURN(const bool found, read_record());
+  if (!found) return false;
+  if (row_.size() != names_.size()) {
+    return invalid_argument(fmt::format("line {}: has {} fields, the header has {}", row_line_,
+                                        row_.size(), names_.size()));
+  }
+  return true;
+}
+
+Result<bool> CsvReader::read_record() {
+  while (!rest_.empty()) {  // skips blank lines
+    row_line_ = line_;
+    row_.clear();
+    bool last = false;
+    while (!last) {
+      GIMBAL_ASSIGN_OR_RETURN(std::string field, read_field(last));
+      row_.push_back(std::move(field));
+    }
+    if (row_.size() > 1 || !row_.front().empty()) return true;
+  }
+  return false;
+}
+
+Result<std::string> CsvReader::read_field(bool& last) {
+  std::string field;
+  const bool quoted = rest_.starts_with('"');
+  if (quoted) {
+    rest_.remove_prefix(1);
+    while (true) {
+      const auto quote = rest_.find('"');
+      if (quote == std::string_view::npos) {
+        return invalid_argument(fmt::format("line {}: a quote does not close", row_line_));
+      }
+      field += rest_.substr(0, quote);
+      rest_.remove_prefix(quote + 1);
+      if (!rest_.starts_with('"')) break;
+      field += '"';
+      rest_.remove_prefix(1);
+    }
+    line_ += static_cast<std::size_t>(std::count(field.begin(), field.end(), '\n'));
+  }
+  const auto end = rest_.find_first_of(",\n");
+  std::string_view bare = rest_.substr(0, end);
+  last = end == std::string_view::npos || rest_[end] == '\n';
+  if (last) ++line_;
+  rest_.remove_prefix(end == std::string_view::npos ? rest_.size() : end + 1);
+  if (bare.ends_with('\r')) bare.remove_suffix(1);
+  if (bare.find('"') != std::string_view::npos || (quoted && !trimmed(bare).empty())) {
+    return invalid_argument(fmt::format("line {}: a quote inside a field", row_line_));
+  }
+  field += bare;
+  if (field.size() > kMaxFieldBytes) {
+    return invalid_argument(
+        fmt::format("line {}: a field is longer than {} bytes", row_line_, kMaxFieldBytes));
+  }
+  return trimmed(field);
+}
+
+Error CsvReader::wrong(std::size_t column, std::string_view expected) const {
+  return invalid_argument(fmt::format("line {}, column {}: must be {}, is '{}'", row_line_,
+                                      names_[column], expected, shown(row_[column])),
+                          names_[column]);
+}
+
+Result<std::int64_t> CsvReader::integer(std::size_t column, std::int64_t low,
+                                        std::int64_t high) const {
+  GIMBAL_ASSIGN_OR_RETURN(const double value,
+                          number(column, static_cast<double>(low), static_cast<double>(high)));
+  if (std::nearbyint(value) != value) {
+    return wrong(column, fmt::format("an integer from {} to {}", low, high));
+  }
+  return static_cast<std::int64_t>(value);
+}
+
+Result<double> CsvReader::number(std::size_t column, double low, double high) const {
+  const std::string& text = row_[column];
+  double value = 0.0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool whole = error == std::errc() && end == text.data() + text.size();
+  if (!whole || !(value >= low && value <= high)) {
+    return wrong(column, fmt::format("a number from {:g} to {:g}", low, high));
+  }
+  return value;
+}
+
+}  // namespace gimbal::workload

@@ -11,6 +11,7 @@
 #include "apps/inspect.h"
 #include "apps/make_model.h"
 #include "apps/serve.h"
+#include "apps/workload_command.h"
 
 namespace {
 
@@ -29,6 +30,7 @@ int run(int argc, char** argv) {
   gimbal::apps::add_make_model(program, status);
   gimbal::apps::add_bench(program, status);
   gimbal::apps::add_inspect(program, status);
+  gimbal::apps::add_workload(program, status);
   try {
     auto arguments =
         gimbal::apps::expand_config_file(program, std::vector<std::string>(argv + 1, argv + argc));

@@ -1,0 +1,270 @@
+#include "apps/workload_flags.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <string_view>
+
+#include "base/hash.h"
+#include "workload/arrivals.h"
+#include "workload/length_shapes.h"
+#include "workload/qllm_mix.h"
+#include "workload/trace_reader.h"
+#include "workload/transforms.h"
+
+namespace gimbal::apps {
+namespace {
+
+using workload::Workload;
+
+constexpr std::int64_t kDefaultPrompts = 1000;
+
+// Streams of random numbers that do not depend on each other.
+enum Stream : std::uint64_t { kLengthStream = 1, kUserStream, kClassStream, kArrivalStream };
+
+Rng rng_of(const WorkloadFlags& flags, Stream stream) {
+  return Rng(hash_combine(flags.seed, stream));
+}
+
+std::optional<std::int64_t> parse_integer(std::string_view text) {
+  std::int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return {};
+  return value;
+}
+
+std::string dataset_of(const WorkloadFlags& flags) {
+  if (!flags.dataset_name.empty()) return flags.dataset_name;
+  if (!flags.dataset_path.empty()) return "trace";
+  return flags.lengths.empty() ? "random" : "lengths";
+}
+
+Result<Workload> read_dataset(const WorkloadFlags& flags) {
+  if (flags.dataset_path.empty()) {
+    return invalid_argument("--dataset-name trace needs --dataset-path", "dataset_path");
+  }
+  workload::TraceOptions options{.block_size = flags.block_size};
+  if (!flags.trace_format.empty()) {
+    GIMBAL_ASSIGN_OR_RETURN(options.format, workload::parse_trace_format(flags.trace_format));
+  }
+  return workload::read_trace(flags.dataset_path, options);
+}
+
+Result<Workload> make_lengths(const WorkloadFlags& flags) {
+  workload::LengthOptions options{.num_prompts = flags.num_prompts.value_or(kDefaultPrompts),
+                                  .equal_total = !flags.exact_count};
+  options.long_first = flags.lengths == "descending-arrival";
+  const std::string shape = options.long_first      ? "descending"
+                            : flags.lengths.empty() ? "average"
+                                                    : flags.lengths;
+  auto parsed = workload::parse_length_shape(shape);
+  if (!parsed.ok()) return parsed.error().within("--lengths");
+  options.shape = *parsed;
+  const std::string_view range = flags.prompt_range;
+  const auto colon = range.find(':');
+  const auto low = parse_integer(range.substr(0, colon));
+  const auto high =
+      colon == std::string_view::npos ? std::nullopt : parse_integer(range.substr(colon + 1));
+  if (!low || !high) {
+    return invalid_argument("--prompt-range is MIN:MAX, not " + flags.prompt_range, "prompt_range");
+  }
+  options.min_tokens = *low;
+  options.max_tokens = *high;
+  GIMBAL_RETURN_IF_ERROR(validate(options));
+  Rng rng = rng_of(flags, kLengthStream);
+  return workload::generate_lengths(options, rng);
+}
+
+Result<Workload> make_random(const WorkloadFlags& flags) {
+  workload::RandomLengthsOptions options = flags.random;
+  options.num_prompts = flags.num_prompts.value_or(kDefaultPrompts);
+  GIMBAL_RETURN_IF_ERROR(validate(options));
+  Rng rng = rng_of(flags, kLengthStream);
+  return workload::generate_random_lengths(options, rng);
+}
+
+Result<Workload> make_multi_turn(const WorkloadFlags& flags) {
+  workload::MultiTurnOptions options = flags.conversation;
+  options.num_prompts = flags.num_prompts.value_or(kDefaultPrompts);
+  if (flags.users > 0) options.users.users = flags.users;
+  options.users.topics = flags.topics;
+  options.users.sources = flags.pin_users;
+  GIMBAL_RETURN_IF_ERROR(validate(options));
+  Rng rng = rng_of(flags, kLengthStream);
+  return workload::generate_multi_turn(options, rng);
+}
+
+Result<Workload> make_qllm(const WorkloadFlags& flags) {
+  workload::QllmMixOptions options{.num_prompts = flags.num_prompts.value_or(kDefaultPrompts),
+                                   .latency_sensitive_share = flags.ls_share.value_or(0.2),
+                                   .prompt_cap = flags.prompt_cap.value_or(1024),
+                                   .output_cap = flags.output_cap};
+  GIMBAL_RETURN_IF_ERROR(validate(options));
+  Rng rng = rng_of(flags, kLengthStream);
+  if (flags.dataset_path.empty()) return workload::generate_qllm_mix(options, nullptr, rng);
+  GIMBAL_ASSIGN_OR_RETURN(const Workload lengths, read_dataset(flags));
+  Workload mix = workload::generate_qllm_mix(options, &lengths, rng);
+  mix.has_arrivals = false;
+  return mix;
+}
+
+Result<Workload> make_trace(const WorkloadFlags& flags) {
+  GIMBAL_ASSIGN_OR_RETURN(Workload trace, read_dataset(flags));
+  if (!flags.num_prompts) return trace;
+  const auto count = static_cast<std::size_t>(*flags.num_prompts);
+  if (trace.has_arrivals) {
+    workload::keep_first(trace, count);
+    return trace;
+  }
+  Rng rng = rng_of(flags, kLengthStream);
+  return workload::sample_requests(trace, count, rng);
+}
+
+Result<Workload> make_dataset(const WorkloadFlags& flags) {
+  if (flags.num_prompts && *flags.num_prompts < 1) {
+    return invalid_argument(
+        fmt::format("--num-prompts must be at least 1, is {}", *flags.num_prompts), "num_prompts");
+  }
+  const std::string name = dataset_of(flags);
+  if (name == "trace") return make_trace(flags);
+  if (name == "lengths") return make_lengths(flags);
+  if (name == "multi-turn") return make_multi_turn(flags);
+  if (name == "qllm") return make_qllm(flags);
+  if (name == "random") return make_random(flags);
+  return invalid_argument(
+      "--dataset-name is trace, random, lengths, multi-turn or qllm, not " + name, "dataset_name");
+}
+
+Result<void> set_arrivals(const WorkloadFlags& flags, Workload& requests) {
+  workload::ArrivalOptions options;
+  GIMBAL_ASSIGN_OR_RETURN(options.rate, flags.rate());
+  options.burstiness = flags.burstiness.value_or(1.0);
+  GIMBAL_RETURN_IF_ERROR(validate(options));
+  if (requests.has_arrivals && !flags.burstiness) {
+    if (options.rate) workload::rescale_arrivals(requests, *options.rate);
+    return {};
+  }
+  Rng rng = rng_of(flags, kArrivalStream);
+  workload::draw_arrivals(requests, options, rng);
+  return {};
+}
+
+}  // namespace
+
+Result<std::optional<double>> WorkloadFlags::rate() const {
+  if (request_rate == "inf") return std::optional<double>{};
+  double value = 0.0;
+  const char* const last = request_rate.data() + request_rate.size();
+  const auto [end, error] = std::from_chars(request_rate.data(), last, value);
+  if (error != std::errc() || end != last) {
+    return invalid_argument(
+        "--request-rate is a number of requests a second or inf, not " + request_rate,
+        "request_rate");
+  }
+  return std::optional(value);
+}
+
+Result<Workload> make_workload(const WorkloadFlags& flags) {
+  GIMBAL_ASSIGN_OR_RETURN(Workload requests, make_dataset(flags));
+  if (flags.prompt_cap.value_or(1) < 1 || flags.output_cap.value_or(1) < 1) {
+    return invalid_argument("--prompt-cap and --output-cap must be at least 1");
+  }
+  if (!(flags.scale_lengths > 0.0 && flags.scale_lengths <= 1000.0)) {
+    return invalid_argument(
+        fmt::format("--scale-lengths must be above 0 and at most 1000, is {}", flags.scale_lengths),
+        "scale_lengths");
+  }
+  const std::string name = dataset_of(flags);
+  workload::cap_lengths(requests, flags.prompt_cap, flags.output_cap);
+  if (name != "multi-turn") {
+    Rng rng = rng_of(flags, kUserStream);
+    GIMBAL_RETURN_IF_ERROR(workload::assign_users(
+        requests, {.users = flags.users, .topics = flags.topics, .sources = flags.pin_users}, rng));
+  }
+  if (flags.ls_share && name != "qllm") {
+    if (!(*flags.ls_share >= 0.0 && *flags.ls_share <= 1.0)) {
+      return invalid_argument(fmt::format("--ls-share must be from 0 to 1, is {}", *flags.ls_share),
+                              "ls_share");
+    }
+    Rng rng = rng_of(flags, kClassStream);
+    workload::assign_classes(requests, *flags.ls_share, rng);
+  }
+  GIMBAL_RETURN_IF_ERROR(set_arrivals(flags, requests));
+  if (flags.scale_lengths != 1.0) {
+    workload::scale_lengths(requests, flags.scale_lengths);
+    requests.name += fmt::format(", lengths × {:g}", flags.scale_lengths);
+  }
+  return requests;
+}
+
+void WorkloadFlags::add_to(CLI::App& command) {
+  const auto group = [&](const char* name) {
+    return [&command, name](const std::string& flag, auto& value, const std::string& help) {
+      return command.add_option(flag, value, help)->group(name);
+    };
+  };
+  const auto workload = group("Workload");
+  workload(
+      "--dataset-name", dataset_name,
+      "trace, random, lengths, multi-turn or qllm; default: trace with --dataset-path, lengths "
+      "with --lengths, else random");
+  workload("--dataset-path,--trace", dataset_path,
+           "a trace; qllm: a ShareGPT trace for its lengths");
+  workload("--trace-format", trace_format,
+           "mooncake, bailian, azure, burstgpt, sharegpt-lengths, sharegpt or gimbal; default: "
+           "recognised");
+  workload("--block-size", block_size, "tokens of a block that a hash_id names");
+  workload("--num-prompts", num_prompts, "requests; default: the whole trace, 1000 of a generator");
+  workload("--seed", seed, "of everything that is random")->capture_default_str();
+  workload("--request-rate", request_rate,
+           "requests a second; the last of N arrives at N/rate. inf: all at once, or a trace's own "
+           "times")
+      ->capture_default_str();
+  workload(
+      "--burstiness", burstiness,
+      "shape of the gamma law of gaps, 1: Poisson; given with a trace, its times are replaced");
+  workload("--scale-lengths", scale_lengths, "multiply all lengths")->capture_default_str();
+  workload("--ls-share", ls_share,
+           "share of latency-sensitive requests, the others best-effort; qllm: 0.2");
+  workload("--prompt-cap", prompt_cap, "longest prompt, longer ones are cut; qllm: 1024");
+  workload("--output-cap", output_cap, "longest output");
+  workload("--users", users, "users whom requests come from; multi-turn: 64");
+  workload("--topics", topics, "topics that users write about, each with its own tokens");
+  workload("--pin-users", pin_users, "engines that users are fixed to");
+  const auto spread = group("--dataset-name random and lengths");
+  spread("--random-input-len", random.input_len, "prompt tokens")->capture_default_str();
+  spread("--random-output-len", random.output_len, "output tokens")->capture_default_str();
+  spread("--random-range-ratio", random.range_ratio, "lengths are uniform within ± this share")
+      ->capture_default_str();
+  spread("--random-prefix-len", random.prefix_len, "tokens that all prompts begin with")
+      ->capture_default_str();
+  spread("--lengths", lengths,
+         "random, central, descending, descending-arrival (long ones first), two-end or average");
+  spread("--prompt-range", prompt_range, "shortest and longest prompt")->capture_default_str();
+  command
+      .add_flag("--exact-count", exact_count,
+                "of --lengths: exactly --num-prompts requests, instead of as many prompt tokens as "
+                "that many of the middle length have")
+      ->group("--dataset-name random and lengths");
+  const auto turns = group("--dataset-name multi-turn");
+  turns("--turns", conversation.mean_turns, "mean turns of a conversation")->capture_default_str();
+  turns("--system-prompts", conversation.system_prompts, "different system prompts")
+      ->capture_default_str();
+  turns("--system-tokens", conversation.system_tokens, "tokens of one")->capture_default_str();
+  turns("--message-tokens", conversation.mean_message_tokens, "mean tokens of a message")
+      ->capture_default_str();
+  turns("--answer-tokens", conversation.mean_answer_tokens, "mean tokens of an answer")
+      ->capture_default_str();
+  turns("--think-seconds", conversation.mean_think_seconds, "mean time between a user's turns")
+      ->capture_default_str();
+  turns("--pause-seconds", conversation.mean_pause_seconds, "mean time between conversations")
+      ->capture_default_str();
+  turns("--return-probability", conversation.return_probability,
+        "a user takes up the last conversation again")
+      ->capture_default_str();
+  turns("--max-conversation-tokens", conversation.max_prompt_tokens, "longest prompt")
+      ->capture_default_str();
+}
+
+}  // namespace gimbal::apps

@@ -1,6 +1,7 @@
 # make serve    install what is missing, build, and serve the demo model on 127.0.0.1:8000
 # make test     install what is missing, build, and run all tests
 # make build    install what is missing and build build/release/gimbal
+# make report-env  install what `gimbal report` draws with (matplotlib)
 # make asan     the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 # make tsan     the threaded tests under ThreadSanitizer
 # make check    the guards: include table, sizes, header self-containment, formatting
@@ -11,7 +12,7 @@ DEMO := build/demo-model
 MODEL ?= $(DEMO)
 CTEST_JOBS ?= $(shell nproc)
 
-.PHONY: serve test build setup asan tsan check format
+.PHONY: serve test build setup report-env asan tsan check format
 .DEFAULT_GOAL := build
 
 setup:
@@ -27,7 +28,10 @@ serve: build
 	  build/release/gimbal make-model $(DEMO) --preset demo
 	build/release/gimbal serve "$(MODEL)" --host "$(HOST)" --port "$(PORT)"
 
-test: setup
+report-env:
+	@tools/setup_python.sh build/report-env requirements-report.txt
+
+test: setup report-env
 	@tools/setup_python.sh build/test-env requirements-test.txt
 	@tools/fetch_promtool.sh build/promtool
 	cmake --preset test

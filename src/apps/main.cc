@@ -10,6 +10,7 @@
 #include "apps/generate.h"
 #include "apps/inspect.h"
 #include "apps/make_model.h"
+#include "apps/report_command.h"
 #include "apps/serve.h"
 #include "apps/workload_command.h"
 
@@ -31,6 +32,7 @@ int run(int argc, char** argv) {
   gimbal::apps::add_bench(program, status);
   gimbal::apps::add_inspect(program, status);
   gimbal::apps::add_workload(program, status);
+  gimbal::apps::add_report(program, status);
   try {
     auto arguments =
         gimbal::apps::expand_config_file(program, std::vector<std::string>(argv + 1, argv + argc));

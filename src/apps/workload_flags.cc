@@ -150,6 +150,90 @@ Result<void> set_arrivals(const WorkloadFlags& flags, Workload& requests) {
   return {};
 }
 
+// Adds options to one group of a command's help.
+auto options_of_group(CLI::App& command, const char* group) {
+  return [&command, group](const std::string& flag, auto& value, const std::string& help) {
+    return command.add_option(flag, value, help)->group(group);
+  };
+}
+
+void add_common_options(CLI::App& command, WorkloadFlags& flags) {
+  const auto workload = options_of_group(command, "Workload");
+  workload(
+      "--dataset-name", flags.dataset_name,
+      "trace, random, lengths, multi-turn or qllm; default: trace with --dataset-path, lengths "
+      "with --lengths, else random");
+  workload("--dataset-path,--trace", flags.dataset_path,
+           "a trace; qllm: a ShareGPT trace for its lengths");
+  workload("--trace-format", flags.trace_format,
+           "mooncake, bailian, azure, burstgpt, sharegpt-lengths, sharegpt or gimbal; default: "
+           "recognised");
+  workload("--block-size", flags.block_size, "tokens of a block that a hash_id names");
+  workload("--num-prompts", flags.num_prompts,
+           "requests; default: the whole trace, 1000 of a generator");
+  workload("--seed", flags.seed, "of everything that is random")->capture_default_str();
+  workload("--request-rate", flags.request_rate,
+           "requests a second; the last of N arrives at N/rate. inf: all at once, or a trace's own "
+           "times")
+      ->capture_default_str();
+  workload(
+      "--burstiness", flags.burstiness,
+      "shape of the gamma law of gaps, 1: Poisson; given with a trace, its times are replaced");
+  workload("--scale-lengths", flags.scale_lengths, "multiply all lengths")->capture_default_str();
+  workload("--ls-share", flags.ls_share,
+           "share of latency-sensitive requests, the others best-effort; qllm: 0.2");
+  workload("--prompt-cap", flags.prompt_cap, "longest prompt, longer ones are cut; qllm: 1024");
+  workload("--output-cap", flags.output_cap, "longest output");
+  workload("--users", flags.users, "users whom requests come from; multi-turn: 64");
+  workload("--topics", flags.topics, "topics that users write about, each with its own tokens");
+  workload("--pin-users", flags.pin_users, "engines that users are fixed to");
+}
+
+void add_length_options(CLI::App& command, WorkloadFlags& flags) {
+  const char* const kGroup = "--dataset-name random and lengths";
+  const auto spread = options_of_group(command, kGroup);
+  spread("--random-input-len", flags.random.input_len, "prompt tokens")->capture_default_str();
+  spread("--random-output-len", flags.random.output_len, "output tokens")->capture_default_str();
+  spread("--random-range-ratio", flags.random.range_ratio,
+         "lengths are uniform within ± this share")
+      ->capture_default_str();
+  spread("--random-prefix-len", flags.random.prefix_len, "tokens that all prompts begin with")
+      ->capture_default_str();
+  spread("--lengths", flags.lengths,
+         "random, central, descending, descending-arrival (long ones first), two-end or average");
+  spread("--prompt-range", flags.prompt_range, "shortest and longest prompt")
+      ->capture_default_str();
+  command
+      .add_flag("--exact-count", flags.exact_count,
+                "of --lengths: exactly --num-prompts requests, instead of as many prompt tokens as "
+                "that many of the middle length have")
+      ->group(kGroup);
+}
+
+void add_conversation_options(CLI::App& command, WorkloadFlags& flags) {
+  const auto turns = options_of_group(command, "--dataset-name multi-turn");
+  turns("--turns", flags.conversation.mean_turns, "mean turns of a conversation")
+      ->capture_default_str();
+  turns("--system-prompts", flags.conversation.system_prompts, "different system prompts")
+      ->capture_default_str();
+  turns("--system-tokens", flags.conversation.system_tokens, "tokens of one")
+      ->capture_default_str();
+  turns("--message-tokens", flags.conversation.mean_message_tokens, "mean tokens of a message")
+      ->capture_default_str();
+  turns("--answer-tokens", flags.conversation.mean_answer_tokens, "mean tokens of an answer")
+      ->capture_default_str();
+  turns("--think-seconds", flags.conversation.mean_think_seconds,
+        "mean time between a user's turns")
+      ->capture_default_str();
+  turns("--pause-seconds", flags.conversation.mean_pause_seconds, "mean time between conversations")
+      ->capture_default_str();
+  turns("--return-probability", flags.conversation.return_probability,
+        "a user takes up the last conversation again")
+      ->capture_default_str();
+  turns("--max-conversation-tokens", flags.conversation.max_prompt_tokens, "longest prompt")
+      ->capture_default_str();
+}
+
 }  // namespace
 
 Result<std::optional<double>> WorkloadFlags::rate() const {
@@ -199,72 +283,9 @@ Result<Workload> make_workload(const WorkloadFlags& flags) {
 }
 
 void WorkloadFlags::add_to(CLI::App& command) {
-  const auto group = [&](const char* name) {
-    return [&command, name](const std::string& flag, auto& value, const std::string& help) {
-      return command.add_option(flag, value, help)->group(name);
-    };
-  };
-  const auto workload = group("Workload");
-  workload(
-      "--dataset-name", dataset_name,
-      "trace, random, lengths, multi-turn or qllm; default: trace with --dataset-path, lengths "
-      "with --lengths, else random");
-  workload("--dataset-path,--trace", dataset_path,
-           "a trace; qllm: a ShareGPT trace for its lengths");
-  workload("--trace-format", trace_format,
-           "mooncake, bailian, azure, burstgpt, sharegpt-lengths, sharegpt or gimbal; default: "
-           "recognised");
-  workload("--block-size", block_size, "tokens of a block that a hash_id names");
-  workload("--num-prompts", num_prompts, "requests; default: the whole trace, 1000 of a generator");
-  workload("--seed", seed, "of everything that is random")->capture_default_str();
-  workload("--request-rate", request_rate,
-           "requests a second; the last of N arrives at N/rate. inf: all at once, or a trace's own "
-           "times")
-      ->capture_default_str();
-  workload(
-      "--burstiness", burstiness,
-      "shape of the gamma law of gaps, 1: Poisson; given with a trace, its times are replaced");
-  workload("--scale-lengths", scale_lengths, "multiply all lengths")->capture_default_str();
-  workload("--ls-share", ls_share,
-           "share of latency-sensitive requests, the others best-effort; qllm: 0.2");
-  workload("--prompt-cap", prompt_cap, "longest prompt, longer ones are cut; qllm: 1024");
-  workload("--output-cap", output_cap, "longest output");
-  workload("--users", users, "users whom requests come from; multi-turn: 64");
-  workload("--topics", topics, "topics that users write about, each with its own tokens");
-  workload("--pin-users", pin_users, "engines that users are fixed to");
-  const auto spread = group("--dataset-name random and lengths");
-  spread("--random-input-len", random.input_len, "prompt tokens")->capture_default_str();
-  spread("--random-output-len", random.output_len, "output tokens")->capture_default_str();
-  spread("--random-range-ratio", random.range_ratio, "lengths are uniform within ± this share")
-      ->capture_default_str();
-  spread("--random-prefix-len", random.prefix_len, "tokens that all prompts begin with")
-      ->capture_default_str();
-  spread("--lengths", lengths,
-         "random, central, descending, descending-arrival (long ones first), two-end or average");
-  spread("--prompt-range", prompt_range, "shortest and longest prompt")->capture_default_str();
-  command
-      .add_flag("--exact-count", exact_count,
-                "of --lengths: exactly --num-prompts requests, instead of as many prompt tokens as "
-                "that many of the middle length have")
-      ->group("--dataset-name random and lengths");
-  const auto turns = group("--dataset-name multi-turn");
-  turns("--turns", conversation.mean_turns, "mean turns of a conversation")->capture_default_str();
-  turns("--system-prompts", conversation.system_prompts, "different system prompts")
-      ->capture_default_str();
-  turns("--system-tokens", conversation.system_tokens, "tokens of one")->capture_default_str();
-  turns("--message-tokens", conversation.mean_message_tokens, "mean tokens of a message")
-      ->capture_default_str();
-  turns("--answer-tokens", conversation.mean_answer_tokens, "mean tokens of an answer")
-      ->capture_default_str();
-  turns("--think-seconds", conversation.mean_think_seconds, "mean time between a user's turns")
-      ->capture_default_str();
-  turns("--pause-seconds", conversation.mean_pause_seconds, "mean time between conversations")
-      ->capture_default_str();
-  turns("--return-probability", conversation.return_probability,
-        "a user takes up the last conversation again")
-      ->capture_default_str();
-  turns("--max-conversation-tokens", conversation.max_prompt_tokens, "longest prompt")
-      ->capture_default_str();
+  add_common_options(command, *this);
+  add_length_options(command, *this);
+  add_conversation_options(command, *this);
 }
 
 }  // namespace gimbal::apps

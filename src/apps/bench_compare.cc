@@ -1,0 +1,144 @@
+#include "apps/bench_compare.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apps/model_flags.h"
+#include "report/comparison.h"
+
+namespace gimbal::apps {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Arguments {
+  std::string base;
+  std::string changed;
+  std::vector<std::string> names;
+  std::vector<std::string> metrics;
+  std::string json_path;
+  report::BootstrapOptions bootstrap;
+};
+
+// A file, files with commas between, or a folder: all .json files in it.
+Result<std::vector<std::string>> files_of(const std::string& given) {
+  std::vector<std::string> files;
+  std::error_code error;
+  if (fs::is_directory(given, error)) {
+    for (const auto& entry : fs::directory_iterator(given, error)) {
+      if (entry.path().extension() == ".json") files.push_back(entry.path().string());
+    }
+    if (files.empty()) {
+      return Error{ErrorCode::kNotFound, given + " has no .json file"};
+    }
+    std::sort(files.begin(), files.end());
+    return files;
+  }
+  for (std::size_t at = 0; at <= given.size();) {
+    const std::size_t comma = std::min(given.find(',', at), given.size());
+    files.push_back(given.substr(at, comma - at));
+    at = comma + 1;
+  }
+  return files;
+}
+
+Result<report::ComparedSide> read_side(const std::string& given, std::string name) {
+  report::ComparedSide side{.name = std::move(name), .results = {}};
+  GIMBAL_ASSIGN_OR_RETURN(const std::vector<std::string> files, files_of(given));
+  for (const std::string& file : files) {
+    GIMBAL_ASSIGN_OR_RETURN(report::SavedResult result, report::read_saved_result(file));
+    side.results.push_back(std::move(result));
+  }
+  if (side.name.empty()) {
+    const auto label = side.results.front().fields.find("label");
+    const bool labelled = label != side.results.front().fields.end() && label->is_string();
+    if (labelled) side.name = label->get<std::string>();
+  }
+  if (side.name.empty()) side.name = fs::path(given).filename().string();
+  return side;
+}
+
+void warn_of_invalid_runs(const report::ComparedSide& side) {
+  for (const report::SavedResult& result : side.results) {
+    if (result.fields.value("valid", nlohmann::json(true)) != nlohmann::json(false)) continue;
+    fmt::print(stderr, "{}: an invalid run: {}\n", result.path,
+               result.fields.value("invalid_reason", nlohmann::json("")).dump());
+  }
+}
+
+Result<void> bench_compare(const Arguments& arguments) {
+  if (!arguments.names.empty() && arguments.names.size() != 2) {
+    return invalid_argument("--names takes two names", "names");
+  }
+  const auto name = [&](std::size_t index) {
+    return arguments.names.empty() ? std::string() : arguments.names[index];
+  };
+  GIMBAL_ASSIGN_OR_RETURN(report::ComparedSide base, read_side(arguments.base, name(0)));
+  GIMBAL_ASSIGN_OR_RETURN(report::ComparedSide changed, read_side(arguments.changed, name(1)));
+  if (base.name == changed.name) {
+    base.name += " (A)";
+    changed.name += " (B)";
+  }
+  warn_of_invalid_runs(base);
+  warn_of_invalid_runs(changed);
+  const report::Table table = report::compare(
+      base, changed, {.fields = arguments.metrics, .bootstrap = arguments.bootstrap});
+  const std::string meaning = describe(comparison_kind(base, changed));
+  fmt::print("{}\n{} and {} runs. {}\n", table.to_markdown(), base.results.size(),
+             changed.results.size(), meaning);
+  if (arguments.json_path.empty()) return {};
+  std::ofstream file(arguments.json_path);
+  file << nlohmann::json{{"base", base.name},
+                         {"changed", changed.name},
+                         {"base_runs", base.results.size()},
+                         {"changed_runs", changed.results.size()},
+                         {"confidence", arguments.bootstrap.confidence},
+                         {"meaning", meaning},
+                         {"rows", table.to_json()}}
+              .dump(2)
+       << '\n';
+  file.flush();
+  if (!file) return io_error("--json " + arguments.json_path, errno);
+  return {};
+}
+
+}  // namespace
+
+void add_bench_compare(CLI::App& bench, int& status) {
+  auto* command = bench.add_subcommand(
+      "compare", "two saved results, or two sets of them, side by side with bootstrap intervals");
+  const auto arguments = std::make_shared<Arguments>();
+  const char* const kWhat = "a result, results with commas between, or a folder of them";
+  command->add_option("A", arguments->base, kWhat)->required();
+  command->add_option("B", arguments->changed, kWhat)->required();
+  command->add_option("--names", arguments->names, "names of the two; default: labels or files")
+      ->expected(2);
+  command
+      ->add_option("--metrics", arguments->metrics,
+                   "fields to compare, as mean_ttft_ms or classes.LS.p99_e2el_ms; default: "
+                   "throughputs and mean, median and p99 latencies")
+      ->delimiter(',');
+  command->add_option("--json", arguments->json_path, "write the table to this file too");
+  command->add_option("--confidence", arguments->bootstrap.confidence, "of the intervals")
+      ->check(CLI::Range(0.5, 0.999))
+      ->capture_default_str();
+  command->add_option("--resamples", arguments->bootstrap.resamples, "of the bootstrap")
+      ->check(CLI::Range(10, 1'000'000))
+      ->capture_default_str();
+  command->add_option("--seed", arguments->bootstrap.seed, "of the bootstrap")
+      ->capture_default_str();
+  command->callback([arguments, &status] {
+    const auto result = bench_compare(*arguments);
+    if (!result.ok()) status = report_failure("bench compare", result.error());
+  });
+}
+
+}  // namespace gimbal::apps

@@ -1,0 +1,328 @@
+#include "apps/bench_serve.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apps/model_flags.h"
+#include "apps/serve_target.h"
+#include "apps/workload_flags.h"
+#include "base/json.h"
+#include "base/progress.h"
+#include "loadgen/load_generator.h"
+#include "report/serve_result_json.h"
+#include "report/serve_result_text.h"
+
+namespace gimbal::apps {
+namespace {
+
+struct Arguments {
+  TargetFlags target;
+  WorkloadFlags workload;
+  std::string endpoint = "/v1/completions";
+  std::optional<std::int64_t> max_concurrency;
+  std::int64_t num_warmups = 1;
+  bool ignore_eos = false;
+  double temperature = 0.0;
+  std::string extra_body;
+  std::string prompt_format = "tokens";
+  int vocab_size = 4096;
+  int first_token = 260;
+  std::vector<std::string> goodput;
+  std::string percentile_metrics = "ttft,tpot,itl,e2el";
+  std::string metric_percentiles = "90,95,99";
+  double max_lag_ms = 5.0;
+  bool save_result = false;
+  bool save_detailed = false;
+  std::string result_dir;
+  std::string result_filename;
+  std::string label;
+  std::vector<std::string> metadata;
+  bool no_progress = false;
+};
+
+// Everything of the command line that can be wrong, read before the server is asked anything.
+struct Plan {
+  workload::Workload requests;
+  loadgen::LoadOptions load;
+  report::ServeResultOptions summary;
+  report::ServeJsonOptions shown;
+  report::RunInfo info;
+};
+
+std::atomic<bool> stop_asked{false};
+static_assert(std::atomic<bool>::is_always_lock_free);  // a signal handler sets it
+
+// The first Ctrl-C ends the run with what there is; a second one ends the program.
+void watch_signals() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { stop_asked.store(true); };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+}
+
+// One file a connection: as many as the system lets this process have.
+void allow_many_connections() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int topics_of(const WorkloadFlags& flags, const workload::Workload& requests) {
+  int topics = std::max(1, flags.topics);
+  for (const auto& request : requests.requests) {
+    for (const auto& part : request.prompt)
+      topics = std::max(topics, part.topic + 1);
+  }
+  return topics;
+}
+
+Result<loadgen::RequestOptions> request_options(const Arguments& arguments,
+                                                const workload::Workload& requests) {
+  loadgen::RequestOptions options{.endpoint = arguments.endpoint,
+                                  .ignore_eos = arguments.ignore_eos,
+                                  .temperature = arguments.temperature};
+  options.prompt_form =
+      arguments.prompt_format == "text" ? loadgen::PromptForm::kText : loadgen::PromptForm::kTokens;
+  options.tokens = {.vocab_size = arguments.vocab_size,
+                    .first = arguments.first_token,
+                    .topics = topics_of(arguments.workload, requests)};
+  if (!arguments.extra_body.empty()) {
+    auto body = parse_json(arguments.extra_body);
+    if (!body.ok()) return body.error().within("--extra-body");
+    options.extra_body = std::move(*body);
+  }
+  GIMBAL_RETURN_IF_ERROR(validate(options));
+  return options;
+}
+
+Result<report::RunInfo> run_info(const Arguments& arguments, const workload::Workload& requests) {
+  report::RunInfo info{.label = arguments.label, .workload = requests.name};
+  const std::time_t now = std::time(nullptr);
+  info.date = fmt::format("{:%Y%m%d-%H%M%S}", fmt::localtime(now));
+  info.num_prompts = static_cast<std::int64_t>(requests.requests.size());
+  GIMBAL_ASSIGN_OR_RETURN(info.request_rate, arguments.workload.rate());
+  info.burstiness = arguments.workload.burstiness.value_or(1.0);
+  info.max_concurrency = arguments.max_concurrency;
+  info.seed = arguments.workload.seed;
+  for (const std::string& entry : arguments.metadata) {
+    const auto equals = entry.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      return invalid_argument("--metadata is KEY=VALUE, not " + entry, "metadata");
+    }
+    info.metadata.emplace_back(entry.substr(0, equals), entry.substr(equals + 1));
+  }
+  return info;
+}
+
+Result<Plan> make_plan(const Arguments& arguments) {
+  Plan plan;
+  GIMBAL_ASSIGN_OR_RETURN(plan.requests, make_workload(arguments.workload));
+  GIMBAL_ASSIGN_OR_RETURN(plan.load.request, request_options(arguments, plan.requests));
+  plan.load.max_concurrency = arguments.max_concurrency;
+  plan.load.keep_text = arguments.save_detailed;
+  plan.load.stop = &stop_asked;
+  GIMBAL_ASSIGN_OR_RETURN(plan.shown.metrics, report::parse_metrics(arguments.percentile_metrics));
+  GIMBAL_ASSIGN_OR_RETURN(plan.shown.percentiles,
+                          report::parse_percentiles(arguments.metric_percentiles));
+  for (const std::string& text : arguments.goodput) {
+    GIMBAL_ASSIGN_OR_RETURN(const report::GoodputLimit limit, report::parse_goodput_limit(text));
+    plan.summary.goodput.push_back(limit);
+  }
+  // When all are due at one moment, all but the first are late for no fault of the client's.
+  const bool spread = plan.requests.requests.back().arrival > Duration{};
+  plan.summary.max_lag_p99_ms =
+      spread ? arguments.max_lag_ms : std::numeric_limits<double>::infinity();
+  GIMBAL_ASSIGN_OR_RETURN(plan.info, run_info(arguments, plan.requests));
+  return plan;
+}
+
+// Requests of the lengths that come first, but with prompts of their own, all at once.
+Result<void> warm_up(const Arguments& arguments, const Plan& plan, const ServeTarget& target) {
+  workload::Workload warm;
+  const auto count =
+      std::min(plan.requests.requests.size(), static_cast<std::size_t>(arguments.num_warmups));
+  for (std::size_t i = 0; i < count; ++i) {
+    warm.requests.push_back(plan.requests.requests[i]);
+    warm.requests.back().arrival = Duration{};
+    for (auto& part : warm.requests.back().prompt)
+      part.identity = ~part.identity;
+  }
+  GIMBAL_ASSIGN_OR_RETURN(const loadgen::LoadResult result,
+                          loadgen::run_load(warm, target.url, plan.load));
+  for (const report::RequestRecord& record : result.records) {
+    if (record.completed()) continue;
+    return Error{ErrorCode::kUnavailable, "a warm-up request failed: " + record.error};
+  }
+  return {};
+}
+
+Result<loadgen::LoadResult> measure(const Arguments& arguments, const Plan& plan,
+                                    const ServeTarget& target) {
+  Progress progress("requests", "answered", plan.requests.requests.size());
+  loadgen::LoadOptions load = plan.load;
+  if (!arguments.no_progress) {
+    load.on_progress = [&](const loadgen::LoadProgress& at) {
+      progress.update(static_cast<std::uint64_t>(at.answered));
+    };
+  }
+  return loadgen::run_load(plan.requests, target.url, load);
+}
+
+// vLLM's name for a result's file where none is given.
+std::filesystem::path result_path(const Arguments& arguments, const report::RunInfo& info) {
+  std::string name = arguments.result_filename;
+  if (name.empty()) {
+    std::string model = info.model_id;
+    std::replace(model.begin(), model.end(), '/', '_');
+    name = fmt::format(
+        "{}-{}qps{}-{}-{}.json", info.label.empty() ? info.backend : info.label,
+        arguments.workload.request_rate,
+        info.max_concurrency ? fmt::format("-concurrency{}", *info.max_concurrency) : std::string(),
+        model, info.date);
+  }
+  return std::filesystem::path(arguments.result_dir) / name;
+}
+
+Result<void> save(const Arguments& arguments, const report::RunInfo& info,
+                  const nlohmann::json& document) {
+  const std::filesystem::path path = result_path(arguments, info);
+  std::error_code error;
+  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
+  std::ofstream file(path);
+  file << document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
+  file.flush();
+  if (!file) return io_error(path.string(), errno);
+  fmt::print("saved to {}\n", path.string());
+  return {};
+}
+
+void print_failures(const std::vector<report::RequestRecord>& records) {
+  constexpr std::size_t kShown = 5;
+  std::map<std::string, int> errors;
+  for (const auto& record : records) {
+    if (!record.completed()) ++errors[record.error];
+  }
+  std::size_t shown = 0;
+  for (const auto& [error, count] : errors) {
+    if (shown++ == kShown) return fmt::print("… and other failures\n");
+    fmt::print("{} failed: {}\n", count, error);
+  }
+}
+
+Result<int> bench_serve(const Arguments& arguments) {
+  GIMBAL_ASSIGN_OR_RETURN(Plan plan, make_plan(arguments));
+  allow_many_connections();
+  GIMBAL_ASSIGN_OR_RETURN(const ServeTarget target, find_target(arguments.target));
+  plan.load.request.model = plan.info.model_id = target.model;
+  plan.load.request.api_key = target.api_key;
+  plan.info.base_url = "http://" + target.url.authority() + target.url.base_path;
+  watch_signals();
+  if (arguments.num_warmups > 0) {
+    GIMBAL_RETURN_IF_ERROR(warm_up(arguments, plan, target));
+  }
+  fmt::print("{}: {} requests to {} of {}, rate {}\n", plan.info.workload, plan.info.num_prompts,
+             target.model, plan.info.base_url, arguments.workload.request_rate);
+  GIMBAL_ASSIGN_OR_RETURN(const loadgen::LoadResult run, measure(arguments, plan, target));
+  if (run.records.empty()) {
+    return Error{ErrorCode::kCancelled, "stopped before anything was answered"};
+  }
+  const report::ServeResult result =
+      report::summarize(run.records, run.lags, run.duration, plan.summary);
+  fmt::print("{}", to_text(result, plan.shown));
+  print_failures(run.records);
+  const bool stopped = run.dropped + run.unsent > 0;
+  if (stopped) fmt::print("stopped: {} dropped, {} not sent\n", run.dropped, run.unsent);
+  if (arguments.save_result || arguments.save_detailed) {
+    nlohmann::json document = to_json(result, plan.info, plan.shown);
+    document["interrupted"] = stopped;
+    if (arguments.save_detailed) document.update(report::details_json(run.records));
+    GIMBAL_RETURN_IF_ERROR(save(arguments, plan.info, document));
+  }
+  return stopped ? 130 : result.all.completed > 0 ? 0 : 1;
+}
+
+void add_request_options(CLI::App& command, Arguments& arguments) {
+  const auto add = [&](const char* flag, auto& value, const char* help) {
+    return command.add_option(flag, value, help)->group("Requests");
+  };
+  add("--endpoint", arguments.endpoint, "path of completions or chat completions")
+      ->capture_default_str();
+  add("--max-concurrency", arguments.max_concurrency, "most requests in flight; default: no limit")
+      ->check(CLI::PositiveNumber);
+  add("--num-warmups", arguments.num_warmups, "requests before the measured ones")
+      ->check(CLI::Range(0, 100'000))
+      ->capture_default_str();
+  command
+      .add_flag("--ignore-eos", arguments.ignore_eos, "make outputs as long as the workload says")
+      ->group("Requests");
+  add("--temperature", arguments.temperature, "0: greedy")->capture_default_str();
+  add("--extra-body", arguments.extra_body, "a JSON object whose fields go into each request");
+  add("--prompt-format", arguments.prompt_format,
+      "tokens: lists of token ids; text: about one word a token")
+      ->check(CLI::IsMember({"tokens", "text"}))
+      ->capture_default_str();
+  add("--vocab-size", arguments.vocab_size, "of the model: prompts use ids below it")
+      ->capture_default_str();
+  add("--first-token", arguments.first_token, "the first id that prompts use")
+      ->capture_default_str();
+}
+
+void add_result_options(CLI::App& command, Arguments& arguments) {
+  const auto add = [&](const char* flag, auto& value, const char* help) {
+    return command.add_option(flag, value, help)->group("Results");
+  };
+  add("--goodput", arguments.goodput, "limits as ttft:MS tpot:MS e2el:MS, all of which count")
+      ->expected(1, 3);
+  add("--percentile-metrics", arguments.percentile_metrics,
+      "of ttft, tpot, itl, e2el and ttft_content")
+      ->capture_default_str();
+  add("--metric-percentiles", arguments.metric_percentiles, "")->capture_default_str();
+  add("--max-lag-ms", arguments.max_lag_ms,
+      "the run is invalid when requests are sent later than this, p99")
+      ->capture_default_str();
+  add("--result-dir", arguments.result_dir, "folder of the saved result");
+  add("--result-filename", arguments.result_filename, "its name; default: as vLLM names it");
+  add("--label", arguments.label, "a name for the run, in the result");
+  add("--metadata", arguments.metadata, "KEY=VALUE, fields of the result")->expected(1, 1000);
+  const auto flag = [&](const char* name, bool& value, const char* help) {
+    command.add_flag(name, value, help)->group("Results");
+  };
+  flag("--save-result", arguments.save_result, "save the result as JSON");
+  flag("--save-detailed", arguments.save_detailed, "save it with lists of one entry a request");
+  flag("--disable-tqdm,--no-progress", arguments.no_progress, "no progress line");
+}
+
+}  // namespace
+
+void add_bench_serve(CLI::App& bench, int& status) {
+  auto* command = bench.add_subcommand(
+      "serve", "send requests to an OpenAI-compatible server and measure its answers");
+  const auto arguments = std::make_shared<Arguments>();
+  arguments->target.add_to(*command);
+  arguments->workload.add_to(*command);
+  add_request_options(*command, *arguments);
+  add_result_options(*command, *arguments);
+  command->callback([arguments, &status] {
+    const auto result = bench_serve(*arguments);
+    status = result.ok() ? *result : report_failure("bench serve", result.error());
+  });
+}
+
+}  // namespace gimbal::apps

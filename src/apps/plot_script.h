@@ -1,0 +1,169 @@
+#pragma once
+
+namespace gimbal::apps {
+
+// The Python side of `gimbal report`: reads one JSON object on standard input, {"files": paths of
+// saved results, "names": one each, "out": folder, "formats": ["png", …]}, draws, and prints the
+// path of each file it wrote. Needs matplotlib; ends with exit code 3 when that cannot be imported.
+inline constexpr const char* kPlotScript = R"python(
+import json
+import os
+import sys
+
+try:
+    import matplotlib
+except ImportError as missing:
+    print(missing, file=sys.stderr)
+    sys.exit(3)
+matplotlib.use("Agg")
+matplotlib.rcParams["svg.hashsalt"] = "gimbal"  # the same picture is the same file
+import matplotlib.pyplot as plt
+
+
+def completed(result, values):
+    """Entries of a list of one entry a request, of those that were answered."""
+    errors = result.get("errors") or [""] * len(values)
+    return [value for value, error in zip(values, errors) if not error]
+
+
+def tpots_of(result):
+    """Milliseconds a token after the first, of answers with two or more."""
+    gaps = completed(result, result["itls"])
+    lengths = completed(result, result["output_lens"])
+    return [1e3 * sum(g) / (n - 1) for g, n in zip(gaps, lengths) if n > 1]
+
+
+def ttfts_of(result):
+    return [1e3 * value for value in completed(result, result["ttfts"])]
+
+
+def e2es_of(result):
+    ttfts = completed(result, result["ttfts"])
+    return [1e3 * (t + sum(g)) for t, g in zip(ttfts, completed(result, result["itls"]))]
+
+
+def draw_cdf(axes, series, label):
+    for name, values in series:
+        if not values:
+            continue
+        values = sorted(values)
+        shares = [(i + 1) / len(values) for i in range(len(values))]
+        axes.step(values, shares, where="post", label=f"{name} (n={len(values)})")
+    axes.set_xlabel(label)
+    axes.set_ylabel("share of requests")
+    axes.set_ylim(0, 1.01)
+    axes.grid(alpha=0.3)
+    if axes.has_data():
+        everything = [value for _, values in series for value in values]
+        if min(everything) > 0 and max(everything) > 50 * min(everything):
+            axes.set_xscale("log")
+        axes.legend(fontsize="small")
+
+
+def cdf_figure(results):
+    figure, panels = plt.subplots(1, 3, figsize=(15, 4.5))
+    for axes, of, label in zip(
+        panels, (ttfts_of, tpots_of, e2es_of), ("TTFT (ms)", "TPOT (ms)", "E2E (ms)")
+    ):
+        draw_cdf(axes, [(name, of(result)) for name, result in results], label)
+    return figure
+
+
+def by_class(results):
+    """The results apart by class of request, where there are classes."""
+    apart = []
+    for name, result in results:
+        classes = result.get("classes_of") or []
+        for one in sorted(set(classes) - {""}):
+            keep = [i for i, c in enumerate(classes) if c == one]
+            lists = ("errors", "itls", "output_lens", "ttfts")
+            members = {k: [result[k][i] for i in keep] for k in lists if k in result}
+            apart.append((f"{name} {one}", members))
+    return apart
+
+
+def rates(times, weights, width, bins):
+    counts = [0.0] * bins
+    for time, weight in zip(times, weights):
+        counts[min(int(time / width), bins - 1)] += weight / width
+    return counts
+
+
+def draw_timeline(column, name, result):
+    """TTFT of each request at the time it was sent; requests in flight; chunks a second."""
+    starts = result["start_times"]
+    ends, sent, ttfts, tokens = [], [], [], []
+    errors = result.get("errors") or [""] * len(starts)
+    for start, ttft, gaps, error in zip(starts, result["ttfts"], result["itls"], errors):
+        if error:
+            continue
+        sent.append(start)
+        ttfts.append(1e3 * ttft)
+        at = start + ttft
+        tokens.append(at)
+        for gap in gaps:
+            at += gap
+            tokens.append(at)
+        ends.append(at)
+    span = max(ends, default=1.0) or 1.0
+    bins = 100
+    width = span / bins
+    edges = [width * i for i in range(bins)]
+    column[0].set_title(name)
+    column[0].scatter(sent, ttfts, s=6, alpha=0.6)
+    column[0].set_ylabel("TTFT (ms)")
+    failed = [start for start, error in zip(starts, errors) if error]
+    for start in failed:
+        column[0].axvline(start, color="red", alpha=0.2)
+    changes = sorted([(t, 1) for t in sent] + [(t, -1) for t in ends])
+    times, counts, now = [0.0], [0], 0
+    for time, change in changes:
+        now += change
+        times.append(time)
+        counts.append(now)
+    column[1].step(times, counts, where="post")
+    column[1].set_ylabel("requests in flight")
+    column[2].step(edges, rates(tokens, [1] * len(tokens), width, bins), where="post")
+    column[2].set_ylabel("chunks of output a second")
+    column[2].set_xlabel("time (s)")
+    for axes in column:
+        axes.set_xlim(0, span)
+        axes.grid(alpha=0.3)
+
+
+def timeline_figure(results):
+    figure, panels = plt.subplots(
+        3, len(results), figsize=(max(8, 6 * len(results)), 9), squeeze=False, sharex="col"
+    )
+    for index, (name, result) in enumerate(results):
+        draw_timeline(panels[:, index], name, result)
+    return figure
+
+
+def main():
+    task = json.load(sys.stdin)
+    results = []
+    for path, name in zip(task["files"], task["names"]):
+        with open(path, encoding="utf-8") as file:
+            result = json.load(file)
+        for needed in ("ttfts", "itls", "output_lens", "start_times"):
+            if needed not in result:
+                sys.exit(f"{path}: has no {needed}: save it with --save-detailed")
+        results.append((name, result))
+    figures = {"latency-cdf": cdf_figure(results), "timeline": timeline_figure(results)}
+    apart = by_class(results)
+    if apart:
+        figures["latency-cdf-by-class"] = cdf_figure(apart)
+    os.makedirs(task["out"], exist_ok=True)
+    for title, figure in figures.items():
+        figure.tight_layout()
+        for kind in task["formats"]:
+            path = os.path.join(task["out"], f"{title}.{kind}")
+            figure.savefig(path, dpi=150, metadata={"Date": None} if kind == "svg" else None)
+            print(path)
+
+
+main()
+)python";
+
+}  // namespace gimbal::apps

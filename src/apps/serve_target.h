@@ -1,0 +1,36 @@
+#pragma once
+
+#include <string>
+
+#include "base/result.h"
+#include "loadgen/target_url.h"
+
+namespace CLI {
+class App;
+}
+
+namespace gimbal::apps {
+
+// Which server a client command talks to.
+struct TargetFlags {
+  std::string base_url;
+  std::string host = "127.0.0.1";
+  int port = 8000;
+  std::string model;    // empty: the first that the server lists
+  std::string api_key;  // empty: OPENAI_API_KEY, where it is set
+  int ready_timeout_seconds = 60;
+
+  void add_to(CLI::App& command);
+};
+
+struct ServeTarget {
+  loadgen::TargetUrl url;
+  std::string model;
+  std::string api_key;
+};
+
+// Waits until the server answers, and asks it for its model where none is named. Errors name the
+// flag or say what the server did.
+[[nodiscard]] Result<ServeTarget> find_target(const TargetFlags& flags);
+
+}  // namespace gimbal::apps

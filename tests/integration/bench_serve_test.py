@@ -1,0 +1,246 @@
+"""`gimbal bench serve` against the real server, and what is done with its results.
+
+What is measured is not looked at: the machine is shared, and a benchmark is no test."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+
+import pytest
+
+from server_process import wait_for
+
+PROMPTS = 24
+INPUT, OUTPUT = 32, 8
+
+
+@pytest.fixture
+def gimbal(program, tmp_path):
+    def call(*arguments):
+        return subprocess.run(
+            [program, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            cwd=tmp_path,
+        )
+
+    return call
+
+
+@pytest.fixture
+def bench_serve(gimbal, server, tmp_path):
+    """Runs the benchmark with the flags given; what it printed, and the result it saved."""
+
+    def call(name, *flags, rate=100, output=OUTPUT):
+        ran = gimbal(
+            "bench", "serve", "--base-url", server.url, "--num-prompts", PROMPTS,
+            "--random-input-len", INPUT, "--random-output-len", output, "--ignore-eos",
+            "--request-rate", rate, "--result-filename", name, *flags,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout, json.loads((tmp_path / name).read_text())
+
+    return call
+
+
+def test_every_request_is_measured_and_accounted_for(bench_serve, server):
+    before = server.metric("vllm:generation_tokens_total")
+    text, result = bench_serve(
+        "a.json", "--save-detailed", "--ls-share", 0.5, "--users", 3, "--num-warmups", 2,
+        "--goodput", "ttft:100000", "tpot:100000", "--metadata", "machine=test",
+        "--label", "base", "--percentile-metrics", "ttft,e2el", "--metric-percentiles", "50,99",
+    )  # fmt: skip
+    assert server.metric("vllm:generation_tokens_total") - before == (PROMPTS + 2) * OUTPUT
+    assert result["completed"] == PROMPTS and result["failed"] == 0
+    assert result["total_input_tokens"] == PROMPTS * INPUT
+    assert result["total_output_tokens"] == PROMPTS * OUTPUT
+    assert result["model_id"] == server.name
+    assert result["request_rate"] == 100
+    assert result["machine"] == "test" and result["label"] == "base"
+    # Rates are over the same duration.
+    duration = result["duration"]
+    assert result["request_throughput"] * duration == pytest.approx(PROMPTS)
+    assert result["request_goodput"] * duration == pytest.approx(PROMPTS)
+    assert result["output_throughput"] * duration == pytest.approx(PROMPTS * OUTPUT)
+    assert result["total_token_throughput"] * duration == pytest.approx(PROMPTS * (INPUT + OUTPUT))
+    # The last request is due at N/rate.
+    assert duration >= PROMPTS / 100
+    assert max(result["scheduled_times"]) == pytest.approx(PROMPTS / 100)
+    assert result["p50_ttft_ms"] <= result["p99_ttft_ms"] <= result["p99_e2el_ms"]
+    assert "mean_tpot_ms" not in result
+    assert sum(part["completed"] for part in result["classes"].values()) == PROMPTS
+    assert set(result["classes"]) == {"LS", "BE"}
+    assert sum(part["completed"] for part in result["users"].values()) == PROMPTS
+    assert "Successful requests:" in text and "P99 E2EL (ms):" in text
+
+
+def test_latencies_add_up(bench_serve):
+    text, result = bench_serve("a.json", "--save-detailed")
+    check = result["identity_check"]
+    assert check["requests"] == PROMPTS and check["holds"] and check["max_error_ms"] <= 0.001
+    assert f"holds for {PROMPTS} requests" in text
+    # And from the lists: the mean E2E is the mean of TTFT and all gaps.
+    e2es = [ttft + sum(gaps) for ttft, gaps in zip(result["ttfts"], result["itls"])]
+    assert 1e3 * sum(e2es) / PROMPTS == pytest.approx(result["mean_e2el_ms"])
+    tpots = [sum(gaps) / (OUTPUT - 1) for gaps in result["itls"]]
+    assert 1e3 * sum(tpots) / PROMPTS == pytest.approx(result["mean_tpot_ms"])
+    for sent, due in zip(result["start_times"], result["scheduled_times"]):
+        assert sent >= due
+    assert result["input_lens"] == [INPUT] * PROMPTS
+    assert result["output_lens"] == [OUTPUT] * PROMPTS
+    assert result["errors"] == [""] * PROMPTS
+
+
+def test_the_same_seed_asks_for_the_same(bench_serve):
+    # Random lengths, so that the seed has something to decide; text depends on every prompt token.
+    flags = ("--save-detailed", "--random-range-ratio", 0.5, "--seed", 5)
+    first, second = (bench_serve(name, *flags)[1] for name in ("a.json", "b.json"))
+    for field in ("input_lens", "output_lens", "scheduled_times", "generated_texts"):
+        assert first[field] == second[field]
+    assert len(set(first["input_lens"])) > 1
+
+
+def test_a_shared_prefix_is_seen_as_cached(bench_serve):
+    _, result = bench_serve("a.json", "--save-result", "--random-prefix-len", 64, "--seed", 77)
+    assert result["total_input_tokens"] == PROMPTS * (64 + INPUT)
+    assert result["total_cached_tokens"] > 0
+
+
+def test_text_prompts_and_limits_on_concurrency(bench_serve):
+    _, result = bench_serve(
+        "a.json", "--save-detailed", "--prompt-format", "text", "--max-concurrency", 2, rate="inf"
+    )
+    assert result["completed"] == PROMPTS
+    assert result["max_concurrency"] == 2 and result["request_rate"] == "inf"
+    spans = sorted(
+        change
+        for sent, ttft, gaps in zip(result["start_times"], result["ttfts"], result["itls"])
+        for change in ((sent, 1), (sent + ttft + sum(gaps), -1))
+    )
+    open_now = most_open = 0
+    for _, change in spans:
+        open_now += change
+        most_open = max(most_open, open_now)
+    assert most_open <= 2
+
+
+def test_a_workload_file_is_sent_as_it_was_written(gimbal, server, tmp_path):
+    ran = gimbal(
+        "workload", "--dataset-name", "multi-turn", "--num-prompts", 12, "--users", 4,
+        "--topics", 2, "--system-tokens", 32, "--max-conversation-tokens", 200,
+        "--output-cap", 4, "--request-rate", 100, "--out", "w.jsonl", "--json",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    statistics = json.loads(ran.stdout)
+    assert statistics["requests"] == 12 and statistics["shared_prompt_tokens"] > 0
+    ran = gimbal(
+        "bench", "serve", "--base-url", server.url, "--trace", "w.jsonl", "--ignore-eos",
+        "--save-result", "--result-filename", "r.json",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["total_input_tokens"] == statistics["prompt_tokens"]
+    assert result["total_output_tokens"] == statistics["output_tokens"]
+    assert len(result["users"]) == statistics["users"]
+
+
+def test_an_interrupt_prints_what_there_is(program, start_server, tmp_path):
+    lines = [
+        {"timestamp": at, "input_length": 8, "output_length": 4, "prompt": [[number, 8, -1]]}
+        for number, at in enumerate((0, 0, 0, 3_600_000))
+    ]
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with start_server() as server:
+        bench = subprocess.Popen(
+            [
+                program, "bench", "serve", "--base-url", server.url, "--trace", str(trace),
+                "--max-concurrency", "1", "--num-warmups", "0", "--ignore-eos", "--save-result",
+                "--result-filename", "r.json",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )  # fmt: skip
+        try:
+            # One at a time: when the third is served, the client has read the second.
+            wait_for(
+                lambda: server.metric("vllm:request_success_total") == 3, "three requests"
+            )
+            bench.send_signal(signal.SIGINT)
+            out, err = bench.communicate(timeout=60)
+        finally:
+            bench.kill()
+        assert bench.returncode == 130, err
+        result = json.loads((tmp_path / "r.json").read_text())
+        assert result["completed"] in (2, 3) and result["interrupted"]
+        assert "1 not sent" in out and "Successful requests:" in out
+
+
+def test_what_cannot_work_is_said_before_anything_is_sent(gimbal, server):
+    for flags, named in (
+        (("--base-url", "https://localhost:1"), "https"),
+        (("--base-url", "http://127.0.0.1:9", "--ready-check-timeout-sec", 0), "cannot connect"),
+        (("--base-url", server.url, "--lengths", "odd"), "--lengths"),
+        (("--base-url", server.url, "--request-rate", "fast"), "--request-rate"),
+        (("--base-url", server.url, "--goodput", "itl:3"), "goodput"),
+        (("--base-url", server.url, "--trace", "missing.jsonl"), "missing.jsonl"),
+        (("--base-url", server.url, "--extra-body", "[1]"), "extra body"),
+        (("--base-url", server.url, "--vocab-size", 10), "first token"),
+        (("--base-url", server.url, "--model", "no-such-model"), "no-such-model"),
+    ):
+        ran = gimbal("bench", "serve", "--num-prompts", 2, *flags)
+        assert ran.returncode == 1, flags
+        assert named in ran.stderr, ran.stderr
+
+
+def test_results_are_compared(bench_serve, gimbal, tmp_path):
+    for side, length in (("a", 8), ("b", 16)):
+        (tmp_path / side).mkdir()
+        for seed in (1, 2, 3):
+            bench_serve(f"{side}/{seed}.json", "--save-result", "--seed", seed, output=length)
+    ran = gimbal("bench", "compare", "a", "b", "--json", "table.json", "--resamples", 200)
+    assert ran.returncode == 0, ran.stderr
+    assert "same seed" in ran.stdout and "| mean_ttft_ms " in ran.stdout
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert table["base_runs"] == table["changed_runs"] == 3
+    rows = {row["metric"]: row for row in table["rows"]}
+    change = rows["output_throughput"]["change"]
+    assert change["low"] <= change["estimate"] <= change["high"]
+    ran = gimbal("bench", "compare", "a/1.json", "b/1.json,b/2.json", "--metrics", "duration")
+    assert ran.returncode == 0, ran.stderr
+    assert "| duration " in ran.stdout and "mean_ttft_ms" not in ran.stdout
+    ran = gimbal("bench", "compare", "a", "nothing")
+    assert ran.returncode == 1 and "nothing" in ran.stderr
+
+
+def report_env():
+    """Where `make report-env` puts matplotlib; None where it was not made."""
+    place = pathlib.Path(os.environ["GIMBAL_PYTHON_ENV"]).parent / "report-env"
+    return place if (place / "bin" / "python3").exists() else None
+
+
+@pytest.mark.skipif(report_env() is None, reason="build/report-env is not there")
+def test_results_are_drawn(bench_serve, gimbal, tmp_path):
+    bench_serve("a.json", "--save-detailed", "--ls-share", 0.5)
+    bench_serve("b.json", "--save-detailed", "--label", "other")
+    ran = gimbal("report", "a.json", "b.json", "--out", "plots", "--report-env", report_env())
+    assert ran.returncode == 0, ran.stderr
+    for title in ("latency-cdf", "latency-cdf-by-class", "timeline"):
+        assert (tmp_path / "plots" / f"{title}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (tmp_path / "plots" / f"{title}.svg").read_text()
+
+
+def test_missing_matplotlib_is_said_clearly(bench_serve, gimbal, python_env, tmp_path):
+    bench_serve("a.json", "--save-detailed")
+    for environment in (python_env, tmp_path / "nowhere"):
+        ran = gimbal("report", "a.json", "--report-env", environment)
+        assert ran.returncode == 1
+        assert "make report-env" in ran.stderr and str(environment) in ran.stderr
+    bench_serve("b.json", "--save-result")
+    ran = gimbal("report", "b.json")
+    assert ran.returncode == 1 and "--save-detailed" in ran.stderr

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/metric_sampler.h"
 #include "apps/model_flags.h"
 #include "apps/serve_target.h"
 #include "apps/workload_flags.h"
@@ -46,6 +47,7 @@ struct Arguments {
   std::string percentile_metrics = "ttft,tpot,itl,e2el";
   std::string metric_percentiles = "90,95,99";
   double max_lag_ms = 5.0;
+  double sample_metrics = 0.0;
   bool save_result = false;
   bool save_detailed = false;
   std::string result_dir;
@@ -173,8 +175,20 @@ Result<void> warm_up(const Arguments& arguments, const Plan& plan, const ServeTa
   return {};
 }
 
-Result<loadgen::LoadResult> measure(const Arguments& arguments, const Plan& plan,
-                                    const ServeTarget& target) {
+// A run, and what the server said of itself meanwhile.
+struct Measured {
+  loadgen::LoadResult run;
+  nlohmann::json server_metrics;  // rises of counters; null without /metrics
+  nlohmann::json server_samples;  // null unless asked for
+};
+
+Result<Measured> measure(const Arguments& arguments, const Plan& plan, const ServeTarget& target) {
+  Measured measured;
+  const auto before = read_metrics(target);
+  std::optional<MetricSampler> sampler;
+  if (arguments.sample_metrics > 0.0) {
+    sampler.emplace(target, from_ms(arguments.sample_metrics * 1e3));
+  }
   Progress progress("requests", "answered", plan.requests.requests.size());
   loadgen::LoadOptions load = plan.load;
   if (!arguments.no_progress) {
@@ -182,7 +196,12 @@ Result<loadgen::LoadResult> measure(const Arguments& arguments, const Plan& plan
       progress.update(static_cast<std::uint64_t>(at.answered));
     };
   }
-  return loadgen::run_load(plan.requests, target.url, load);
+  GIMBAL_ASSIGN_OR_RETURN(measured.run, loadgen::run_load(plan.requests, target.url, load));
+  progress.finish();
+  if (sampler) measured.server_samples = sampler->stop();
+  const auto after = before ? read_metrics(target) : std::nullopt;
+  if (after) measured.server_metrics = loadgen::counter_rises(*before, *after);
+  return measured;
 }
 
 // vLLM's name for a result's file where none is given.
@@ -239,7 +258,8 @@ Result<int> bench_serve(const Arguments& arguments) {
   }
   fmt::print("{}: {} requests to {} of {}, rate {}\n", plan.info.workload, plan.info.num_prompts,
              target.model, plan.info.base_url, arguments.workload.request_rate);
-  GIMBAL_ASSIGN_OR_RETURN(const loadgen::LoadResult run, measure(arguments, plan, target));
+  GIMBAL_ASSIGN_OR_RETURN(const Measured measured, measure(arguments, plan, target));
+  const loadgen::LoadResult& run = measured.run;
   if (run.records.empty()) {
     return Error{ErrorCode::kCancelled, "stopped before anything was answered"};
   }
@@ -252,6 +272,8 @@ Result<int> bench_serve(const Arguments& arguments) {
   if (arguments.save_result || arguments.save_detailed) {
     nlohmann::json document = to_json(result, plan.info, plan.shown);
     document["interrupted"] = stopped;
+    document["server_metrics"] = measured.server_metrics;
+    document["server_samples"] = measured.server_samples;
     if (arguments.save_detailed) document.update(report::details_json(run.records));
     GIMBAL_RETURN_IF_ERROR(save(arguments, plan.info, document));
   }
@@ -296,6 +318,10 @@ void add_result_options(CLI::App& command, Arguments& arguments) {
   add("--metric-percentiles", arguments.metric_percentiles, "")->capture_default_str();
   add("--max-lag-ms", arguments.max_lag_ms,
       "the run is invalid when requests are sent later than this, p99")
+      ->capture_default_str();
+  add("--sample-metrics", arguments.sample_metrics,
+      "read the server's gauges every so many seconds into the result; 0: do not")
+      ->check(CLI::Range(0.0, 3600.0))
       ->capture_default_str();
   add("--result-dir", arguments.result_dir, "folder of the saved result");
   add("--result-filename", arguments.result_filename, "its name; default: as vLLM names it");

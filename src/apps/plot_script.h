@@ -140,6 +140,44 @@ def timeline_figure(results):
     return figure
 
 
+PRESSURE = (
+    "vllm:num_requests_running",
+    "vllm:num_requests_waiting",
+    "vllm:kv_cache_usage_perc",
+    "gimbal:waiting_prefill_tokens",
+)
+
+
+def pressure_figure(results):
+    """What the servers' engines said of themselves, a line for each engine; None without samples."""
+    sampled = [(name, r["server_samples"]) for name, r in results if r.get("server_samples")]
+    names = {series.split("{")[0] for _, samples in sampled for series in samples["gauges"]}
+    shown = [name for name in PRESSURE if name in names]
+    shown += sorted(name for name in names if "pressure" in name and name not in shown)
+    if not shown:
+        return None
+    figure, panels = plt.subplots(
+        len(shown), len(sampled), figsize=(max(8, 6 * len(sampled)), 2.6 * len(shown)),
+        squeeze=False, sharex="col",
+    )
+    for column, (name, samples) in enumerate(sampled):
+        panels[0, column].set_title(name)
+        for row, gauge in enumerate(shown):
+            axes = panels[row, column]
+            for series, values in sorted(samples["gauges"].items()):
+                if series.split("{")[0] != gauge:
+                    continue
+                values = [float("nan") if value is None else value for value in values]
+                label = series[len(gauge):].strip("{}") or "server"
+                axes.step(samples["times"], values, where="post", label=label)
+            axes.set_ylabel(gauge.split(":")[-1], fontsize="small")
+            axes.grid(alpha=0.3)
+            if axes.has_data():
+                axes.legend(fontsize="x-small")
+        panels[-1, column].set_xlabel("time (s)")
+    return figure
+
+
 def main():
     task = json.load(sys.stdin)
     results = []
@@ -151,6 +189,9 @@ def main():
                 sys.exit(f"{path}: has no {needed}: save it with --save-detailed")
         results.append((name, result))
     figures = {"latency-cdf": cdf_figure(results), "timeline": timeline_figure(results)}
+    pressure = pressure_figure(results)
+    if pressure:
+        figures["server-pressure"] = pressure
     apart = by_class(results)
     if apart:
         figures["latency-cdf-by-class"] = cdf_figure(apart)

@@ -1,0 +1,80 @@
+#include "apps/metric_sampler.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "base/check.h"
+#include "loadgen/http_get.h"
+
+namespace gimbal::apps {
+namespace {
+
+constexpr Duration kTimeLimit = std::chrono::seconds(10);
+
+}  // namespace
+
+std::optional<loadgen::MetricPage> read_metrics(const ServeTarget& target) {
+  const auto reply = loadgen::http_get(target.url, "/metrics", target.api_key, kTimeLimit);
+  if (!reply.ok() || reply->status != 200) return {};
+  auto page = loadgen::parse_prometheus_text(reply->body);
+  if (!page.ok()) return {};
+  return std::move(*page);
+}
+
+MetricSampler::MetricSampler(const ServeTarget& target, Duration interval)
+    : target_(target), interval_(interval), start_(clock_.now()) {
+  GIMBAL_CHECK(interval > Duration{});
+  thread_ = std::thread([this] { run(); });
+}
+
+MetricSampler::~MetricSampler() {
+  join();
+}
+
+void MetricSampler::run() {
+  while (true) {
+    const Duration time = clock_.now() - start_;
+    if (auto page = read_metrics(target_)) {
+      moments_.push_back({.time = time, .gauges = std::move(page->gauges)});
+    }
+    std::unique_lock lock(mutex_);
+    if (wake_.wait_for(lock, interval_, [this] { return stopped_; })) return;
+  }
+}
+
+void MetricSampler::join() {
+  if (!thread_.joinable()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+nlohmann::json MetricSampler::stop() {
+  join();
+  std::set<std::string> series;
+  nlohmann::json times = nlohmann::json::array();
+  for (const Moment& moment : moments_) {
+    times.push_back(to_ms(moment.time) * 1e-3);
+    for (const auto& [name, value] : moment.gauges)
+      series.insert(name);
+  }
+  nlohmann::json gauges = nlohmann::json::object();
+  for (const std::string& name : series) {
+    nlohmann::json values = nlohmann::json::array();
+    for (const Moment& moment : moments_) {
+      const auto found = moment.gauges.find(name);
+      values.push_back(found == moment.gauges.end() ? nlohmann::json()
+                                                    : nlohmann::json(found->second));
+    }
+    const bool constant = std::all_of(values.begin(), values.end(),
+                                      [&](const auto& value) { return value == values.front(); });
+    if (!constant) gauges[name] = std::move(values);
+  }
+  return {{"times", std::move(times)}, {"gauges", std::move(gauges)}};
+}
+
+}  // namespace gimbal::apps

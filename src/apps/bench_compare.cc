@@ -7,7 +7,9 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,7 +23,7 @@ namespace fs = std::filesystem;
 
 struct Arguments {
   std::string base;
-  std::string changed;
+  std::vector<std::string> changed;
   std::vector<std::string> names;
   std::vector<std::string> metrics;
   std::string json_path;
@@ -74,34 +76,62 @@ void warn_of_invalid_runs(const report::ComparedSide& side) {
   }
 }
 
+// Numbers sides whose name another one has too.
+void tell_apart(std::vector<report::ComparedSide>& sides) {
+  std::map<std::string, int> times;
+  for (const report::ComparedSide& side : sides)
+    ++times[side.name];
+  int number = 0;
+  for (report::ComparedSide& side : sides) {
+    ++number;
+    if (times[side.name] > 1) side.name += fmt::format(" ({})", number);
+  }
+}
+
+Result<std::vector<report::ComparedSide>> read_sides(const Arguments& arguments) {
+  std::vector<std::string> given{arguments.base};
+  given.insert(given.end(), arguments.changed.begin(), arguments.changed.end());
+  if (!arguments.names.empty() && arguments.names.size() != given.size()) {
+    return invalid_argument(
+        fmt::format("--names must name {} sides, names {}", given.size(), arguments.names.size()),
+        "names");
+  }
+  std::vector<report::ComparedSide> sides;
+  for (std::size_t i = 0; i < given.size(); ++i) {
+    GIMBAL_ASSIGN_OR_RETURN(
+        report::ComparedSide side,
+        read_side(given[i], arguments.names.empty() ? std::string() : arguments.names[i]));
+    warn_of_invalid_runs(side);
+    sides.push_back(std::move(side));
+  }
+  tell_apart(sides);
+  return sides;
+}
+
 Result<void> bench_compare(const Arguments& arguments) {
-  if (!arguments.names.empty() && arguments.names.size() != 2) {
-    return invalid_argument("--names takes two names", "names");
+  GIMBAL_ASSIGN_OR_RETURN(const std::vector<report::ComparedSide> sides, read_sides(arguments));
+  const report::ComparisonOptions options{.fields = arguments.metrics,
+                                          .bootstrap = arguments.bootstrap};
+  const std::span<const report::ComparedSide> changed = std::span(sides).subspan(1);
+  const report::Table table = changed.size() == 1
+                                  ? report::compare(sides.front(), changed.front(), options)
+                                  : report::compare_all(sides.front(), changed, options);
+  fmt::print("{}\n", table.to_markdown());
+  nlohmann::json described = nlohmann::json::array();
+  for (const report::ComparedSide& side : changed) {
+    const std::string meaning = describe(comparison_kind(sides.front(), side));
+    fmt::print("{} against {}, {} and {} runs. {}\n", side.name, sides.front().name,
+               side.results.size(), sides.front().results.size(), meaning);
+    described.push_back({{"base", sides.front().name},
+                         {"changed", side.name},
+                         {"base_runs", sides.front().results.size()},
+                         {"changed_runs", side.results.size()},
+                         {"meaning", meaning}});
   }
-  const auto name = [&](std::size_t index) {
-    return arguments.names.empty() ? std::string() : arguments.names[index];
-  };
-  GIMBAL_ASSIGN_OR_RETURN(report::ComparedSide base, read_side(arguments.base, name(0)));
-  GIMBAL_ASSIGN_OR_RETURN(report::ComparedSide changed, read_side(arguments.changed, name(1)));
-  if (base.name == changed.name) {
-    base.name += " (A)";
-    changed.name += " (B)";
-  }
-  warn_of_invalid_runs(base);
-  warn_of_invalid_runs(changed);
-  const report::Table table = report::compare(
-      base, changed, {.fields = arguments.metrics, .bootstrap = arguments.bootstrap});
-  const std::string meaning = describe(comparison_kind(base, changed));
-  fmt::print("{}\n{} and {} runs. {}\n", table.to_markdown(), base.results.size(),
-             changed.results.size(), meaning);
   if (arguments.json_path.empty()) return {};
   std::ofstream file(arguments.json_path);
-  file << nlohmann::json{{"base", base.name},
-                         {"changed", changed.name},
-                         {"base_runs", base.results.size()},
-                         {"changed_runs", changed.results.size()},
+  file << nlohmann::json{{"comparisons", described},
                          {"confidence", arguments.bootstrap.confidence},
-                         {"meaning", meaning},
                          {"rows", table.to_json()}}
               .dump(2)
        << '\n';
@@ -114,13 +144,14 @@ Result<void> bench_compare(const Arguments& arguments) {
 
 void add_bench_compare(CLI::App& bench, int& status) {
   auto* command = bench.add_subcommand(
-      "compare", "two saved results, or two sets of them, side by side with bootstrap intervals");
+      "compare", "saved results, or sets of them, side by side with bootstrap intervals");
   const auto arguments = std::make_shared<Arguments>();
   const char* const kWhat = "a result, results with commas between, or a folder of them";
   command->add_option("A", arguments->base, kWhat)->required();
-  command->add_option("B", arguments->changed, kWhat)->required();
-  command->add_option("--names", arguments->names, "names of the two; default: labels or files")
-      ->expected(2);
+  command->add_option("B", arguments->changed, "the same; several are each held against A")
+      ->required();
+  command->add_option("--names", arguments->names, "names of the sides; default: labels or files")
+      ->delimiter(',');
   command
       ->add_option("--metrics", arguments->metrics,
                    "fields to compare, as mean_ttft_ms or classes.LS.p99_e2el_ms; default: "

@@ -117,15 +117,20 @@ class Comparison {
 
   Table table() const {
     Table table({"metric", base_.name, changed_.name, "change"});
-    for (const std::string& field : options_.fields.empty() ? default_fields() : options_.fields) {
+    for (const std::string& field : fields()) {
       if (auto row = row_of(field)) table.add_row(std::move(*row));
     }
     return table;
   }
 
+  std::vector<std::string> fields() const {
+    return options_.fields.empty() ? default_fields() : options_.fields;
+  }
+  // Name, base, changed, change.
+  std::optional<std::vector<Cell>> row_of(const std::string& field) const;
+
  private:
   std::vector<std::string> default_fields() const;
-  std::optional<std::vector<Cell>> row_of(const std::string& field) const;
   std::optional<std::vector<Cell>> request_row(const std::string& field) const;
   std::vector<Cell> run_row(const std::string& field, const std::vector<double>& base,
                             const std::vector<double>& changed) const;
@@ -241,6 +246,32 @@ std::string describe(ComparisonKind kind) {
 Table compare(const ComparedSide& base, const ComparedSide& changed,
               const ComparisonOptions& options) {
   return Comparison(base, changed, options).table();
+}
+
+Table compare_all(const ComparedSide& base, std::span<const ComparedSide> changed,
+                  const ComparisonOptions& options) {
+  GIMBAL_CHECK(!changed.empty());
+  std::vector<std::string> columns{"metric", base.name};
+  std::vector<Comparison> comparisons;
+  for (const ComparedSide& side : changed) {
+    columns.push_back(side.name);
+    columns.push_back(side.name + " change");
+    comparisons.emplace_back(base, side, options);
+  }
+  Table table(std::move(columns));
+  for (const std::string& field : comparisons.front().fields()) {
+    std::vector<Cell> row{Cell::of_text(field), Cell::absent()};
+    bool found = false;
+    for (const Comparison& comparison : comparisons) {
+      const auto part = comparison.row_of(field);
+      if (part) row[1] = (*part)[1];
+      found = found || part.has_value();
+      row.push_back(part ? (*part)[2] : Cell::absent());
+      row.push_back(part ? (*part)[3] : Cell::absent());
+    }
+    if (found) table.add_row(std::move(row));
+  }
+  return table;
 }
 
 }  // namespace gimbal::report

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -38,5 +40,10 @@ enum class ComparisonKind : std::uint8_t {
 // of one run say nothing of their spread. Requires: both sides have results.
 [[nodiscard]] Table compare(const ComparedSide& base, const ComparedSide& changed,
                             const ComparisonOptions& options = {});
+
+// The same for several sides, each against base: two columns a side, NAME and "NAME change". Fields
+// that a side lacks are absent there. Requires: names are all different.
+[[nodiscard]] Table compare_all(const ComparedSide& base, std::span<const ComparedSide> changed,
+                                const ComparisonOptions& options = {});
 
 }  // namespace gimbal::report

@@ -103,6 +103,22 @@ TEST(Comparison, OfZeroHasNoChange) {
       row(compare(zeros, {"b", {run(5, 1), run(5, 2)}}), "mean_ttft_ms")["change"].is_null());
 }
 
+TEST(Comparison, HoldsSeveralSidesAgainstOne) {
+  SavedResult lacking = run(10, 1);
+  lacking.fields.erase("mean_ttft_ms");
+  const std::vector<ComparedSide> sides{
+      {"b", {run(5, 1), run(10, 2)}}, {"c", {lacking}}, {"d", {run(40, 7)}}};
+  const Table table = compare_all({"a", {run(10, 1), run(20, 2)}}, sides);
+  const auto found = row(table, "mean_ttft_ms");
+  EXPECT_NEAR(found["a"]["estimate"].get<double>(), 15.0, 1e-9);
+  EXPECT_NEAR(found["b change"]["estimate"].get<double>(), 0.5, 1e-12);
+  EXPECT_TRUE(found["c"].is_null());
+  EXPECT_TRUE(found["c change"].is_null());
+  EXPECT_EQ(found["d"], 40.0);
+  EXPECT_NEAR(found["d change"]["estimate"].get<double>(), 40.0 / 15.0, 1e-12);
+  EXPECT_FALSE(row(table, "request_throughput")["c change"].is_null());
+}
+
 TEST(Comparison, TakesNamedFields) {
   const ComparedSide a{"a", {run(10, 1)}};
   const Table table = compare(a, a, {.fields = {"request_throughput", "none"}});

@@ -227,13 +227,18 @@ def test_results_are_compared(bench_serve, gimbal, tmp_path):
     assert ran.returncode == 0, ran.stderr
     assert "same seed" in ran.stdout and "| mean_ttft_ms " in ran.stdout
     table = json.loads((tmp_path / "table.json").read_text())
-    assert table["base_runs"] == table["changed_runs"] == 3
+    (pair,) = table["comparisons"]
+    assert pair["base_runs"] == pair["changed_runs"] == 3
     rows = {row["metric"]: row for row in table["rows"]}
     change = rows["output_throughput"]["change"]
     assert change["low"] <= change["estimate"] <= change["high"]
     ran = gimbal("bench", "compare", "a/1.json", "b/1.json,b/2.json", "--metrics", "duration")
     assert ran.returncode == 0, ran.stderr
     assert "| duration " in ran.stdout and "mean_ttft_ms" not in ran.stdout
+    ran = gimbal("bench", "compare", "a", "b", "a/1.json", "--names", "x,y,z", "--json", "t.json")
+    assert ran.returncode == 0, ran.stderr
+    rows = json.loads((tmp_path / "t.json").read_text())["rows"]
+    assert set(rows[0]) == {"metric", "x", "y", "y change", "z", "z change"}
     ran = gimbal("bench", "compare", "a", "nothing")
     assert ran.returncode == 1 and "nothing" in ran.stderr
 

@@ -152,6 +152,34 @@ void add_scheduler_flags(CLI::App& command, Arguments& arguments) {
       "FILE.engine0 and so on, and of their dispatcher to FILE.dispatch");
 }
 
+// Numbers that may be the word auto. Errors name the flag.
+Result<void> complete_scheduler(Arguments& arguments) {
+  sched::StepLoopOptions& scheduler = arguments.engine.scheduler;
+  scheduler.order_options.aging_auto = arguments.aging == "auto";
+  if (arguments.aging != "auto") {
+    CLI::detail::lexical_cast(arguments.aging, scheduler.order_options.aging);
+  }
+  scheduler.order_options.promote_after_auto = arguments.promote_after == "auto";
+  if (arguments.promote_after != "auto") {
+    double seconds = 0;
+    CLI::detail::lexical_cast(arguments.promote_after, seconds);
+    if (!(seconds <= kMostSeconds)) {
+      return invalid_argument(fmt::format("--promote-after must be at most {} seconds, is {}",
+                                          kMostSeconds, arguments.promote_after),
+                              "promote-after");
+    }
+    scheduler.order_options.promote_after = from_ms(seconds * 1000.0);
+  }
+  if (arguments.prefill_floor != "auto") {
+    CLI::detail::lexical_cast(arguments.prefill_floor,
+                              scheduler.former_options.prefill_floor.emplace());
+  }
+  if (arguments.max_waiting_prefill_tokens > 0) {
+    scheduler.max_waiting_prefill_tokens = arguments.max_waiting_prefill_tokens;
+  }
+  return {};
+}
+
 // What follows from several flags together. Errors name the flag.
 Result<void> complete(Arguments& arguments, const CLI::App& command) {
   server::ServerOptions& server = arguments.server;
@@ -178,29 +206,8 @@ Result<void> complete(Arguments& arguments, const CLI::App& command) {
   server.version = GIMBAL_VERSION;
   server.default_class = arguments.default_class == "flex" ? sched::RequestClass::kBestEffort
                                                            : sched::RequestClass::kLatencySensitive;
-  sched::StepLoopOptions& scheduler = arguments.engine.scheduler;
-  scheduler.order_options.aging_auto = arguments.aging == "auto";
-  if (arguments.aging != "auto") {
-    CLI::detail::lexical_cast(arguments.aging, scheduler.order_options.aging);
-  }
-  scheduler.order_options.promote_after_auto = arguments.promote_after == "auto";
-  if (arguments.promote_after != "auto") {
-    double seconds = 0;
-    CLI::detail::lexical_cast(arguments.promote_after, seconds);
-    if (!(seconds <= kMostSeconds)) {
-      return invalid_argument(fmt::format("--promote-after must be at most {} seconds, is {}",
-                                          kMostSeconds, arguments.promote_after),
-                              "promote-after");
-    }
-    scheduler.order_options.promote_after = from_ms(seconds * 1000.0);
-  }
-  if (arguments.prefill_floor != "auto") {
-    CLI::detail::lexical_cast(arguments.prefill_floor,
-                              scheduler.former_options.prefill_floor.emplace());
-  }
-  if (arguments.max_waiting_prefill_tokens > 0) {
-    scheduler.max_waiting_prefill_tokens = arguments.max_waiting_prefill_tokens;
-  }
+  GIMBAL_RETURN_IF_ERROR(complete_scheduler(arguments));
+  const sched::StepLoopOptions& scheduler = arguments.engine.scheduler;
   // Names and ranges, before a model is loaded for minutes.
   GIMBAL_RETURN_IF_ERROR(policy::make_request_order(scheduler.order, scheduler.order_options));
   GIMBAL_RETURN_IF_ERROR(policy::make_batch_former(scheduler.former, scheduler.former_options));

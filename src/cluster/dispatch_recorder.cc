@@ -27,12 +27,6 @@ void fields(Archive& a, RequestOrderOptions& v) {
   a("promote_after_auto", v.promote_after_auto);
 }
 
-template <class Archive>
-void fields(Archive& a, PrefillCost& v) {
-  a("ms_per_token", v.ms_per_token);
-  a("ms_per_square_token", v.ms_per_square_token);
-}
-
 }  // namespace gimbal::policy
 
 namespace gimbal::cluster {
@@ -112,7 +106,6 @@ struct Call {
   // Of give_back.
   std::vector<int> tried;
   TimePoint arrival{};
-  std::uint64_t number = 0;
 };
 
 template <class Archive>
@@ -124,7 +117,6 @@ void fields(Archive& a, Call& v) {
   a("healthy", v.healthy);
   a("tried", v.tried);
   a("arrival", v.arrival);
-  a("number", v.number);
 }
 
 class Replayer {
@@ -224,8 +216,7 @@ class Replayer {
     Dispatched back{.engine = call.engine.value_or(EngineId{-1}),
                     .group = std::move(group),
                     .tried = {},
-                    .arrival = call.arrival,
-                    .number = call.number};
+                    .arrival = call.arrival};
     if (back.engine.value() < 0 || back.engine.value() >= dispatcher_->options().engines) {
       return invalid_argument("not one of the engines: " + excerpt(json), "engine");
     }
@@ -332,8 +323,7 @@ void DispatchRecorder::give_back(const Dispatched& dispatched) {
                {"engine", dispatched.engine.value()},
                {"requests", std::move(requests)},
                {"tried", std::move(tried)},
-               {"arrival", dispatched.arrival.time_since_epoch().count()},
-               {"number", dispatched.number}}
+               {"arrival", dispatched.arrival.time_since_epoch().count()}}
        << '\n';
 }
 

@@ -9,20 +9,12 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "cluster/dispatch_recorder.h"
-#include "sched/request_group.h"
 
 namespace gimbal::cluster {
 namespace {
 
 constexpr Duration kCountsAge = std::chrono::milliseconds(100);  // of `vllm`'s counts
 constexpr Duration kLongestExclusion = std::chrono::hours(1);
-constexpr std::size_t kUserTokens = 256;  // of a prompt, that stand for an unknown user
-
-std::uint64_t user_of(const sched::Request& request) {
-  if (request.user_key != 0) return request.user_key;
-  const std::span<const TokenId> prompt(request.prompt);
-  return hash_tokens(prompt.first(std::min(prompt.size(), kUserTokens)), request.cache_salt);
-}
 
 double pages_of(double tokens, int page_tokens) {
   return std::ceil(tokens / page_tokens);
@@ -153,41 +145,20 @@ std::optional<EngineId> Dispatcher::engine_of(RequestId request) const {
 policy::PrefillCost Dispatcher::prefill_cost() const {
   policy::PrefillCost cost = options_.prefill_cost;
   double sum = 0;
-  int fitted = 0;
+  int said = 0;
   for (const Engine& engine : engines_) {
-    const auto costs = engine.watch.costs();
-    if (!costs || !(costs->prefill_token_ms() > 0)) continue;
-    sum += costs->prefill_token_ms();
-    ++fitted;
+    const auto& snapshot = engine.watch.snapshot();
+    if (!snapshot || !(snapshot->prefill_cost.ms_per_token > 0)) continue;
+    sum += snapshot->prefill_cost.ms_per_token;
+    ++said;
   }
-  if (fitted > 0) cost.ms_per_token = sum / fitted;
+  if (said > 0) cost.ms_per_token = sum / said;
   return cost;
-}
-
-Dispatcher::Group Dispatcher::make_group(std::vector<sched::Request> requests) {
-  GIMBAL_CHECK(!requests.empty());
-  Group group;
-  group.requests = std::move(requests);
-  group.user = user_of(group.requests.front());
-  const sched::Request* ahead = nullptr;
-  for (const sched::Request& request : group.requests) {
-    double tokens = static_cast<double>(request.prompt.size());
-    if (options_.prefix_caching && ahead != nullptr && ahead->cache_salt == request.cache_salt &&
-        !request.sampling.prompt_logprobs) {
-      tokens -= sched::shared_prefix_tokens(ahead->prompt, request.prompt, options_.page_tokens);
-    }
-    group.own_tokens.push_back(tokens);
-    group.prefill_tokens += tokens;
-    group.pages += pages_of(tokens, options_.page_tokens);
-    ahead = &request;
-  }
-  group.tried.assign(engines_.size(), false);
-  return group;
 }
 
 // What a request shares with the one before it counts once: only the hits of the first of equal
 // prompts are added.
-void Dispatcher::find_hits(Group& group) {
+void Dispatcher::find_hits(DispatchGroup& group) {
   group.hits.assign(engines_.size(), 0);
   if (!options_.prefix_caching) return;
   for (std::size_t i = 0; i < group.requests.size(); ++i) {
@@ -198,10 +169,6 @@ void Dispatcher::find_hits(Group& group) {
     for (std::size_t engine = 0; engine < engines_.size(); ++engine)
       group.hits[engine] += request_hits_[engine];
   }
-}
-
-double Dispatcher::uncached_on(const Group& group, std::size_t engine) const {
-  return std::max(1.0, group.prefill_tokens - group.hits[engine]);
 }
 
 double Dispatcher::waiting_tokens(const Engine& engine) const {
@@ -222,8 +189,8 @@ bool Dispatcher::has_room(const Engine& engine, double prefill_tokens) const {
   return most <= 0 || waiting <= 0 || waiting + prefill_tokens <= most;
 }
 
-Result<void> Dispatcher::check_bounds(const Group& group) const {
-  double waiting = queued_tokens_;
+Result<void> Dispatcher::check_bounds(const DispatchGroup& group) const {
+  double waiting = queue_.prefill_tokens();
   double most = 0;
   bool unbounded = false;
   bool room = false;
@@ -243,40 +210,26 @@ Result<void> Dispatcher::check_bounds(const Group& group) const {
 
 Result<void> Dispatcher::submit(std::vector<sched::Request> requests, TimePoint now) {
   if (recorder_ != nullptr) recorder_->submit(requests, now);
-  Group group = make_group(std::move(requests));
+  DispatchGroup group = make_group(std::move(requests), traits());
   group.arrival = now;
+  group.tried.assign(engines_.size(), false);
   find_hits(group);
   GIMBAL_RETURN_IF_ERROR(check_bounds(group));
-  group.number = ++groups_;
   enqueue(std::move(group));
   return {};
 }
 
-void Dispatcher::enqueue(Group group) {
+void Dispatcher::enqueue(DispatchGroup group) {
+  for (const sched::Request& request : group.requests)
+    GIMBAL_CHECK(!sent_.contains(request.id), "a request came twice");
   const int longest = *std::max_element(group.hits.begin(), group.hits.end());
   const double job = prefill_cost().ms(std::max(1.0, group.prefill_tokens - longest));
-  const sched::Request& first = group.requests.front();
-  const Place place{first.request_class == sched::RequestClass::kBestEffort,
-                    rules_.order->key({.arrival = group.arrival,
-                                       .job_ms = job,
-                                       .priority = first.priority,
-                                       .aging = std::nullopt}),
-                    group.number};
-  queued_tokens_ += group.prefill_tokens;
-  for (const sched::Request& request : group.requests) {
-    const bool added = queued_.emplace(request.id, place).second;
-    GIMBAL_CHECK(added && !sent_.contains(request.id), "a request came twice");
-  }
-  queue_.emplace(place, std::move(group));
-}
-
-Dispatcher::Group Dispatcher::take_from_queue(std::map<Place, Group>::iterator at) {
-  Group group = std::move(at->second);
-  queue_.erase(at);
-  queued_tokens_ -= group.prefill_tokens;
-  for (const sched::Request& request : group.requests)
-    queued_.erase(request.id);
-  return group;
+  const policy::OrderKey key = rules_.order->key({.arrival = group.arrival,
+                                                  .job_ms = job,
+                                                  .priority = group.requests.front().priority,
+                                                  .aging = std::nullopt});
+  group.number = ++groups_;
+  queue_.push(std::move(group), key);
 }
 
 bool Dispatcher::cancel_queued(RequestId request) {
@@ -285,27 +238,21 @@ bool Dispatcher::cancel_queued(RequestId request) {
 }
 
 bool Dispatcher::take_out(RequestId request) {
-  const auto found = queued_.find(request);
-  if (found == queued_.end()) return false;
-  Group group = take_from_queue(queue_.find(found->second));
-  std::erase_if(group.requests, [&](const sched::Request& each) { return each.id == request; });
-  if (group.requests.empty()) return true;
-  Group rest = make_group(std::move(group.requests));
-  rest.tried = std::move(group.tried);
-  rest.arrival = group.arrival;
-  rest.number = group.number;
-  find_hits(rest);
-  enqueue(std::move(rest));
+  auto group = queue_.take_group_of(request);
+  if (!group) return false;
+  std::erase_if(group->requests, [&](const sched::Request& each) { return each.id == request; });
+  if (group->requests.empty()) return true;
+  requeue(std::move(group->requests), std::move(group->tried), group->arrival);
   return true;
 }
 
-std::vector<RequestId> Dispatcher::queued_requests() const {
-  std::vector<RequestId> ids;
-  for (const auto& [place, group] : queue_) {
-    for (const sched::Request& request : group.requests)
-      ids.push_back(request.id);
-  }
-  return ids;
+void Dispatcher::requeue(std::vector<sched::Request> requests, std::vector<bool> tried,
+                         TimePoint arrival) {
+  DispatchGroup group = make_group(std::move(requests), traits());
+  group.tried = std::move(tried);
+  group.arrival = arrival;
+  find_hits(group);
+  enqueue(std::move(group));
 }
 
 void Dispatcher::refresh_counts(TimePoint now) {
@@ -339,17 +286,39 @@ policy::EngineView Dispatcher::view(EngineId engine, TimePoint now) const {
   return view;
 }
 
-void Dispatcher::fill_views(const Group& group, TimePoint now) {
+// Where the engine's order would put the group's first request, if it came now.
+std::optional<double> Dispatcher::tokens_ahead(const Engine& engine, const DispatchGroup& group,
+                                               std::size_t index, TimePoint now) const {
+  const auto& snapshot = engine.watch.snapshot();
+  if (!snapshot || !snapshot->queues_profiled) return std::nullopt;
+  const sched::Request& first = group.requests.front();
+  const double tokens = std::max(1.0, static_cast<double>(first.prompt.size()) - group.hits[index]);
+  std::optional<double> aging;
+  if (options_.order_options.aging_auto) {
+    aging = group.best_effort() ? snapshot->best_effort_aging : snapshot->aging;
+  }
+  const policy::OrderKey key = rules_.order->key({.arrival = now,
+                                                  .job_ms = snapshot->prefill_cost.ms(tokens),
+                                                  .priority = first.priority,
+                                                  .aging = aging});
+  if (!group.best_effort()) return snapshot->queue.tokens_before(key);
+  const auto sensitive = static_cast<double>(snapshot->waiting_prefill_tokens -
+                                             snapshot->waiting_best_effort_prefill_tokens);
+  return sensitive + snapshot->best_effort_queue.tokens_before(key);
+}
+
+void Dispatcher::fill_views(const DispatchGroup& group, TimePoint now) {
   views_.assign(engines_.size(), {});
   for (std::size_t i = 0; i < engines_.size(); ++i) {
     fill_view(i, now, views_[i]);
     views_[i].hit_tokens = group.hits[i];
-    views_[i].room = !group.tried[i] && has_room(engines_[i], uncached_on(group, i));
+    views_[i].waiting_ahead_tokens = tokens_ahead(engines_[i], group, i, now);
+    views_[i].room = !group.tried[i] && has_room(engines_[i], group.uncached_on(i));
   }
 }
 
 // At most late_steps of prefill run before it, and its pages are free.
-bool Dispatcher::starts_soon(const policy::EngineView& view, const Group& group) const {
+bool Dispatcher::starts_soon(const policy::EngineView& view, const DispatchGroup& group) const {
   if (view.freshness == policy::Freshness::kLedgerOnly) return view.ledger.requests == 0;
   const double ahead = view.running_prefill_tokens.value_or(0) +
                        view.waiting_prefill_tokens.value_or(0) + view.ledger.unseen_prefill_tokens;
@@ -361,7 +330,7 @@ bool Dispatcher::starts_soon(const policy::EngineView& view, const Group& group)
 }
 
 // False: nobody would start the group soon, so it waits.
-bool Dispatcher::limit_to_soon(const Group& group) {
+bool Dispatcher::limit_to_soon(const DispatchGroup& group) {
   bool any = false;
   bool all_empty = true;
   for (const policy::EngineView& view : views_) {
@@ -375,15 +344,14 @@ bool Dispatcher::limit_to_soon(const Group& group) {
   return true;
 }
 
-policy::DispatchRequest Dispatcher::describe(const Group& group, TimePoint now) const {
+policy::DispatchRequest Dispatcher::describe(const DispatchGroup& group, TimePoint now) const {
   const StickyUsers::User user = users_.look(group.user, now);
-  policy::DispatchRequest request{
-      .prompt_tokens = group.prefill_tokens,
-      .prompt_pages = group.pages,
-      .choices = static_cast<int>(group.requests.size()),
-      .best_effort = group.requests.front().request_class == sched::RequestClass::kBestEffort,
-      .return_probability = user.return_probability,
-      .mean_return_ms = user.mean_return_ms};
+  policy::DispatchRequest request{.prompt_tokens = group.prefill_tokens,
+                                  .prompt_pages = group.pages,
+                                  .choices = static_cast<int>(group.requests.size()),
+                                  .best_effort = group.best_effort(),
+                                  .return_probability = user.return_probability,
+                                  .mean_return_ms = user.mean_return_ms};
   if (user.engine) request.last_engine = user.engine->value();
   return request;
 }
@@ -391,8 +359,7 @@ policy::DispatchRequest Dispatcher::describe(const Group& group, TimePoint now) 
 std::optional<Dispatched> Dispatcher::next(TimePoint now) {
   if (queue_.empty()) return std::nullopt;
   if (recorder_ != nullptr) recorder_->next(now);
-  const auto head = queue_.begin();
-  Group& group = head->second;
+  DispatchGroup& group = queue_.front();
   find_hits(group);  // caches have changed since it came
   refresh_counts(now);
   fill_views(group, now);
@@ -406,16 +373,15 @@ std::optional<Dispatched> Dispatcher::next(TimePoint now) {
                           decision_);
   record(group, request, now);
   const EngineId engine{static_cast<EngineId::rep>(decision_.engine)};
-  Group taken = take_from_queue(head);
+  DispatchGroup taken = queue_.pop();
   send(taken, engine, now);
   return Dispatched{.engine = engine,
                     .group = std::move(taken.requests),
                     .tried = std::move(taken.tried),
-                    .arrival = taken.arrival,
-                    .number = taken.number};
+                    .arrival = taken.arrival};
 }
 
-void Dispatcher::send(Group& group, EngineId engine, TimePoint now) {
+void Dispatcher::send(DispatchGroup& group, EngineId engine, TimePoint now) {
   Engine& chosen = at(engine);
   ++sequence_;
   double hit = group.hits[static_cast<std::size_t>(engine.value())];
@@ -438,7 +404,8 @@ void Dispatcher::send(Group& group, EngineId engine, TimePoint now) {
   users_.note(group.user, engine, now);
 }
 
-void Dispatcher::record(const Group& group, const policy::DispatchRequest& request, TimePoint now) {
+void Dispatcher::record(const DispatchGroup& group, const policy::DispatchRequest& request,
+                        TimePoint now) {
   DecisionRecord made{.number = decisions_,
                       .time = now,
                       .requests = {},
@@ -467,12 +434,7 @@ bool Dispatcher::give_back(Dispatched& dispatched) {
   tried.resize(engines_.size());
   tried[static_cast<std::size_t>(dispatched.engine.value())] = true;
   if (std::find(tried.begin(), tried.end(), false) == tried.end()) return false;
-  Group group = make_group(std::move(dispatched.group));
-  group.tried = std::move(tried);
-  group.arrival = dispatched.arrival;
-  group.number = dispatched.number;
-  find_hits(group);
-  enqueue(std::move(group));
+  requeue(std::move(dispatched.group), std::move(tried), dispatched.arrival);
   return true;
 }
 

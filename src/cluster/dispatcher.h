@@ -2,18 +2,17 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
-#include <tuple>
 #include <unordered_map>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/result.h"
 #include "cluster/decision_log.h"
+#include "cluster/dispatch_queue.h"
 #include "cluster/engine.h"
 #include "cluster/engine_ledger.h"
 #include "cluster/engine_watch.h"
@@ -53,10 +52,9 @@ struct DispatcherOptions {
 struct Dispatched {
   EngineId engine;
   std::vector<sched::Request> group;
-  // For give_back: the engines that were tried before, and when and as which group it came.
+  // For give_back: the engines that were tried before, and when the group came.
   std::vector<bool> tried;
   TimePoint arrival{};
-  std::uint64_t number = 0;
 };
 
 // Decides which engine serves which requests (`3-algorithms` §1, §2). A state machine: everything
@@ -120,9 +118,9 @@ class Dispatcher {
   }
   [[nodiscard]] std::uint64_t dispatched(EngineId engine) const { return at(engine).dispatched; }
   [[nodiscard]] std::int64_t cached_pages(EngineId engine) const { return mirror_.pages(engine); }
-  [[nodiscard]] std::vector<RequestId> queued_requests() const;  // in the order of the queue
+  [[nodiscard]] std::vector<RequestId> queued_requests() const { return queue_.requests(); }
   [[nodiscard]] std::size_t queued_groups() const { return queue_.size(); }
-  [[nodiscard]] double queued_prefill_tokens() const { return queued_tokens_; }
+  [[nodiscard]] double queued_prefill_tokens() const { return queue_.prefill_tokens(); }
 
  private:
   struct Engine {
@@ -133,21 +131,6 @@ class Dispatcher {
     double counted_running = 0;
     std::uint64_t dispatched = 0;  // requests
   };
-  // A group that waits.
-  struct Group {
-    std::vector<sched::Request> requests;
-    std::vector<double> own_tokens;  // by request: prompt tokens less what it shares in the group
-    std::vector<int> hits;           // by engine, of all requests
-    double prefill_tokens = 0;       // sum of own_tokens
-    double pages = 0;
-    std::uint64_t user = 0;
-    std::vector<bool> tried;  // by engine
-    TimePoint arrival{};
-    std::uint64_t number = 0;
-  };
-  // Classes first, then the order's key, then arrival.
-  using Place = std::tuple<bool, policy::OrderKey, std::uint64_t>;
-
   struct Rules {
     std::unique_ptr<policy::Dispatch> dispatch;
     std::unique_ptr<policy::RequestOrder> order;
@@ -156,25 +139,28 @@ class Dispatcher {
 
   [[nodiscard]] const Engine& at(EngineId engine) const;
   [[nodiscard]] Engine& at(EngineId engine);
-  [[nodiscard]] Group make_group(std::vector<sched::Request> requests);
-  void find_hits(Group& group);
-  void enqueue(Group group);
-  Group take_from_queue(std::map<Place, Group>::iterator at);
+  [[nodiscard]] GroupTraits traits() const {
+    return {.page_tokens = options_.page_tokens, .prefix_caching = options_.prefix_caching};
+  }
+  void find_hits(DispatchGroup& group);
+  void enqueue(DispatchGroup group);
   bool take_out(RequestId request);
+  void requeue(std::vector<sched::Request> requests, std::vector<bool> tried, TimePoint arrival);
   void end(RequestId request);
   [[nodiscard]] double waiting_tokens(const Engine& engine) const;
   [[nodiscard]] double bound(const Engine& engine) const;
   [[nodiscard]] bool has_room(const Engine& engine, double prefill_tokens) const;
-  [[nodiscard]] bool starts_soon(const policy::EngineView& view, const Group& group) const;
-  [[nodiscard]] Result<void> check_bounds(const Group& group) const;
+  [[nodiscard]] bool starts_soon(const policy::EngineView& view, const DispatchGroup& group) const;
+  [[nodiscard]] Result<void> check_bounds(const DispatchGroup& group) const;
   void refresh_counts(TimePoint now);
-  void fill_views(const Group& group, TimePoint now);
+  void fill_views(const DispatchGroup& group, TimePoint now);
   void fill_view(std::size_t index, TimePoint now, policy::EngineView& view) const;
-  [[nodiscard]] bool limit_to_soon(const Group& group);
-  [[nodiscard]] policy::DispatchRequest describe(const Group& group, TimePoint now) const;
-  void send(Group& group, EngineId engine, TimePoint now);
-  [[nodiscard]] double uncached_on(const Group& group, std::size_t engine) const;
-  void record(const Group& group, const policy::DispatchRequest& request, TimePoint now);
+  [[nodiscard]] bool limit_to_soon(const DispatchGroup& group);
+  [[nodiscard]] policy::DispatchRequest describe(const DispatchGroup& group, TimePoint now) const;
+  void send(DispatchGroup& group, EngineId engine, TimePoint now);
+  [[nodiscard]] std::optional<double> tokens_ahead(const Engine& engine, const DispatchGroup& group,
+                                                   std::size_t index, TimePoint now) const;
+  void record(const DispatchGroup& group, const policy::DispatchRequest& request, TimePoint now);
   [[nodiscard]] policy::PrefillCost prefill_cost() const;
 
   const DispatcherOptions options_;
@@ -185,9 +171,7 @@ class Dispatcher {
   StickyUsers users_;
   DecisionLog log_;
   std::function<void(const DecisionRecord&)> listener_;
-  std::map<Place, Group> queue_;
-  double queued_tokens_ = 0;
-  std::unordered_map<RequestId, Place> queued_;   // requests that wait here
+  DispatchQueue queue_;
   std::unordered_map<RequestId, EngineId> sent_;  // requests that are with an engine
   std::uint64_t groups_ = 0;                      // so far
   std::uint64_t sequence_ = 0;                    // of dispatches

@@ -2,46 +2,13 @@
 
 #include <gtest/gtest.h>
 
-#include <sstream>
-
 #include "base/hash.h"
-#include "base/random.h"
-#include "cluster/decision_json.h"
-#include "cluster/dispatch_recorder.h"
+#include "cluster/dispatcher_fixture.h"
 
 namespace gimbal::cluster {
 namespace {
 
 using policy::DispatchReason;
-
-TimePoint at_ms(double ms) {
-  return TimePoint{from_ms(ms)};
-}
-
-sched::Request request(std::uint64_t id, int tokens, std::uint64_t user = 0) {
-  sched::Request made{.id = RequestId{id}};
-  for (int i = 0; i < tokens; ++i)
-    made.prompt.push_back(static_cast<TokenId>((id * 131 + static_cast<std::uint64_t>(i)) % 1000));
-  made.user_key = user;
-  return made;
-}
-
-// Fitted: 1 ms + 0.1 a row, 100 rows a step, 100 pages.
-EngineSnapshot snapshot(std::uint64_t sequence) {
-  EngineSnapshot made{.sequence = sequence, .pages_total = 100};
-  made.step_times = policy::StepTimeCoefficients{.attention = {1, 0.1, 0, 0, 0}};
-  made.budget = {.ceiling = 100};
-  made.max_waiting_prefill_tokens = 1000;
-  return made;
-}
-
-std::unique_ptr<Dispatcher> make(DispatcherOptions options, DispatchRecorder* recorder = nullptr) {
-  auto made = Dispatcher::make(options, recorder);
-  EXPECT_TRUE(made.ok());
-  for (int i = 0; i < options.engines; ++i)
-    (*made)->note_snapshot(EngineId{i}, snapshot(1));
-  return std::move(made).value();
-}
 
 // Submits one request and says where it went; -1: it waits.
 int send(Dispatcher& dispatcher, sched::Request each, double now = 0) {
@@ -186,14 +153,6 @@ DispatcherOptions late_options() {
   return {.engines = 2, .late = true};
 }
 
-EngineSnapshot loaded(std::uint64_t sequence, double running_tokens, std::uint64_t seen) {
-  EngineSnapshot made = snapshot(sequence);
-  made.running_requests = 1;
-  made.running_prefill_tokens = static_cast<std::int64_t>(running_tokens);
-  made.dispatch_sequence = seen;
-  return made;
-}
-
 TEST(DispatcherTest, LateBindingWaitsForAnEngineThatStartsSoon) {
   auto dispatcher = make(late_options());
   EXPECT_GE(send(*dispatcher, request(1, 300)), 0);
@@ -278,6 +237,52 @@ TEST(DispatcherTest, CancelledChoicesLeaveTheOthers) {
   EXPECT_EQ(sent->group[1].id, RequestId{5});
 }
 
+TEST(DispatcherTest, TheOrderOfAnEnginesQueueSaysWhatIsAhead) {
+  auto dispatcher = make({.engines = 2});
+  EngineSnapshot queued = snapshot(2);
+  queued.queues_profiled = true;
+  queued.prefill_cost = {.ms_per_token = 1};
+  queued.waiting_prefill_tokens = 190;
+  queued.waiting_best_effort_prefill_tokens = 70;
+  // They arrived at 0: with 0.1 a ms of waiting, keys of 30 and 90 ms.
+  queued.queue.add({{0, 30}, 30, 1});
+  queued.queue.add({{0, 90}, 120, 2});
+  queued.best_effort_queue.add({{0, 70}, 70, 1});
+  dispatcher->note_snapshot(EngineId{0}, queued);
+  const auto ahead = [&] {
+    return dispatcher->log().records().back().engines[0].waiting_ahead_tokens;
+  };
+  send(*dispatcher, request(1, 60), 100);  // key 70
+  EXPECT_EQ(ahead(), 30);
+  send(*dispatcher, request(2, 60), 400);  // key 100
+  EXPECT_EQ(ahead(), 120);
+  sched::Request flexible = request(3, 60);
+  flexible.request_class = sched::RequestClass::kBestEffort;
+  send(*dispatcher, flexible, 99);
+  EXPECT_EQ(ahead(), 120);
+  flexible.id = RequestId{4};
+  send(*dispatcher, flexible, 101);
+  EXPECT_EQ(ahead(), 190);
+  EXPECT_FALSE(dispatcher->log().records().back().engines[1].waiting_ahead_tokens);
+}
+
+TEST(DispatcherTest, ChoicesThatComeBackOneByOneAllGoElsewhere) {
+  auto dispatcher = make({.engines = 2, .rule = "round-robin"});
+  ASSERT_TRUE(dispatcher->submit({request(1, 10), request(2, 10)}, at_ms(0)).ok());
+  auto sent = dispatcher->next(at_ms(0));
+  ASSERT_TRUE(sent);
+  for (sched::Request& each : sent->group) {
+    Dispatched one{.engine = sent->engine, .group = {each}, .tried = sent->tried};
+    ASSERT_TRUE(dispatcher->give_back(one));
+  }
+  for (const std::uint64_t id : {1, 2}) {
+    const auto again = dispatcher->next(at_ms(1));
+    ASSERT_TRUE(again);
+    EXPECT_EQ(again->group[0].id, RequestId{id});
+    EXPECT_NE(again->engine, sent->engine);
+  }
+}
+
 TEST(DispatcherTest, FeedbackCanBeWithheld) {
   for (const bool feedback : {true, false}) {
     auto dispatcher = make({.engines = 2, .feedback = feedback});
@@ -297,138 +302,6 @@ TEST(DispatcherTest, RefusesOptionsOutOfRange) {
   EXPECT_EQ(Dispatcher::make({.engines = 2, .groups = {1}}).error().field, "groups");
   EXPECT_EQ(Dispatcher::make({.page_tokens = 0}).error().field, "page_tokens");
   EXPECT_EQ(Dispatcher::make({.users = {.most_users = 0}}).error().field, "most_users");
-}
-
-// A random life of three engines. Every request ends once. Returns the record.
-std::string random_life(std::uint64_t seed, bool late, std::string_view rule) {
-  std::ostringstream out;
-  DispatchRecorder recorder(out);
-  Rng rng(seed);
-  auto dispatcher =
-      make({.engines = 3, .rule = std::string(rule), .late = late, .seed = seed}, &recorder);
-  std::vector<std::uint64_t> sequences(3, 1);
-  std::vector<RequestId> live;
-  double now = 0;
-  std::uint64_t ids = 0;
-  for (int step = 0; step < 300; ++step) {
-    now += 20 * rng.uniform();
-    const EngineId engine{static_cast<EngineId::rep>(rng.below(3))};
-    const auto index = static_cast<std::size_t>(engine.value());
-    switch (rng.below(6)) {
-      case 0: {
-        EngineSnapshot said =
-            loaded(++sequences[index], static_cast<double>(rng.below(400)), rng.below(ids + 1));
-        said.taken = at_ms(now - 5 * rng.uniform());
-        said.pages_referenced = static_cast<std::int64_t>(rng.below(100));
-        said.waiting_prefill_tokens = static_cast<std::int64_t>(rng.below(late ? 100 : 900));
-        said.finished_requests = ids;
-        said.finished_output_tokens = 7 * ids;
-        dispatcher->note_snapshot(engine, said);
-        break;
-      }
-      case 1:
-        dispatcher->note_health(engine, rng.below(2) == 0, at_ms(now));
-        dispatcher->note_expert_pressure(engine, rng.uniform());
-        break;
-      case 2:
-        if (live.empty()) break;
-        dispatcher->note_first_token(live[rng.below(live.size())]);
-        break;
-      case 3:
-        if (live.empty()) break;
-        std::swap(live[rng.below(live.size())], live.back());
-        dispatcher->note_end(live.back());
-        live.pop_back();
-        break;
-      default: {
-        std::vector<sched::Request> group;
-        for (std::uint64_t i = 0; i <= rng.below(2); ++i)
-          group.push_back(request(++ids, static_cast<int>(1 + rng.below(200)), rng.below(5)));
-        const auto taken = dispatcher->submit(group, at_ms(now));
-        for (const sched::Request& each : group) {
-          if (taken.ok()) live.push_back(each.id);
-        }
-      }
-    }
-    while (auto sent = dispatcher->next(at_ms(now))) {
-      if (rng.below(6) > 0) continue;
-      if (dispatcher->give_back(*sent)) continue;
-      for (const sched::Request& each : sent->group)
-        std::erase(live, each.id);
-    }
-  }
-  for (const RequestId id : live)
-    dispatcher->note_end(id);
-  EXPECT_EQ(dispatcher->queued_groups(), 0U);
-  for (int i = 0; i < 3; ++i)
-    EXPECT_EQ(dispatcher->ledger(EngineId{i}).counts(), policy::LedgerCounts{});
-  for (const DecisionRecord& record : dispatcher->log().records())
-    EXPECT_TRUE(decides_the_same(record));
-  return std::move(out).str();
-}
-
-TEST(DispatcherTest, ARecordedLifeReplaysDecisionForDecision) {
-  std::uint64_t seed = 0;
-  for (const std::string_view rule : policy::dispatch_names()) {
-    for (const bool late : {false, true}) {
-      const std::string text = random_life(++seed, late, rule);
-      std::istringstream in(text);
-      const auto replay = replay_dispatch(in);
-      ASSERT_TRUE(replay.ok()) << rule << ": " << replay.error().message;
-      EXPECT_GT(replay->decisions, late ? 10U : 20U) << rule;
-    }
-  }
-}
-
-TEST(DispatcherTest, AnotherRuleReplaysOtherwise) {
-  std::string text = random_life(1, false, "gimbal");
-  const auto at = text.find("\"rule\":\"gimbal\"");
-  ASSERT_NE(at, std::string::npos);
-  text.replace(at, 15, "\"rule\":\"random\"");
-  std::istringstream in(text);
-  const auto replay = replay_dispatch(in);
-  ASSERT_FALSE(replay.ok());
-  EXPECT_NE(replay.error().message.find("decides otherwise"), std::string::npos);
-}
-
-TEST(DispatcherTest, HostileRecordsAreErrorsWithALineNumber) {
-  const std::string good = random_life(1, true, "gimbal");
-  const std::string header = good.substr(0, good.find('\n') + 1);
-  const std::string submit =
-      R"({"call":"submit","now":1,"requests":[{"id":1,"prompt":[1],"sampling":{"seed":0,)"
-      R"("choice":0,"stop_token_ids":[]},"cache_salt":0,"user_key":0}]})";
-  for (const auto& [line, message] : std::vector<std::pair<std::string, std::string>>{
-           {"[]", "not a call"},
-           {"{", "line 2"},
-           {R"({"call":"dance"})", "not a call"},
-           {R"({"call":"next"})", "not a call"},
-           {R"({"call":"first"})", "a request is missing"},
-           {R"({"call":"snapshot","engine":3,"value":{}})", "not one of the engines"},
-           {R"({"call":"snapshot","engine":0})", "a value is missing"},
-           {R"({"call":"snapshot","engine":0,"value":[]})", "an object"},
-           {R"({"call":"prefix","engine":0,"value":[[2,1,1]]})", "an event must be"},
-           {R"({"call":"health","engine":0})", "a time is missing"},
-           {R"({"call":"submit","now":1,"requests":[]})", "requests are missing"},
-           {R"({"call":"submit","now":1,"requests":[{"id":1}]})", "prompt"},
-           {R"({"call":"decision","value":{}})", "was not made"},
-           {submit + "\n" + submit, "line 3: a request must be new"},
-           {R"({"call":"back","engine":0,"requests":[{"id":9,"prompt":[1],"sampling":{"seed":0,)"
-            R"("choice":0,"stop_token_ids":[]},"cache_salt":0,"user_key":0}]})",
-            "with an engine"},
-           {submit + "\n" + R"({"call":"next","now":1})", "is not in the record"},
-       }) {
-    std::istringstream in(header + line + "\n");
-    const auto replay = replay_dispatch(in);
-    ASSERT_FALSE(replay.ok()) << line;
-    EXPECT_NE(replay.error().message.find(message), std::string::npos) << replay.error().message;
-  }
-  for (const std::string text :
-       {"", "{}", R"({"dispatch_record":1,"options":{"engines":0}})",
-        R"({"dispatch_record":1,"options":{"engines":99999}})",
-        R"({"dispatch_record":9,"options":{}})", R"({"dispatch_record":1,"options":{"rule":1}})"}) {
-    std::istringstream in(text);
-    EXPECT_FALSE(replay_dispatch(in).ok()) << text;
-  }
 }
 
 }  // namespace

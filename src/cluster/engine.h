@@ -10,6 +10,8 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "policy/queue_profile.h"
+#include "policy/request_order.h"
 #include "policy/step_forecast.h"
 #include "policy/step_time_model.h"
 #include "sched/request.h"
@@ -76,6 +78,11 @@ struct EngineSnapshot {
   std::optional<policy::StepTimeCoefficients> step_times;  // fitted; nullopt before enough was seen
   policy::ExpertShape experts;                             // of the model
   double expert_ratio = 1;  // with step_times: distinct experts to what uniform choices touch
+  // The queues in short, where they are profiled, and what job sizes of new requests are made of.
+  bool queues_profiled = false;
+  policy::QueueProfile queue;
+  policy::QueueProfile best_effort_queue;
+  policy::PrefillCost prefill_cost;
   // The step that runs now, and since when.
   std::optional<policy::StepShape> running_step;
   TimePoint step_started{};

@@ -51,6 +51,38 @@ void fields(Archive& a, PrefillBudget& v) {
 }
 
 template <class Archive>
+void fields(Archive& a, OrderKey& v) {
+  a("level", v.level);
+  a("value", v.value);
+}
+
+template <class Archive>
+void fields(Archive& a, QueueProfile::Point& v) {
+  a("key", v.key);
+  a("tokens", v.tokens);
+  a("requests", v.requests);
+}
+
+// Points beyond the most that a profile may have are dropped.
+template <class Archive>
+void fields(Archive& a, QueueProfile& v) {
+  std::vector<QueueProfile::Point> points;
+  for (int i = 0; i < v.size(); ++i)
+    points.push_back(v[i]);
+  a("points", points);
+  v = {};
+  for (const QueueProfile::Point& point : points) {
+    if (v.size() < QueueProfile::kMostPoints) v.add(point);
+  }
+}
+
+template <class Archive>
+void fields(Archive& a, PrefillCost& v) {
+  a("ms_per_token", v.ms_per_token);
+  a("ms_per_square_token", v.ms_per_square_token);
+}
+
+template <class Archive>
 void fields(Archive& a, LedgerCounts& v) {
   a("unseen_requests", v.unseen_requests);
   a("unseen_prefill_tokens", v.unseen_prefill_tokens);
@@ -89,6 +121,7 @@ void fields(Archive& a, EngineView& v) {
   a("running_prefill_tokens", v.running_prefill_tokens);
   a("waiting_prefill_tokens", v.waiting_prefill_tokens);
   a("waiting_best_effort_prefill_tokens", v.waiting_best_effort_prefill_tokens);
+  a("waiting_ahead_tokens", v.waiting_ahead_tokens);
   a("waiting_requests", v.waiting_requests);
   a("running_requests", v.running_requests);
   a("decodes", v.decodes);
@@ -189,6 +222,10 @@ void fields(Archive& a, EngineSnapshot& v) {
   a("step_times", v.step_times);
   a("experts", v.experts);
   a("expert_ratio", v.expert_ratio);
+  a("queues_profiled", v.queues_profiled);
+  a("queue", v.queue);
+  a("best_effort_queue", v.best_effort_queue);
+  a("prefill_cost", v.prefill_cost);
   a("running_step", v.running_step);
   a("step_started", v.step_started);
   a("budget", v.budget);

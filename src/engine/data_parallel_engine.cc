@@ -82,6 +82,7 @@ Result<std::unique_ptr<DataParallelEngine>> DataParallelEngine::start(
   GIMBAL_RETURN_IF_ERROR(whole->open_files(std::move(dispatch)));
   EngineFleetOptions fleet = options.fleet;
   fleet.engine.scheduler.record_prefix_events = true;
+  fleet.engine.scheduler.profile_queues = true;
   std::vector<cluster::TokenSink*> sinks;
   for (int i = 0; i < fleet.engines; ++i) {
     sinks.push_back(
@@ -239,10 +240,8 @@ std::vector<DataParallelEngine::Refused> DataParallelEngine::send_all(TimePoint 
 
 Result<void> DataParallelEngine::send(cluster::Dispatched& dispatched) {
   for (const sched::Request& request : dispatched.group) {
-    untold_[request.id] = {.request = request,
-                           .tried = dispatched.tried,
-                           .arrival = dispatched.arrival,
-                           .number = dispatched.number};
+    untold_[request.id] = {
+        .request = request, .tried = dispatched.tried, .arrival = dispatched.arrival};
   }
   const Result<void> taken = engine(dispatched.engine).submit(dispatched.group);
   if (taken.ok()) return {};
@@ -296,11 +295,8 @@ bool DataParallelEngine::retry(EngineId from, RequestId request) {
   if (found == untold_.end()) return false;
   Untold untold = std::move(found->second);
   untold_.erase(found);
-  cluster::Dispatched back{.engine = from,
-                           .group = {},
-                           .tried = std::move(untold.tried),
-                           .arrival = untold.arrival,
-                           .number = untold.number};
+  cluster::Dispatched back{
+      .engine = from, .group = {}, .tried = std::move(untold.tried), .arrival = untold.arrival};
   back.group.push_back(std::move(untold.request));
   return dispatcher_->give_back(back);
 }
@@ -311,7 +307,10 @@ void DataParallelEngine::cancel(RequestId request) {
     const std::lock_guard lock(mutex_);
     if (dispatcher_->cancel_queued(request)) {
       ended.push_back({.request = request, .finish = sched::FinishReason::kCancelled});
-      drain_engines_when_empty();
+      const TimePoint now = clock_.now();
+      fetch(now);
+      for (const Refused& refused : send_all(now))  // others may have waited behind it
+        add_refusal(refused, ended);
     } else if (const auto id = dispatcher_->engine_of(request)) {
       engine(*id).cancel(request);
     }

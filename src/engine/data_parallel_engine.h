@@ -96,7 +96,6 @@ class DataParallelEngine final : public cluster::Engine, public cluster::Inspect
     sched::Request request;
     std::vector<bool> tried;
     TimePoint arrival{};
-    std::uint64_t number = 0;
   };
   using Outputs = std::vector<cluster::TokenOutput>;
   // A group that no engine took.

@@ -71,6 +71,8 @@ struct EngineView {
   std::optional<double> running_prefill_tokens;              // R
   std::optional<double> waiting_prefill_tokens;              // W, both classes
   std::optional<double> waiting_best_effort_prefill_tokens;  // of the line above
+  // Of the waiting ones, those that the engine's order runs before this request.
+  std::optional<double> waiting_ahead_tokens;
   std::optional<double> waiting_requests;
   std::optional<double> running_requests;
   std::optional<double> decodes;          // D

@@ -13,6 +13,11 @@ double drained(const EngineView& engine) {
   return engine.prefill_tokens_per_ms.value_or(0) * engine.age_ms;
 }
 
+// Of waiting prefill: what was computed of it since the snapshot.
+double drained_waiting(const EngineView& engine) {
+  return std::max(0.0, drained(engine) - engine.running_prefill_tokens.value_or(0));
+}
+
 int distance(int engine, std::uint64_t turn, std::size_t engines) {
   const auto first = static_cast<int>(turn % engines);
   const auto count = static_cast<int>(engines);
@@ -38,9 +43,18 @@ std::optional<double> running_tokens(const EngineView& engine) {
 std::optional<double> waiting_tokens(const EngineView& engine) {
   if (engine.freshness == Freshness::kLedgerOnly) return engine.ledger.prefill_tokens;
   if (!engine.waiting_prefill_tokens) return std::nullopt;
-  const double beyond = std::max(0.0, drained(engine) - engine.running_prefill_tokens.value_or(0));
-  return std::max(0.0, *engine.waiting_prefill_tokens - beyond) +
+  return std::max(0.0, *engine.waiting_prefill_tokens - drained_waiting(engine)) +
          engine.ledger.unseen_prefill_tokens;
+}
+
+std::optional<double> tokens_ahead(const DispatchRequest& request, const EngineView& engine) {
+  if (engine.freshness == Freshness::kLedgerOnly || !engine.waiting_ahead_tokens) {
+    return std::nullopt;
+  }
+  const LedgerCounts& ledger = engine.ledger;
+  const double unseen = ledger.unseen_prefill_tokens -
+                        (request.best_effort ? 0 : ledger.unseen_best_effort_prefill_tokens);
+  return std::max(0.0, *engine.waiting_ahead_tokens - drained_waiting(engine)) + unseen;
 }
 
 std::optional<double> best_effort_tokens(const EngineView& engine) {

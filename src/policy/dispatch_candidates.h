@@ -28,6 +28,9 @@ void take_lowest(const DispatchView& view, DispatchDecision& decision);
 [[nodiscard]] std::optional<double> running_tokens(const EngineView& engine);      // R
 [[nodiscard]] std::optional<double> waiting_tokens(const EngineView& engine);      // W
 [[nodiscard]] std::optional<double> best_effort_tokens(const EngineView& engine);  // of W
+// Of W, what runs before the request; the ledger's unseen requests of its class and above do.
+[[nodiscard]] std::optional<double> tokens_ahead(const DispatchRequest& request,
+                                                 const EngineView& engine);
 [[nodiscard]] std::optional<double> requests_of(const EngineView& engine);
 
 // The mean over the candidates that know `value`; nullopt: none does. `value`: EngineView →

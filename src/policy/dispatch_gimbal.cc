@@ -261,14 +261,16 @@ class Gimbal final : public Dispatch {
     score.parts[kValue] = -value_of_staying(request, engine, means, free, output.value_or(0));
   }
 
-  // Prefill that the queue policy runs before a request of this class.
+  // Prefill that the queue policy runs before the request; where its place is not known, all of its
+  // class and above.
   [[nodiscard]] static double ahead_of(const DispatchRequest& request, const EngineView& engine,
                                        const Means& means) {
     const double waiting = waiting_tokens(engine).value_or(means.waiting);
     const double running = running_tokens(engine).value_or(means.running);
-    if (request.best_effort) return running + waiting;
-    const double best_effort = best_effort_tokens(engine).value_or(means.best_effort);
-    return running + std::max(0.0, waiting - best_effort);
+    const double best_effort =
+        request.best_effort ? 0 : best_effort_tokens(engine).value_or(means.best_effort);
+    const double of_class = std::max(0.0, waiting - best_effort);
+    return running + std::min(of_class, tokens_ahead(request, engine).value_or(of_class));
   }
 
   // V: what this user's next request saves if the pages are still there, and the exchange that

@@ -117,6 +117,17 @@ TEST(DispatchGimbalTest, BestEffortWaitsForAllAndLatencySensitiveForItsOwn) {
   EXPECT_DOUBLE_EQ(choose(*gimbal_rule(), engines, request).scores[0].parts[kTtft], 4 + 40);
 }
 
+TEST(DispatchGimbalTest, TheOrderOfTheQueueSaysWhatIsAhead) {
+  EngineView view = prefilling();  // 200 run, 100 wait
+  view.waiting_ahead_tokens = 40;
+  view.ledger.unseen_prefill_tokens = 60;
+  const std::vector<EngineView> engines{view, engine()};
+  // 200 + 40 + 60 ahead, and 100: four steps. All of 460 to drain: five steps, 100 less before.
+  const auto decision = choose(*gimbal_rule(), engines);
+  EXPECT_DOUBLE_EQ(decision.scores[0].parts[kTtft], 4 + 40);
+  EXPECT_DOUBLE_EQ(decision.scores[0].parts[kOthers], 0.25 * ((5 + 46) - (4 + 36)) * 3);
+}
+
 TEST(DispatchGimbalTest, PagesThatAreMissingAreWaitedFor) {
   EngineView full = engine();
   full.pages_referenced = 880;

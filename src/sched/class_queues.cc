@@ -7,6 +7,11 @@
 #include "base/check.h"
 
 namespace gimbal::sched {
+namespace {
+
+constexpr std::int64_t kMostProfiled = 1024;  // requests
+
+}  // namespace
 
 bool ClassQueues::ByKey::operator()(const Entry& a, const Entry& b) const {
   return std::tie(a.key, a.arrival, a.ordinal) < std::tie(b.key, b.arrival, b.ordinal);
@@ -26,14 +31,16 @@ ClassQueues::Queue& ClassQueues::queue(RequestClass request_class) {
 
 void ClassQueues::push(const Sequence& sequence) {
   Queue& to = queue(sequence.request.request_class);
-  const Entry entry{sequence.key, sequence.arrival, sequence.ordinal, sequence.request.id};
+  const Entry entry{sequence.key, sequence.arrival, sequence.ordinal, sequence.request.id,
+                    sequence.queued_prefill};
   GIMBAL_CHECK(to.by_key.insert(entry).second && to.by_arrival.insert(entry).second);
   to.prefill_tokens += sequence.queued_prefill;
 }
 
 void ClassQueues::erase(const Sequence& sequence) {
   Queue& from = queue(sequence.request.request_class);
-  const Entry entry{sequence.key, sequence.arrival, sequence.ordinal, sequence.request.id};
+  const Entry entry{sequence.key, sequence.arrival, sequence.ordinal, sequence.request.id,
+                    sequence.queued_prefill};
   GIMBAL_CHECK(from.by_key.erase(entry) == 1 && from.by_arrival.erase(entry) == 1);
   from.prefill_tokens -= sequence.queued_prefill;
 }
@@ -50,8 +57,8 @@ void ClassQueues::reorder(RequestClass request_class,
   by_key = std::move(reordered);
 }
 
-void ClassQueues::for_each(RequestClass request_class, TimePoint now,
-                           FunctionRef<bool(RequestId)> visit) const {
+void ClassQueues::visit_entries(RequestClass request_class, TimePoint now,
+                                FunctionRef<bool(const Entry&, bool)> visit) const {
   const Queue& from = queue(request_class);
   const auto promote_after = order_.promote_after(median_wait());
   const auto promoted = [&](const Entry& entry) {
@@ -59,11 +66,36 @@ void ClassQueues::for_each(RequestClass request_class, TimePoint now,
   };
   for (const Entry& entry : from.by_arrival) {
     if (!promoted(entry)) break;
-    if (!visit(entry.request)) return;
+    if (!visit(entry, true)) return;
   }
   for (const Entry& entry : from.by_key) {
-    if (!promoted(entry) && !visit(entry.request)) return;
+    if (!promoted(entry) && !visit(entry, false)) return;
   }
+}
+
+void ClassQueues::for_each(RequestClass request_class, TimePoint now,
+                           FunctionRef<bool(RequestId)> visit) const {
+  visit_entries(request_class, now,
+                [&](const Entry& entry, bool /*promoted*/) { return visit(entry.request); });
+}
+
+policy::QueueProfile ClassQueues::profile(RequestClass request_class, TimePoint now) const {
+  policy::QueueProfile profile;
+  const std::int64_t looked_at = std::min(size(request_class), kMostProfiled);
+  const std::int64_t slice =
+      (looked_at + policy::QueueProfile::kMostPoints - 1) / policy::QueueProfile::kMostPoints;
+  std::int64_t requests = 0;
+  double tokens = 0;
+  visit_entries(request_class, now, [&](const Entry& entry, bool promoted) {
+    ++requests;
+    tokens += entry.prefill;
+    if (requests % slice == 0 || requests == looked_at) {
+      profile.add({promoted ? policy::QueueProfile::kFirst : entry.key, tokens,
+                   static_cast<double>(requests)});
+    }
+    return requests < looked_at;
+  });
+  return profile;
 }
 
 void ClassQueues::note_wait(Duration wait) {

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/function_ref.h"
 #include "base/ids.h"
+#include "policy/queue_profile.h"
 #include "policy/request_order.h"
 #include "sched/request_table.h"
 
@@ -29,6 +30,9 @@ class ClassQueues {
   void for_each(RequestClass request_class, TimePoint now,
                 FunctionRef<bool(RequestId)> visit) const;
 
+  // The queue of a class in short, in the order of for_each. Looks at the first 1 024 requests.
+  [[nodiscard]] policy::QueueProfile profile(RequestClass request_class, TimePoint now) const;
+
   // Tells how long a request waited: the median of the last ones may be a promotion threshold.
   void note_wait(Duration wait);
 
@@ -44,6 +48,7 @@ class ClassQueues {
     TimePoint arrival{};
     std::uint64_t ordinal = 0;
     RequestId request;
+    int prefill = 0;  // uncached tokens when it was queued
   };
   struct ByKey {
     bool operator()(const Entry& a, const Entry& b) const;
@@ -61,6 +66,9 @@ class ClassQueues {
   [[nodiscard]] const Queue& queue(RequestClass request_class) const;
   [[nodiscard]] Queue& queue(RequestClass request_class);
   [[nodiscard]] Duration median_wait() const;
+  // Visits entries as for_each, with whether they are promoted.
+  void visit_entries(RequestClass request_class, TimePoint now,
+                     FunctionRef<bool(const Entry&, bool promoted)> visit) const;
 
   const policy::RequestOrder& order_;
   std::array<Queue, 2> queues_;

@@ -75,6 +75,38 @@ TEST_F(ClassQueuesTest, KeepsClassesApartAndCountsThem) {
   EXPECT_EQ(queues_->prefill_tokens(kSensitive), 10);
 }
 
+TEST_F(ClassQueuesTest, AProfileSaysWhatRunsBeforeAKey) {
+  use("sjf-priority-aging");
+  for (int prefill = 1; prefill <= 16; ++prefill)
+    push(10'000 + prefill, prefill);
+  push(0, 500, kBestEffort);
+  const TimePoint now{from_ms(10'100)};
+  const auto exact = queues_->profile(kSensitive, now);
+  ASSERT_EQ(exact.size(), 16);
+  for (int key = 0; key <= 17; ++key) {
+    const int before = std::min(key, 16);
+    EXPECT_EQ(exact.tokens_before({0, key + 0.5}), before * (before + 1) / 2) << key;
+  }
+  push(1, 1000);  // has waited beyond the threshold: first of all
+  const auto promoted = queues_->profile(kSensitive, now);
+  EXPECT_EQ(promoted.size(), 9);  // slices of two
+  EXPECT_EQ(promoted.tokens_before({0, 0.5}), 0.5 * 1001);
+  EXPECT_EQ(promoted.tokens_before({0, 99}), 1136);
+  EXPECT_EQ(queues_->profile(kBestEffort, now).tokens_before({0, 501}), 500);
+}
+
+TEST_F(ClassQueuesTest, AProfileOfManyRequestsStaysShort) {
+  use("fcfs");
+  for (int i = 0; i < 3000; ++i)
+    push(i, 1);
+  const auto profile = queues_->profile(kSensitive, TimePoint{});
+  EXPECT_EQ(profile.size(), policy::QueueProfile::kMostPoints);
+  EXPECT_EQ(profile.tokens_before({0, 511}), 512);
+  EXPECT_EQ(profile.tokens_before({0, 511.5}), 544);
+  EXPECT_EQ(profile.tokens_before({0, 1e6}), 1024);  // of the first 1024
+  EXPECT_EQ(queues_->profile(kBestEffort, TimePoint{}).size(), 0);
+}
+
 TEST_F(ClassQueuesTest, StopsWhenTheVisitorHasSeenEnough) {
   use("fcfs");
   push(1, 1);

@@ -4,6 +4,8 @@
 #include <optional>
 
 #include "base/clock.h"
+#include "policy/queue_profile.h"
+#include "policy/request_order.h"
 #include "policy/step_time_model.h"
 
 namespace gimbal::sched {
@@ -40,6 +42,10 @@ struct SchedulerCounters {
   std::uint64_t finished_requests = 0;       // ended with kStop or kLength
   std::uint64_t finished_output_tokens = 0;  // of them
   std::uint64_t dispatch_sequence = 0;       // the highest of all requests so far
+  // With profile_queues: the queues in short, and what job sizes of new requests are made of.
+  policy::QueueProfile queue;
+  policy::QueueProfile best_effort_queue;
+  policy::PrefillCost prefill_cost;
   // The step that runs now, and since when.
   std::optional<policy::StepShape> running_step;
   TimePoint step_started{};

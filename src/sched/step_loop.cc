@@ -376,6 +376,11 @@ SchedulerCounters StepLoop::counters() const {
   counters.waiting_prefill_tokens = queues.prefill_tokens();
   counters.waiting_best_effort_prefill_tokens = queues.prefill_tokens(RequestClass::kBestEffort);
   counters.waiting_requests = queues.size();
+  if (options_.profile_queues) {
+    counters.queue = queues.profile(RequestClass::kLatencySensitive, now_);
+    counters.best_effort_queue = queues.profile(RequestClass::kBestEffort, now_);
+  }
+  counters.prefill_cost = prefill_cost();
   counters.running_requests = static_cast<std::int64_t>(planner_.running().size());
   for (const RequestId id : planner_.running()) {
     const Sequence& sequence = table_.at(id);

@@ -34,8 +34,11 @@ struct StepLoopOptions {
   int kv_pages = 0;  // of the engine's pool
   int page_tokens = 16;
   bool prefix_caching = true;
-  bool record_prefix_events = false;  // keep prefix changes until they are drained, for a mirror
-  std::uint64_t model_salt = 0;       // with Request::cache_salt, what keeps prefixes apart
+  // For a dispatcher: keep prefix changes until they are drained; say in counters() how the queues
+  // stand.
+  bool record_prefix_events = false;
+  bool profile_queues = false;
+  std::uint64_t model_salt = 0;  // with Request::cache_salt, what keeps prefixes apart
 
   policy::PrefillCost prefill_cost;  // until a prefill was measured
   policy::ExpertShape experts;       // of the model, for predictions of a step's time

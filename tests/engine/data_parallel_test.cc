@@ -226,8 +226,8 @@ TEST_F(DataParallelTest, AFailedEnginesRequestsGoToTheOther) {
   auto engine = start_several(options, &sink);
   std::string why;
   sink.fail_at(0);
-  for (std::uint64_t id = 0; id < 24; ++id)
-    ASSERT_TRUE(engine->submit({request(id, 60, 10)}).ok());
+  for (std::uint64_t id = 0; id < 24; id += 2)
+    ASSERT_TRUE(engine->submit({request(id, 60, 10), request(id + 1, 60, 10)}).ok());
   sink_.wait_for_ends(24);
   EXPECT_TRUE(engine->healthy(&why));
   int failed = 0;

@@ -1,0 +1,150 @@
+#include "cluster/dispatch_recorder.h"
+
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "base/random.h"
+#include "cluster/decision_json.h"
+#include "cluster/dispatcher_fixture.h"
+
+namespace gimbal::cluster {
+namespace {
+
+// A random life of three engines. Every request ends once. Returns the record.
+std::string random_life(std::uint64_t seed, bool late, std::string_view rule) {
+  std::ostringstream out;
+  DispatchRecorder recorder(out);
+  Rng rng(seed);
+  auto dispatcher =
+      make({.engines = 3, .rule = std::string(rule), .late = late, .seed = seed}, &recorder);
+  std::vector<std::uint64_t> sequences(3, 1);
+  std::vector<RequestId> live;
+  double now = 0;
+  std::uint64_t ids = 0;
+  for (int step = 0; step < 300; ++step) {
+    now += 20 * rng.uniform();
+    const EngineId engine{static_cast<EngineId::rep>(rng.below(3))};
+    const auto index = static_cast<std::size_t>(engine.value());
+    switch (rng.below(6)) {
+      case 0: {
+        EngineSnapshot said =
+            loaded(++sequences[index], static_cast<double>(rng.below(400)), rng.below(ids + 1));
+        said.taken = at_ms(now - 5 * rng.uniform());
+        said.pages_referenced = static_cast<std::int64_t>(rng.below(100));
+        said.waiting_prefill_tokens = static_cast<std::int64_t>(rng.below(late ? 100 : 900));
+        said.finished_requests = ids;
+        said.queues_profiled = rng.below(2) == 0;
+        said.prefill_cost = {.ms_per_token = 0.1};
+        said.queue.add({{0, 10 * rng.uniform()}, 50, 3});
+        said.finished_output_tokens = 7 * ids;
+        dispatcher->note_snapshot(engine, said);
+        break;
+      }
+      case 1:
+        dispatcher->note_health(engine, rng.below(2) == 0, at_ms(now));
+        dispatcher->note_expert_pressure(engine, rng.uniform());
+        break;
+      case 2:
+        if (live.empty()) break;
+        dispatcher->note_first_token(live[rng.below(live.size())]);
+        break;
+      case 3:
+        if (live.empty()) break;
+        std::swap(live[rng.below(live.size())], live.back());
+        dispatcher->note_end(live.back());
+        live.pop_back();
+        break;
+      default: {
+        std::vector<sched::Request> group;
+        for (std::uint64_t i = 0; i <= rng.below(2); ++i)
+          group.push_back(request(++ids, static_cast<int>(1 + rng.below(200)), rng.below(5)));
+        const auto taken = dispatcher->submit(group, at_ms(now));
+        for (const sched::Request& each : group) {
+          if (taken.ok()) live.push_back(each.id);
+        }
+      }
+    }
+    while (auto sent = dispatcher->next(at_ms(now))) {
+      if (rng.below(6) > 0) continue;
+      if (dispatcher->give_back(*sent)) continue;
+      for (const sched::Request& each : sent->group)
+        std::erase(live, each.id);
+    }
+  }
+  for (const RequestId id : live)
+    dispatcher->note_end(id);
+  EXPECT_EQ(dispatcher->queued_groups(), 0U);
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(dispatcher->ledger(EngineId{i}).counts(), policy::LedgerCounts{});
+  for (const DecisionRecord& record : dispatcher->log().records())
+    EXPECT_TRUE(decides_the_same(record));
+  return std::move(out).str();
+}
+
+TEST(DispatchRecorderTest, ARecordedLifeReplaysDecisionForDecision) {
+  std::uint64_t seed = 0;
+  for (const std::string_view rule : policy::dispatch_names()) {
+    for (const bool late : {false, true}) {
+      const std::string text = random_life(++seed, late, rule);
+      std::istringstream in(text);
+      const auto replay = replay_dispatch(in);
+      ASSERT_TRUE(replay.ok()) << rule << ": " << replay.error().message;
+      EXPECT_GT(replay->decisions, late ? 10U : 20U) << rule;
+    }
+  }
+}
+
+TEST(DispatchRecorderTest, AnotherRuleReplaysOtherwise) {
+  std::string text = random_life(1, false, "gimbal");
+  const auto at = text.find("\"rule\":\"gimbal\"");
+  ASSERT_NE(at, std::string::npos);
+  text.replace(at, 15, "\"rule\":\"random\"");
+  std::istringstream in(text);
+  const auto replay = replay_dispatch(in);
+  ASSERT_FALSE(replay.ok());
+  EXPECT_NE(replay.error().message.find("decides otherwise"), std::string::npos);
+}
+
+TEST(DispatchRecorderTest, HostileRecordsAreErrorsWithALineNumber) {
+  const std::string good = random_life(1, true, "gimbal");
+  const std::string header = good.substr(0, good.find('\n') + 1);
+  const std::string submit =
+      R"({"call":"submit","now":1,"requests":[{"id":1,"prompt":[1],"sampling":{"seed":0,)"
+      R"("choice":0,"stop_token_ids":[]},"cache_salt":0,"user_key":0}]})";
+  for (const auto& [line, message] : std::vector<std::pair<std::string, std::string>>{
+           {"[]", "not a call"},
+           {"{", "line 2"},
+           {R"({"call":"dance"})", "not a call"},
+           {R"({"call":"next"})", "not a call"},
+           {R"({"call":"first"})", "a request is missing"},
+           {R"({"call":"snapshot","engine":3,"value":{}})", "not one of the engines"},
+           {R"({"call":"snapshot","engine":0})", "a value is missing"},
+           {R"({"call":"snapshot","engine":0,"value":[]})", "an object"},
+           {R"({"call":"prefix","engine":0,"value":[[2,1,1]]})", "an event must be"},
+           {R"({"call":"health","engine":0})", "a time is missing"},
+           {R"({"call":"submit","now":1,"requests":[]})", "requests are missing"},
+           {R"({"call":"submit","now":1,"requests":[{"id":1}]})", "prompt"},
+           {R"({"call":"decision","value":{}})", "was not made"},
+           {submit + "\n" + submit, "line 3: a request must be new"},
+           {R"({"call":"back","engine":0,"requests":[{"id":9,"prompt":[1],"sampling":{"seed":0,)"
+            R"("choice":0,"stop_token_ids":[]},"cache_salt":0,"user_key":0}]})",
+            "with an engine"},
+           {submit + "\n" + R"({"call":"next","now":1})", "is not in the record"},
+       }) {
+    std::istringstream in(header + line + "\n");
+    const auto replay = replay_dispatch(in);
+    ASSERT_FALSE(replay.ok()) << line;
+    EXPECT_NE(replay.error().message.find(message), std::string::npos) << replay.error().message;
+  }
+  for (const std::string text :
+       {"", "{}", R"({"dispatch_record":1,"options":{"engines":0}})",
+        R"({"dispatch_record":1,"options":{"engines":99999}})",
+        R"({"dispatch_record":9,"options":{}})", R"({"dispatch_record":1,"options":{"rule":1}})"}) {
+    std::istringstream in(text);
+    EXPECT_FALSE(replay_dispatch(in).ok()) << text;
+  }
+}
+
+}  // namespace
+}  // namespace gimbal::cluster

@@ -11,6 +11,19 @@
 namespace gimbal::cluster {
 namespace {
 
+// Of an engine that has seen some of the first `ids` dispatches; `light`: few tokens wait.
+EngineSnapshot random_snapshot(Rng& rng, std::uint64_t sequence, std::uint64_t ids, bool light) {
+  EngineSnapshot said = loaded(sequence, static_cast<double>(rng.below(400)), rng.below(ids + 1));
+  said.pages_referenced = static_cast<std::int64_t>(rng.below(100));
+  said.waiting_prefill_tokens = static_cast<std::int64_t>(rng.below(light ? 100 : 900));
+  said.finished_requests = ids;
+  said.finished_output_tokens = 7 * ids;
+  said.queues_profiled = rng.below(2) == 0;
+  said.prefill_cost = {.ms_per_token = 0.1};
+  said.queue.add({{0, 10 * rng.uniform()}, 50, 3});
+  return said;
+}
+
 // A random life of three engines. Every request ends once. Returns the record.
 std::string random_life(std::uint64_t seed, bool late, std::string_view rule) {
   std::ostringstream out;
@@ -28,16 +41,8 @@ std::string random_life(std::uint64_t seed, bool late, std::string_view rule) {
     const auto index = static_cast<std::size_t>(engine.value());
     switch (rng.below(6)) {
       case 0: {
-        EngineSnapshot said =
-            loaded(++sequences[index], static_cast<double>(rng.below(400)), rng.below(ids + 1));
+        EngineSnapshot said = random_snapshot(rng, ++sequences[index], ids, late);
         said.taken = at_ms(now - 5 * rng.uniform());
-        said.pages_referenced = static_cast<std::int64_t>(rng.below(100));
-        said.waiting_prefill_tokens = static_cast<std::int64_t>(rng.below(late ? 100 : 900));
-        said.finished_requests = ids;
-        said.queues_profiled = rng.below(2) == 0;
-        said.prefill_cost = {.ms_per_token = 0.1};
-        said.queue.add({{0, 10 * rng.uniform()}, 50, 3});
-        said.finished_output_tokens = 7 * ids;
         dispatcher->note_snapshot(engine, said);
         break;
       }

@@ -14,42 +14,12 @@ namespace gimbal::cluster {
 namespace {
 
 constexpr Duration kCountsAge = std::chrono::milliseconds(100);  // of `vllm`'s counts
-constexpr Duration kLongestExclusion = std::chrono::hours(1);
-
-double pages_of(double tokens, int page_tokens) {
-  return std::ceil(tokens / page_tokens);
-}
 
 }  // namespace
 
 Result<std::unique_ptr<Dispatcher>> Dispatcher::make(const DispatcherOptions& options,
                                                      DispatchRecorder* recorder) {
-  if (options.engines < 1) {
-    return invalid_argument(fmt::format("engines must be at least 1, are {}", options.engines),
-                            "engines");
-  }
-  if (!(options.late_steps >= 0)) {
-    return invalid_argument(fmt::format("late_steps must be at least 0, is {}", options.late_steps),
-                            "late_steps");
-  }
-  if (!options.groups.empty() &&
-      options.groups.size() != static_cast<std::size_t>(options.engines)) {
-    return invalid_argument(fmt::format("groups must be one an engine, are {} for {}",
-                                        options.groups.size(), options.engines),
-                            "groups");
-  }
-  if (options.page_tokens < 1) {
-    return invalid_argument(
-        fmt::format("page_tokens must be at least 1, is {}", options.page_tokens), "page_tokens");
-  }
-  const EngineWatchOptions& watch = options.watch;
-  if (options.users.most_users < 1) {
-    return invalid_argument("most_users must be at least 1, is 0", "most_users");
-  }
-  if (watch.first_exclusion < Duration::zero() || watch.longest_exclusion < Duration::zero() ||
-      watch.longest_exclusion > kLongestExclusion) {
-    return invalid_argument("exclusions must be from 0 to an hour", "longest_exclusion");
-  }
+  GIMBAL_RETURN_IF_ERROR(check_options(options));
   Rules rules;
   GIMBAL_ASSIGN_OR_RETURN(rules.dispatch,
                           policy::make_dispatch(options.rule, options.rule_options));
@@ -394,7 +364,7 @@ void Dispatcher::send(DispatchGroup& group, EngineId engine, TimePoint now) {
     chosen.ledger.send({.request = request.id,
                         .sequence = sequence_,
                         .prefill_tokens = tokens,
-                        .pages = pages_of(tokens, options_.page_tokens),
+                        .pages = std::ceil(tokens / options_.page_tokens),
                         .best_effort = request.request_class == sched::RequestClass::kBestEffort});
     sent_.emplace(request.id, engine);
   }

@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "cluster/decision_log.h"
 #include "cluster/dispatch_queue.h"
+#include "cluster/dispatcher_options.h"
 #include "cluster/engine.h"
 #include "cluster/engine_ledger.h"
 #include "cluster/engine_watch.h"
@@ -25,27 +26,6 @@
 namespace gimbal::cluster {
 
 class DispatchRecorder;
-
-struct DispatcherOptions {
-  int engines = 1;              // >= 1
-  std::string rule = "gimbal";  // see policy::make_dispatch
-  policy::DispatchOptions rule_options;
-  bool late = false;      // binding: see Dispatcher
-  double late_steps = 2;  // prefill ahead of a request that is bound late, in full steps; >= 0
-  bool feedback = true;   // the rule sees expert pressure
-  std::string order = "sjf-aging";  // of the queue that late binding keeps
-  policy::RequestOrderOptions order_options;
-  policy::PrefillCost prefill_cost;  // job sizes there, until one is fitted
-  std::vector<int> groups;  // by engine, side by side: those that share experts; empty: none
-  // As the engines have them, for the prefix mirror.
-  int page_tokens = 16;
-  bool prefix_caching = true;
-  std::uint64_t model_salt = 0;
-  EngineWatchOptions watch;
-  StickyUsersOptions users;
-  std::size_t log_records = 1024;  // decisions kept in memory
-  std::uint64_t seed = 0;
-};
 
 // A group of requests and the engine that it goes to. Its requests carry the dispatch's sequence
 // number.

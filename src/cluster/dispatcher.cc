@@ -285,6 +285,13 @@ void Dispatcher::fill_views(const DispatchGroup& group, TimePoint now) {
     views_[i].waiting_ahead_tokens = tokens_ahead(engines_[i], group, i, now);
     views_[i].room = !group.tried[i] && has_room(engines_[i], group.uncached_on(i));
   }
+  // Where all that is left seems full, those that were not tried may say so themselves: a rule that
+  // sees no room anywhere takes any engine, and one that was tried before would be tried for ever.
+  const bool any = std::any_of(views_.begin(), views_.end(),
+                               [](const policy::EngineView& view) { return view.room; });
+  const bool again = std::find(group.tried.begin(), group.tried.end(), true) != group.tried.end();
+  for (std::size_t i = 0; again && !any && i < engines_.size(); ++i)
+    views_[i].room = !group.tried[i];
 }
 
 // At most late_steps of prefill run before it, and its pages are free.

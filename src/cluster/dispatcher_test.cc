@@ -137,6 +137,28 @@ TEST(DispatcherTest, WhatAnEngineDoesNotTakeGoesToAnother) {
   EXPECT_EQ(dispatcher->log().records().back().reason, DispatchReason::kTurn);
 }
 
+TEST(DispatcherTest, NoEngineIsTriedTwiceWhereTheOthersAreFull) {
+  for (const bool fails : {true, false}) {
+    auto dispatcher = make({.engines = 2});
+    const int full = send(*dispatcher, request(1, 50), 0);
+    EngineSnapshot waits = snapshot(2);
+    waits.dispatch_sequence = 1;
+    waits.waiting_requests = 1;
+    waits.waiting_prefill_tokens = 990;
+    dispatcher->note_snapshot(EngineId{full}, waits);
+    if (fails) dispatcher->note_health(EngineId{1 - full}, false, at_ms(1));
+    ASSERT_TRUE(dispatcher->submit({request(2, 50)}, at_ms(2)).ok());
+    auto first = dispatcher->next(at_ms(2));
+    ASSERT_TRUE(first);
+    EXPECT_EQ(first->engine.value(), 1 - full);
+    ASSERT_TRUE(dispatcher->give_back(*first));
+    auto second = dispatcher->next(at_ms(2));
+    ASSERT_TRUE(second);
+    EXPECT_EQ(second->engine.value(), full);  // it may say itself that it is full
+    EXPECT_FALSE(dispatcher->give_back(*second));
+  }
+}
+
 TEST(DispatcherTest, VllmCountsAreOldButForItsOwnRequests) {
   auto dispatcher = make({.engines = 2, .rule = "vllm"});
   EXPECT_EQ(send(*dispatcher, request(1, 10), 0), 0);

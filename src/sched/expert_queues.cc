@@ -18,7 +18,8 @@ ExpertQueues::ExpertQueues(const ExpertQueuesOptions& options) : options_(option
   decision_.run.reserve(queues);
   // A queue wastes less than one chunk.
   const std::size_t chunks = entries / kChunkEntries + std::min(queues, entries);
-  entries_.resize(chunks * kChunkEntries);
+  entries_ =
+      std::make_unique_for_overwrite<std::byte[]>(chunks * kChunkEntries * sizeof(ExpertEntry));
   next_chunk_.resize(chunks);
 }
 

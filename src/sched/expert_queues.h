@@ -1,7 +1,10 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "policy/expert_queue_policy.h"
@@ -72,8 +75,11 @@ class ExpertQueues {
   };
 
   [[nodiscard]] Queue& queue(const policy::WaitingExpertQueue& waiting);
+  static_assert(std::is_trivially_copyable_v<ExpertEntry> &&
+                alignof(ExpertEntry) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
   [[nodiscard]] ExpertEntry* chunk(std::int32_t index) {
-    return entries_.data() + static_cast<std::size_t>(index) * kChunkEntries;
+    return reinterpret_cast<ExpertEntry*>(entries_.get()) +
+           static_cast<std::size_t>(index) * kChunkEntries;
   }
   [[nodiscard]] std::int32_t allocate_chunk();
   void free_chunks(std::int32_t head, std::int32_t tail);
@@ -86,7 +92,9 @@ class ExpertQueues {
   ExpertQueuesOptions options_;
   std::vector<Queue> queues_;  // [layers, experts]
   std::vector<policy::WaitingExpertQueue> waiting_;
-  std::vector<ExpertEntry> entries_;      // [chunks, kChunkEntries]
+  // ExpertEntry [chunks, kChunkEntries], as bytes: an entry begins to live when it is written, so
+  // that memory is touched only when used.
+  std::unique_ptr<std::byte[]> entries_;
   std::vector<std::int32_t> next_chunk_;  // [chunks]
   std::int32_t used_chunks_ = 0;          // [0, used_chunks_) were in use since all were free
   std::int32_t free_chunk_ = -1;          // list of those among them that are free

@@ -28,17 +28,23 @@ class Channel {
   Channel(std::size_t max_messages, std::size_t max_items)
       : max_messages_(max_messages),
         max_items_(max_items),
-        messages_(std::make_unique_for_overwrite<Message[]>(max_messages)),
-        items_(std::make_unique_for_overwrite<Item[]>(max_items)) {
+        message_memory_(memory_for<Message>(max_messages)),
+        item_memory_(memory_for<Item>(max_items)),
+        messages_(reinterpret_cast<Message*>(message_memory_.get())),
+        items_(reinterpret_cast<Item*>(item_memory_.get())) {
     GIMBAL_CHECK(max_messages > 0 && max_items > 0);
   }
 
-  void send(const Header& header, std::span<const Item> items) {
+  // Whether a message of that many items would find room. Sender only.
+  [[nodiscard]] bool has_room(std::size_t items) const {
     const std::uint64_t sent = sent_.load(std::memory_order_relaxed);
-    GIMBAL_CHECK(sent - received_.load(std::memory_order_acquire) < max_messages_ &&
-                     sent_items_ + items.size() - received_items_.load(std::memory_order_acquire) <=
-                         max_items_,
-                 "a mailbox is full");
+    return sent - received_.load(std::memory_order_acquire) < max_messages_ &&
+           sent_items_ + items - received_items_.load(std::memory_order_acquire) <= max_items_;
+  }
+
+  void send(const Header& header, std::span<const Item> items) {
+    GIMBAL_CHECK(has_room(items.size()), "a mailbox is full");
+    const std::uint64_t sent = sent_.load(std::memory_order_relaxed);
     for (const Item& item : items)
       items_[sent_items_++ % max_items_] = item;
     messages_[sent % max_messages_] = {header, items.size()};
@@ -73,13 +79,23 @@ class Channel {
  private:
   struct Message {
     Header header;
-    std::size_t items = 0;
+    std::size_t items;
   };
+
+  // Bytes, in which the objects begin to live when they are written: constructors with default
+  // values would touch all of it.
+  template <class T>
+  [[nodiscard]] static std::unique_ptr<std::byte[]> memory_for(std::size_t count) {
+    static_assert(alignof(T) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
+    return std::make_unique_for_overwrite<std::byte[]>(count * sizeof(T));
+  }
 
   std::size_t max_messages_;
   std::size_t max_items_;
-  std::unique_ptr<Message[]> messages_;  // a ring
-  std::unique_ptr<Item[]> items_;        // a ring
+  std::unique_ptr<std::byte[]> message_memory_;
+  std::unique_ptr<std::byte[]> item_memory_;
+  Message* messages_;  // a ring
+  Item* items_;        // a ring
   alignas(64) std::atomic<std::uint64_t> sent_{0};
   std::uint64_t sent_items_ = 0;  // the sender's
   alignas(64) std::atomic<std::uint64_t> received_{0};

@@ -33,8 +33,22 @@ TEST(ChannelDeathTest, AFullMailboxIsABug) {
   Channel<int, int> channel(2, 3);
   channel.send(1, std::vector<int>{1, 2});
   EXPECT_DEATH(channel.send(2, std::vector<int>{3, 4}), "mailbox is full");
+  EXPECT_FALSE(channel.has_room(2));
+  EXPECT_TRUE(channel.has_room(1));
   channel.send(2, {});
+  EXPECT_FALSE(channel.has_room(0));
   EXPECT_DEATH(channel.send(3, {}), "mailbox is full");
+}
+
+struct Counted {
+  static inline int made = 0;
+  Counted() { ++made; }
+};
+
+TEST(Channel, MemoryIsNotTouchedBeforeItIsUsed) {
+  Counted::made = 0;
+  Channel<Counted, Counted> channel(1000, 1000);
+  EXPECT_EQ(Counted::made, 0);
 }
 
 TEST(Channel, TwoThreadsSeeTheSameMessages) {

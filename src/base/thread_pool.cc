@@ -16,6 +16,8 @@ namespace {
 
 // How long a caller keeps its turn while others wait.
 constexpr auto kTurn = std::chrono::milliseconds(2);
+// How often a caller that waits for its turn calls its interrupt.
+constexpr auto kSignOfLife = std::chrono::milliseconds(100);
 
 std::vector<int> available_cpus() {
   cpu_set_t set;
@@ -64,7 +66,7 @@ bool spin_until(Condition done, Duration limit) {
 
 }  // namespace
 
-void ThreadPool::Turn::take() {
+void ThreadPool::Turn::take(Interrupt* interrupt) {
   const std::thread::id self = std::this_thread::get_id();
   std::unique_lock lock(mutex_);
   if (waiting_ > 0 && owner_ == self && std::chrono::steady_clock::now() - since_ >= kTurn) {
@@ -74,7 +76,13 @@ void ThreadPool::Turn::take() {
   if (taken_ || (passing_ && owner_ == self)) {
     ++waiting_;
     // Alone among those who wait, the old owner may go on.
-    free_.wait(lock, [&] { return !taken_ && !(passing_ && owner_ == self && waiting_ > 1); });
+    const auto mine = [&] { return !taken_ && !(passing_ && owner_ == self && waiting_ > 1); };
+    while (!free_.wait_for(lock, kSignOfLife, mine)) {
+      if (interrupt == nullptr) continue;
+      lock.unlock();
+      interrupt->between_tasks();
+      lock.lock();
+    }
     --waiting_;
   }
   if (owner_ != self || passing_) since_ = std::chrono::steady_clock::now();
@@ -142,7 +150,7 @@ void ThreadPool::run_urgent(int tasks, Body body) {
 
 void ThreadPool::run_region(Lane& lane, int tasks, Body body, int caller, Interrupt* interrupt) {
   if (tasks <= 0) return;
-  lane.turn.take();
+  lane.turn.take(interrupt);
   lane.body = &body;
   lane.tasks = tasks;
   lane.next.store(0, std::memory_order_relaxed);

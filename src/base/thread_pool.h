@@ -29,7 +29,8 @@ struct ThreadPoolOptions {
 // overtakes a normal one at task grain: whoever works on the normal one goes over between tasks.
 enum class Urgency : std::uint8_t { kNormal, kUrgent };
 
-// What a caller does between any two tasks of its own normal region. One thread: the caller's.
+// What a caller does between any two tasks of its own normal region, and now and then while it
+// waits for its turn. One thread: the caller's. Must not throw: a region would never end.
 class Interrupt {
  public:
   virtual ~Interrupt() = default;
@@ -68,7 +69,8 @@ class ThreadPool {
   // so that callers do not change places at every region.
   class Turn {
    public:
-    void take();
+    // `interrupt`, which may be null, is called while it waits.
+    void take(Interrupt* interrupt);
     void give_back();
 
    private:

@@ -136,6 +136,30 @@ TEST(ThreadPool, BothLanesWithManyCallersRunEveryTask) {
   EXPECT_EQ(count.load(), 6 * 300 * 9);
 }
 
+TEST(ThreadPool, WhoWaitsForItsTurnIsInterruptedNowAndThen) {
+  class Notes final : public Interrupt {
+   public:
+    void between_tasks() override { noted.store(true); }
+    std::atomic<bool> noted{false};
+  };
+  ThreadPool pool({.workers = 2, .pin = false});
+  Notes notes;
+  std::atomic<bool> inside{false};
+  std::thread other([&] {
+    while (!inside.load())
+      std::this_thread::yield();
+    pool.run(
+        1, [](int, int) {}, &notes);
+  });
+  pool.run(1, [&](int, int) {
+    inside.store(true);
+    while (!notes.noted.load())  // for ever, if the other one only waited
+      std::this_thread::yield();
+  });
+  other.join();
+  EXPECT_TRUE(notes.noted.load());
+}
+
 TEST(ThreadPool, ACallerThatReturnsAtOnceDoesNotShutOthersOut) {
   ThreadPool pool({.workers = 2, .pin = false});
   std::atomic<bool> other_ran{false};

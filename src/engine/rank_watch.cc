@@ -1,7 +1,5 @@
 #include "engine/rank_watch.h"
 
-#include <algorithm>
-
 namespace gimbal::engine {
 namespace {
 
@@ -13,29 +11,29 @@ RankWatch::RankWatch(ExpertGroup& group, Rank self, Duration dead_after)
     : group_(group), self_(self), dead_after_(dead_after) {}
 
 RankWatch::Finding RankWatch::waited(TimePoint now) {
-  const Duration interval = dead_after_ / kRings;
+  const Duration interval = dead_after_ / (kRings + 1);
   Finding found{.dead = {}, .look_again = interval};
-  const auto read_beats = [&] {
-    since_ = now;
-    next_ring_ = now + interval;
-    beats_.clear();
+  if (watching_ && now < next_ring_) return found;
+  next_ring_ = now + interval;
+  if (!watching_) {
+    watching_ = true;
+    seen_.clear();
     for (int rank = 0; rank < group_.ranks(); ++rank)
-      beats_.push_back(group_.beats(Rank{rank}));
-  };
-  if (!since_) {
-    read_beats();
+      seen_.push_back({.beats = group_.beats(Rank{rank})});
     return found;
   }
-  if (now - *since_ >= dead_after_) {
-    for (int rank = 0; rank < group_.ranks(); ++rank) {
-      const bool silent = group_.beats(Rank{rank}) == beats_[static_cast<std::size_t>(rank)];
-      if (silent && Rank{rank} != self_ && group_.alive(Rank{rank})) found.dead.emplace_back(rank);
+  for (int rank = 0; rank < group_.ranks(); ++rank) {
+    Seen& seen = seen_[static_cast<std::size_t>(rank)];
+    const std::uint64_t beats = group_.beats(Rank{rank});
+    if (beats != seen.beats) {
+      seen = {.beats = beats};
+    } else if (seen.unanswered == kRings) {
+      seen.unanswered = 0;
+      if (Rank{rank} != self_ && group_.alive(Rank{rank})) found.dead.emplace_back(rank);
     }
-    read_beats();
-  } else if (now >= next_ring_) {
-    next_ring_ = now + interval;
-    group_.ring_all();
+    ++seen.unanswered;
   }
+  group_.ring_all();
   return found;
 }
 

@@ -11,7 +11,8 @@ namespace gimbal::engine {
 
 // Looks for ranks whose threads are stuck, while one's own waits for others. A thread that is well
 // answers its bell; one that gives no sign of life, though it was rung again and again for
-// `dead_after`, is dead. One thread. The group must outlive it.
+// `dead_after`, is dead. Rings count, not time alone: who did not look for long, because it worked
+// or the machine stood still, has not rung. One thread. The group must outlive it.
 class RankWatch {
  public:
   RankWatch(ExpertGroup& group, Rank self, Duration dead_after);
@@ -23,7 +24,7 @@ class RankWatch {
   // The rank waits for others and has nothing to do.
   [[nodiscard]] Finding waited(TimePoint now);
   // It no longer waits.
-  void worked() { since_.reset(); }
+  void worked() { watching_ = false; }
 
   [[nodiscard]] Duration dead_after() const { return dead_after_; }
 
@@ -31,9 +32,13 @@ class RankWatch {
   ExpertGroup& group_;
   Rank self_;
   Duration dead_after_;
-  std::optional<TimePoint> since_;  // beats_ were read then
+  bool watching_ = false;
   TimePoint next_ring_{};
-  std::vector<std::uint64_t> beats_;
+  struct Seen {
+    std::uint64_t beats = 0;
+    int unanswered = 0;  // rings since they moved
+  };
+  std::vector<Seen> seen_;  // by rank
 };
 
 }  // namespace gimbal::engine

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <string_view>
 #include <utility>
 
 #include "base/log.h"
@@ -14,6 +15,8 @@ namespace {
 
 using cluster::EngineSnapshot;
 using cluster::TokenOutput;
+
+constexpr std::string_view kGivenUp = "the engine hangs and was given up";
 
 void add(EngineSnapshot& sum, const EngineSnapshot& each) {
   sum.sequence += each.sequence;
@@ -205,11 +208,15 @@ void DataParallelEngine::give_up(EngineId id) {
   given_up_[static_cast<std::size_t>(id.value())] = true;
   for (const RequestId request : dispatcher_->requests_of(id)) {
     if (retry(id, request)) continue;
+    if (was_cancelled(request)) {
+      lost_.push_back({.request = request, .finish = sched::FinishReason::kCancelled});
+    } else {
+      lost_.push_back({.request = request,
+                       .finish = sched::FinishReason::kFailed,
+                       .error = std::string(kGivenUp)});
+    }
     untold_.erase(request);
     dispatcher_->note_end(request);
-    lost_.push_back({.request = request,
-                     .finish = sched::FinishReason::kFailed,
-                     .error = "the engine hangs and was given up"});
   }
 }
 
@@ -243,7 +250,10 @@ Result<void> DataParallelEngine::send(cluster::Dispatched& dispatched) {
     untold_[request.id] = {
         .request = request, .tried = dispatched.tried, .arrival = dispatched.arrival};
   }
-  const Result<void> taken = engine(dispatched.engine).submit(dispatched.group);
+  // An engine that hangs would take requests and never say anything of them.
+  const bool hangs = given_up_[static_cast<std::size_t>(dispatched.engine.value())];
+  const Result<void> taken = hangs ? Error{ErrorCode::kUnavailable, std::string(kGivenUp)}
+                                   : engine(dispatched.engine).submit(dispatched.group);
   if (taken.ok()) return {};
   for (const sched::Request& request : dispatched.group)
     untold_.erase(request.id);
@@ -273,7 +283,7 @@ void DataParallelEngine::on_outputs(EngineId from, std::span<TokenOutput> output
   tell(told);
 }
 
-bool DataParallelEngine::take_note(EngineId from, const TokenOutput& output) {
+bool DataParallelEngine::take_note(EngineId from, TokenOutput& output) {
   if (!output.finish) {
     if (untold_.erase(output.request) > 0) dispatcher_->note_first_token(output.request);
     return true;
@@ -285,14 +295,22 @@ bool DataParallelEngine::take_note(EngineId from, const TokenOutput& output) {
       retry(from, output.request)) {
     return false;
   }
+  if (failed && was_cancelled(output.request)) {
+    output = {.request = output.request, .finish = sched::FinishReason::kCancelled};
+  }
   untold_.erase(output.request);
   dispatcher_->note_end(output.request);
   return true;
 }
 
+bool DataParallelEngine::was_cancelled(RequestId request) const {
+  const auto found = untold_.find(request);
+  return found != untold_.end() && found->second.cancelled;
+}
+
 bool DataParallelEngine::retry(EngineId from, RequestId request) {
   const auto found = untold_.find(request);
-  if (found == untold_.end()) return false;
+  if (found == untold_.end() || found->second.cancelled) return false;
   Untold untold = std::move(found->second);
   untold_.erase(found);
   cluster::Dispatched back{
@@ -312,6 +330,9 @@ void DataParallelEngine::cancel(RequestId request) {
       for (const Refused& refused : send_all(now))  // others may have waited behind it
         add_refusal(refused, ended);
     } else if (const auto id = dispatcher_->engine_of(request)) {
+      // If the engine has failed by now, or will before it looks, nobody else gets the request.
+      if (const auto untold = untold_.find(request); untold != untold_.end())
+        untold->second.cancelled = true;
       engine(*id).cancel(request);
     }
   }

@@ -96,6 +96,7 @@ class DataParallelEngine final : public cluster::Engine, public cluster::Inspect
     sched::Request request;
     std::vector<bool> tried;
     TimePoint arrival{};
+    bool cancelled = false;
   };
   using Outputs = std::vector<cluster::TokenOutput>;
   // A group that no engine took.
@@ -120,8 +121,9 @@ class DataParallelEngine final : public cluster::Engine, public cluster::Inspect
   void note_failure(EngineId engine, TimePoint now);
   void give_up(EngineId engine);
   // Whether the output is to be told; else its request goes to another engine.
-  [[nodiscard]] bool take_note(EngineId from, const cluster::TokenOutput& output);
+  [[nodiscard]] bool take_note(EngineId from, cluster::TokenOutput& output);
   [[nodiscard]] bool retry(EngineId from, RequestId request);
+  [[nodiscard]] bool was_cancelled(RequestId request) const;
   void drain_engines_when_empty();
 
   const DataParallelOptions options_;

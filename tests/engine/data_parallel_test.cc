@@ -56,6 +56,9 @@ class DataParallelTest : public EngineFixture {
     scheduler.max_num_batched_tokens = 64;
     scheduler.max_num_seqs = 8;
     scheduler.max_model_len = 128;
+    // Nobody is given up because the machine is slow, but where a test asks for it.
+    Duration& dead_after = options.fleet.engine.dead_after;
+    if (dead_after == ServingEngineOptions{}.dead_after) dead_after = std::chrono::minutes(10);
     options.fleet.engine.kv_cache_bytes =
         kv_pages * model::KvStorage::page_bytes(model_->config(), model_->dtype());
     auto started = DataParallelEngine::start(*model_, options, pool_, sink ? *sink : sink_);
@@ -256,6 +259,32 @@ TEST_F(DataParallelTest, AFailedEnginesRequestsGoToTheOther) {
   EXPECT_EQ(sink_.stories().at(RequestId{101}).tokens.size(), 5U);
 }
 
+TEST_F(DataParallelTest, ACancelledRequestDoesNotGoToAnotherEngine) {
+  ThrowingSink sink(sink_);
+  DataParallelOptions options{.fleet = {.engines = 2}};
+  options.fleet.pace = cluster::GangPace::kImmediate;  // no engine waits for one that stands
+  options.dispatch.rule = "round-robin";
+  auto engine = start_several(options, &sink);
+  sink.fail_at(0);
+  sink_.hold();
+  ASSERT_TRUE(engine->submit({request(0, 60, 10)}).ok());
+  ASSERT_TRUE(engine->submit({request(1, 60, 10)}).ok());
+  ASSERT_TRUE(engine->submit({request(2, 60, 60)}).ok());
+  const int home = engine->decisions_of(RequestId{0}).at(0).engine;
+  EXPECT_EQ(engine->decisions_of(RequestId{2}).at(0).engine, home);
+  // It stands where it tells of request 0, fails there, and never looks at the cancellation.
+  while (engine->snapshots()[static_cast<std::size_t>(home)].generated_tokens == 0)
+    std::this_thread::yield();
+  engine->cancel(RequestId{2});
+  sink_.release();
+  sink_.wait_for_ends(3);
+  const auto stories = sink_.stories();
+  EXPECT_EQ(stories.at(RequestId{0}).finish, FinishReason::kFailed);
+  EXPECT_EQ(stories.at(RequestId{1}).finish, FinishReason::kLength);
+  EXPECT_EQ(stories.at(RequestId{2}).finish, FinishReason::kCancelled);
+  EXPECT_TRUE(stories.at(RequestId{2}).tokens.empty());
+}
+
 TEST_F(DataParallelTest, WhenAllEnginesFailRequestsEndWithAnError) {
   ThrowingSink sink(sink_);
   auto engine = start_several({.fleet = {.engines = 2}}, &sink);
@@ -348,7 +377,7 @@ TEST_F(DataParallelTest, WrongOptionsAreErrorsThatNameThem) {
 // Keeps the engine that tells of a certain request from going on, until it is released.
 class HangingSink final : public cluster::TokenSink {
  public:
-  HangingSink(Collector& next, RequestId hangs) : next_(next), hangs_(hangs) {}
+  HangingSink(cluster::TokenSink& next, RequestId hangs) : next_(next), hangs_(hangs) {}
   void on_outputs(std::span<cluster::TokenOutput> outputs) override {
     const bool hang = std::any_of(outputs.begin(), outputs.end(), [this](const auto& output) {
       return output.request == hangs_ && output.token && !output.finish;
@@ -362,7 +391,7 @@ class HangingSink final : public cluster::TokenSink {
   }
 
  private:
-  Collector& next_;
+  cluster::TokenSink& next_;
   RequestId hangs_;
   std::atomic<bool> released_{false};
 };
@@ -387,6 +416,30 @@ TEST_F(DataParallelTest, RequestsOfAnEngineThatHangsGoOnWithoutIt) {
   ASSERT_TRUE(engine->submit({request(20, 10, 3)}).ok());
   sink_.wait_for_ends(9);
   sink.release();
+}
+
+TEST_F(DataParallelTest, AnEngineThatHangsGetsNothingMore) {
+  ThrowingSink throwing(sink_);
+  HangingSink sink(throwing, RequestId{0});
+  DataParallelOptions options{.fleet = {.engines = 2}};
+  options.fleet.pace = cluster::GangPace::kLockstep;
+  options.fleet.engine.dead_after = std::chrono::seconds(5);
+  options.dispatch.rule = "round-robin";
+  auto engine = start_several(options, &sink);
+  for (std::uint64_t id = 0; id < 2; ++id)
+    ASSERT_TRUE(engine->submit({request(id, 60, 30)}).ok());
+  sink_.wait_for_ends(2);
+  EXPECT_EQ(sink_.stories().at(RequestId{0}).finish, FinishReason::kFailed);
+  EXPECT_EQ(sink_.stories().at(RequestId{1}).finish, FinishReason::kLength);
+  // Now the other one fails: nobody is left, and the one that hangs is not asked.
+  throwing.fail_at(3);
+  ASSERT_TRUE(engine->submit({request(3, 20, 5)}).ok());
+  sink_.wait_for_ends(3);
+  EXPECT_FALSE(engine->healthy(nullptr));
+  const auto refused = engine->submit({request(4, 20, 5)});
+  EXPECT_FALSE(refused.ok());
+  sink.release();
+  EXPECT_EQ(sink_.stories().size(), 3U);
 }
 
 }  // namespace

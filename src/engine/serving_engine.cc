@@ -191,6 +191,7 @@ bool ServingEngine::take_inbox(std::vector<sched::Event>& events) {
   if (!inbox_pending_.load(std::memory_order_acquire)) return true;
   const std::lock_guard lock(inbox_mutex_);
   std::swap(events, inbox_);
+  note_live(events);  // at once: they are to end even if this thread fails before it handles them
   taken_prompt_tokens_ += std::exchange(inbox_prompt_tokens_, 0);
   inbox_pending_.store(false, std::memory_order_relaxed);
   return !stopping_;
@@ -253,7 +254,6 @@ void ServingEngine::handle(std::vector<sched::Event>& events) {
   const bool stage_only = std::all_of(events.begin(), events.end(), [](const sched::Event& event) {
     return std::holds_alternative<sched::StageReached>(event);
   });
-  note_live(events);
   const TimePoint now = clock_.now();
   if (spans_) spans_->arrived(events, now);
   sched::Outputs& said = loop_->on(now, events);

@@ -24,6 +24,7 @@ struct Shape {
   cluster::GangPace pace = cluster::GangPace::kGang;
   bool shared = true;
   Duration dead_after = std::chrono::minutes(10);
+  Duration least_wait = cluster::GangCoordinatorOptions{}.least_wait;
 };
 
 // Fails the engine's thread when it tells of a certain request.
@@ -54,7 +55,8 @@ class RankEngines : public EngineFixture {
     group_ = std::move(group).value();
     auto gang = GangDriver::make({.coordinator = {.pace = shape.pace,
                                                   .ranks = shape.ranks,
-                                                  .layers = model_->config().num_layers()}},
+                                                  .layers = model_->config().num_layers(),
+                                                  .least_wait = shape.least_wait}},
                                  clock_);
     ASSERT_TRUE(gang.ok()) << gang.error().message;
     gang_ = std::move(gang).value();
@@ -235,9 +237,11 @@ TEST_F(RankEngines, AHangingRankIsDeclaredDead) {
   EXPECT_FALSE(group_->alive(Rank{0}));
   EXPECT_TRUE(group_->alive(Rank{1}));
   EXPECT_TRUE(group_->map()->taken_out(Rank{0}));
+  submit(0, 901, 10, 3);
   hanging.release();  // and learns that it is dead
-  hanging.wait_for_ends(1);
+  hanging.wait_for_ends(2);
   EXPECT_EQ(hanging.stories().at(RequestId{900}).finish, sched::FinishReason::kFailed);
+  EXPECT_EQ(hanging.stories().at(RequestId{901}).finish, sched::FinishReason::kFailed);
   stop_group();
   const auto stories = sink_.stories();
   for (const auto& [id, prompt, tokens] : requests) {
@@ -247,9 +251,12 @@ TEST_F(RankEngines, AHangingRankIsDeclaredDead) {
 }
 
 TEST_F(RankEngines, RanksThatStepTogetherJoinGangs) {
-  start_group({.ranks = 2});
+  // Whoever runs is waited for, however slow the machine is, and both have work at the same time.
+  start_group({.ranks = 2, .least_wait = std::chrono::minutes(10)});
+  sink_.hold();
   for (std::uint64_t id = 1; id <= 8; ++id)
     submit(id % 2, id, 20, 60);
+  sink_.release();
   sink_.wait_for_ends(8);
   const cluster::GangCounters counters = gang_->counters();
   EXPECT_GT(counters.gang_steps, 0U);

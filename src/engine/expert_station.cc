@@ -90,7 +90,8 @@ bool ExpertStation::serve(const kernels::KernelContext& context) {
       std::atomic<bool>& busy;
       ~Done() { busy.store(false); }
     } done{busy_};
-    pending_.store(false);
+    // An exchange, not a store: what was sent before the flag was set is seen below.
+    (void)pending_.exchange(false);
     take_mail();
     if (run_once(context)) {
       ran = true;

@@ -49,7 +49,12 @@ class ExpertStation {
   // station.
   void set_trace(Trace& trace, std::int32_t process);
 
-  // Puts a message into the source's mailbox. The caller rings whoever serves here.
+  // Whether deliver() would find room for a message of so many rows. The source's thread.
+  [[nodiscard]] bool has_room(Rank source, std::size_t rows) const {
+    return mail_[static_cast<std::size_t>(source.value())]->has_room(rows);
+  }
+  // Puts a message into the source's mailbox. The caller rings whoever serves here. Requires:
+  // has_room().
   void deliver(Rank source, const PostHeader& header, std::span<const PostedEntry> entries);
   // When a message of the source with that many rows would arrive, if it is sent now.
   [[nodiscard]] TimePoint arrival(Rank source, TimePoint now, std::size_t rows);

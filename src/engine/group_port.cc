@@ -1,6 +1,7 @@
 #include "engine/group_port.h"
 
 #include <algorithm>
+#include <thread>
 
 #include "base/check.h"
 
@@ -48,6 +49,11 @@ void GroupPort::send(Rank to, const PostHeader& header, std::span<const PostedEn
   PostHeader timed = header;
   if (group_.options().profile) {
     timed.arrives = station.arrival(rank_, group_.clock().now(), entries.size());
+  }
+  // Rows are bounded by what comes back, but labels of gang steps that have no rows for a service
+  // pile up where its rank does not get to run: then its mail is taken here, whoever may serve it.
+  while (!station.has_room(rank_, entries.size())) {
+    if (!station.serve(serving_)) std::this_thread::yield();
   }
   station.deliver(rank_, timed, entries);
   if (to != rank_) group_.bell(to).ring();

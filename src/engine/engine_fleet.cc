@@ -13,6 +13,11 @@ namespace {
 // it up would take.
 constexpr Duration kSpin = std::chrono::microseconds(50);
 
+std::string planner_of(const EngineFleetOptions& options) {
+  if (!options.planner.empty()) return options.planner;
+  return options.workers == RankWorkers::kOwn ? "pairing" : "as-wanted";
+}
+
 int available_cpus() {
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
@@ -110,7 +115,7 @@ Result<void> EngineFleet::make_groups(const model::Model& model) {
         made.gang, GangDriver::make({.coordinator = {.pace = options_.pace,
                                                      .ranks = size,
                                                      .layers = model.config().num_layers()},
-                                     .planner = options_.planner},
+                                     .planner = planner_of(options_)},
                                     clock_));
   }
   return {};

@@ -31,7 +31,9 @@ struct EngineFleetOptions {
   bool pin = true;  // bind them to CPUs
   int nice = 0;     // of compute threads and engines: more lets others go first
   cluster::GangPace pace = cluster::GangPace::kGang;
-  std::string planner = "pairing";
+  // See policy::make_gang_planner. Empty: pairing where ranks have workers of their own, else
+  // as-wanted: ranks that share workers have no time of their own to fill.
+  std::string planner;
   std::optional<comm::ExchangeProfile> profile;  // imposed delays of the exchange
   std::optional<policy::ExpertMap> map;          // at the start, for each group; linear by default
   std::string expert_queue_policy = "run-all";

@@ -13,17 +13,24 @@ double clipped(double value) {
   return std::max(value, 0.0);
 }
 
-// The most prefill tokens in [low, high] whose attention takes at most `ms`; low if none does.
-int most_within(const GangMember& member, int low, int high, double ms) {
+// The greatest number in [low, high] for which `holds`, which holds up to some number; low if none.
+template <class Condition>
+int most_that(int low, int high, Condition holds) {
   while (low < high) {
     const int middle = low + (high - low + 1) / 2;
-    if (member.times->attention_ms(member.step(middle)) <= ms) {
+    if (holds(middle)) {
       low = middle;
     } else {
       high = middle - 1;
     }
   }
   return low;
+}
+
+// The most prefill tokens in [low, high] whose attention takes at most `ms`; low if none does.
+int most_within(const GangMember& member, int low, int high, double ms) {
+  return most_that(
+      low, high, [&](int tokens) { return member.times->attention_ms(member.step(tokens)) <= ms; });
 }
 
 // What the member may run at most. Requires: least >= 0.
@@ -78,14 +85,19 @@ Together together(const GangView& view, const GangPlan& plan) {
   return all;
 }
 
-double predicted_ms(const GangView& view, const GangPlan& plan) {
-  const Together all = together(view, plan);
-  double service_ms = 0;
+// Of the services, for `rows` rows of those that go together.
+double service_ms(const GangView& view, const GangPlan& plan, double rows) {
+  double ms = 0;
   for (std::size_t i = 0; i < view.members.size(); ++i) {
     if (plan.alone[i] || !view.members[i].times) continue;
-    service_ms = std::max(service_ms, view.members[i].times->service_ms(all.rows));
+    ms = std::max(ms, view.members[i].times->service_ms(rows));
   }
-  return all.attention_ms + service_ms;
+  return ms;
+}
+
+double predicted_ms(const GangView& view, const GangPlan& plan) {
+  const Together all = together(view, plan);
+  return all.attention_ms + service_ms(view, plan, all.rows);
 }
 
 class AsWanted final : public GangPlanner {
@@ -139,10 +151,25 @@ class Pairing final : public GangPlanner {
         budget = std::min(budget, std::max(share, options_.least_prefill));
       }
     }
-    const double step_ms = together(view, plan).attention_ms;
+    fill(view, plan);
+  }
+
+  // Lets members run more than they want while that makes the step hardly longer.
+  void fill(const GangView& view, GangPlan& plan) const {
+    const Together all = together(view, plan);
+    double rows = all.rows;
+    const double allowed_ms =
+        service_ms(view, plan, rows) + options_.fill_slack * predicted_ms(view, plan);
     for (std::size_t i = 0; i < view.members.size(); ++i) {
       if (plan.alone[i] || !view.members[i].times) continue;
-      plan.budgets[i] = most_within(view.members[i], plan.budgets[i], plan.limits[i], step_ms);
+      int& budget = plan.budgets[i];
+      const int most = most_within(view.members[i], budget, plan.limits[i], all.attention_ms);
+      const auto fits = [&](int tokens) {
+        return service_ms(view, plan, rows + tokens - budget) <= allowed_ms;
+      };
+      const int filled = most_that(budget, most, fits);
+      rows += filled - budget;
+      budget = filled;
     }
   }
 
@@ -230,6 +257,10 @@ Result<std::unique_ptr<GangPlanner>> make_gang_planner(std::string_view name,
         "best_effort_share");
   }
   using Made = std::unique_ptr<GangPlanner>;
+  if (!(options.fill_slack >= 0)) {
+    return invalid_argument(fmt::format("fill_slack must not be negative: {}", options.fill_slack),
+                            "fill_slack");
+  }
   if (name == "as-wanted") return Made(std::make_unique<AsWanted>(options));
   if (name == "pairing") return Made(std::make_unique<Pairing>(options));
   return invalid_argument(fmt::format("gang planner must be as-wanted or pairing: {}", name),

@@ -83,18 +83,22 @@ struct GangPlannerOptions {
   // pairing: what a best-effort member gets of its want beside latency-sensitive members, even
   // where that makes the step longer; [0, 1].
   double best_effort_share = 0.25;
+  // pairing: what filling up may add to the step at the services, as a part of the step; >= 0.
+  double fill_slack = 0.05;
 };
 
 // By name:
 //   as-wanted  each member gets its want; nobody goes alone. The reference.
 //   pairing    the slowest member's predicted attention time T for its want is the step's, so every
-//              other member fills up to T for free. A member with best-effort work alone does not
-//              make T beside latency-sensitive ones beyond its share of its want, but fills up too.
-//              A latency-sensitive member goes alone when what it would wait beyond running the
-//              same rows alone exceeds the streaming of experts that going together saves; the
-//              worst first, until there is none. Alone it still waits for the others' runs at the
-//              services, one step of theirs in their step's time. Members whose times are not
-//              fitted get their want, and do not make T.
+//              other member fills up to T for free; but only as far as the rows that are added make
+//              the services longer by at most fill_slack of the step, for where services compute
+//              rather than stream, rows are not free there. A member with best-effort work alone
+//              does not make T beside latency-sensitive ones beyond its share of its want, but
+//              fills up too. A latency-sensitive member goes alone when what it would wait beyond
+//              running the same rows alone exceeds the streaming of experts that going together
+//              saves; the worst first, until there is none. Alone it still waits for the others'
+//              runs at the services, one step of theirs in their step's time. Members whose times
+//              are not fitted get their want, and do not make T.
 // An unknown name or an option out of range is kInvalidArgument.
 [[nodiscard]] Result<std::unique_ptr<GangPlanner>> make_gang_planner(
     std::string_view name, const GangPlannerOptions& options);

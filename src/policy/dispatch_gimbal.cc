@@ -31,6 +31,7 @@ struct Means {
   std::optional<double> evicted;
   std::optional<double> recompute;
   const StepCosts* costs = nullptr;
+  double prefill_token_ms = 0;  // c1
 };
 
 class Mean {
@@ -67,7 +68,7 @@ std::optional<double> residual_of(const EngineView& engine) {
 Means means_of(const DispatchView& view, const std::vector<int>& candidates,
                const DispatchOptions& options) {
   Mean running, waiting, best_effort, decodes, context, requests, usage, total, residual;
-  Mean pressure, share, output, freed, evicted, recompute;
+  Mean pressure, share, output, freed, evicted, recompute, token_ms;
   Means means;
   for (const int i : candidates) {
     const EngineView& engine = view.engines[static_cast<std::size_t>(i)];
@@ -86,7 +87,9 @@ Means means_of(const DispatchView& view, const std::vector<int>& candidates,
     freed.add(engine.pages_freed_per_ms);
     evicted.add(engine.pages_evicted_per_ms);
     recompute.add(engine.recompute_ms);
-    if (means.costs == nullptr && engine.costs) means.costs = &*engine.costs;
+    if (!engine.costs) continue;
+    if (means.costs == nullptr) means.costs = &*engine.costs;
+    token_ms.add(engine.costs->prefill_token_ms());
   }
   means.running = running.value_or(0);
   means.waiting = waiting.value_or(0);
@@ -104,6 +107,7 @@ Means means_of(const DispatchView& view, const std::vector<int>& candidates,
   means.evicted = evicted.value();
   means.recompute = recompute.value();
   if (means.costs == nullptr) means.costs = &options.first_costs;
+  means.prefill_token_ms = token_ms.value_or(means.costs->prefill_token_ms());
   return means;
 }
 
@@ -274,7 +278,8 @@ class Gimbal final : public Dispatch {
   }
 
   // V: what this user's next request saves if the pages are still there, and the exchange that
-  // experts on the engine itself save.
+  // experts on the engine itself save. What computing a token costs is the mean of all engines: the
+  // next request goes to the best of them, and a slow engine is not worth more.
   [[nodiscard]] double value_of_staying(const DispatchRequest& request, const EngineView& engine,
                                         const Means& means, double free_pages,
                                         double output) const {
@@ -284,9 +289,8 @@ class Gimbal final : public Dispatch {
           engine.pages_evicted_per_ms ? *engine.pages_evicted_per_ms : means.evicted.value_or(0);
       const double lost = evicted * *request.mean_return_ms;
       const double survive = lost > 0 ? 1 - std::exp(-free_pages / lost) : 1.0;
-      const StepCosts& costs = engine.costs ? *engine.costs : *means.costs;
-      value = request.return_probability * (request.prompt_tokens + output) *
-              costs.prefill_token_ms() * survive;
+      value = request.return_probability * (request.prompt_tokens + means.output.value_or(0)) *
+              means.prefill_token_ms * survive;
     }
     if (options_.exchange_ms_per_token > 0) {
       value += output * options_.exchange_ms_per_token *

@@ -163,6 +163,20 @@ TEST(DispatchGimbalTest, StayingIsWorthWhatWillBeReused) {
   EXPECT_EQ(decision.engine, 0);
 }
 
+TEST(DispatchGimbalTest, ASlowEngineIsNotWorthMore) {
+  std::vector<EngineView> engines{engine(), engine()};
+  engines[0].costs->fitted.attention[1] = 0.3;
+  engines[0].output_tokens = 150;
+  const DispatchRequest request{.prompt_tokens = 1000,
+                                .prompt_pages = 63,
+                                .return_probability = 0.5,
+                                .mean_return_ms = 500.0};
+  const auto decision = choose(*gimbal_rule(), engines, request);
+  EXPECT_NEAR(decision.scores[0].parts[kValue], -0.5 * 1100 * 0.2, 1e-9);
+  EXPECT_NEAR(decision.scores[1].parts[kValue], -0.5 * 1100 * 0.2, 1e-9);
+  EXPECT_EQ(decision.engine, 1);
+}
+
 TEST(DispatchGimbalTest, LocalExpertsAreWorthTheExchange) {
   std::vector<EngineView> engines{engine(), engine()};
   engines[0].local_share = 0.2;

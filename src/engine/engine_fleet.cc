@@ -66,6 +66,10 @@ Result<std::unique_ptr<EngineFleet>> EngineFleet::start(
   const int experts = model.config().moe_layers() > 0 ? model.config().experts : 0;
   GIMBAL_RETURN_IF_ERROR(check(options, experts));
   options.expert_parallel_size = group_size(options, experts);
+  // Before groups take memory for so many rows.
+  ServingEngineOptions first = options.engine;
+  first.engines = options.engines;
+  GIMBAL_RETURN_IF_ERROR(complete_options(model, first));
   std::unique_ptr<EngineFleet> fleet(new EngineFleet(std::move(options)));
   GIMBAL_RETURN_IF_ERROR(fleet->make_groups(model));
   fleet->make_pools();

@@ -80,6 +80,17 @@ TEST_F(EngineFleetTest, SizesThatDoNotFitAreNamed) {
   }
 }
 
+TEST_F(EngineFleetTest, RowsOutOfRangeAreRefusedBeforeTheyTakeMemory) {
+  for (const int rows : {-1, 0, 2'000'000'000}) {
+    EngineFleetOptions fleet = options(2, 2);
+    fleet.engine.scheduler.max_num_batched_tokens = rows;
+    const std::vector<cluster::TokenSink*> sinks(2, &sink_);
+    const auto started = EngineFleet::start(*model_, fleet, pool_, sinks);
+    ASSERT_FALSE(started.ok()) << rows;
+    EXPECT_EQ(started.error().field, "max_num_batched_tokens");
+  }
+}
+
 TEST_F(EngineFleetTest, GroupsShareExpertsAmongThemselves) {
   const auto fleet = start(options(4, 2));
   serve(*fleet, 8);

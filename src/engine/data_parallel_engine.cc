@@ -241,7 +241,6 @@ std::vector<DataParallelEngine::Refused> DataParallelEngine::send_all(TimePoint 
       dispatcher_->note_end(request.id);
     refused.push_back({std::move(dispatched->group), sent.error()});
   }
-  drain_engines_when_empty();
   return refused;
 }
 
@@ -339,17 +338,10 @@ void DataParallelEngine::cancel(RequestId request) {
   tell(ended);
 }
 
+// The engines do not drain: they may get what waits here, and each other's requests.
 void DataParallelEngine::drain() {
   const std::lock_guard lock(mutex_);
   draining_ = true;
-  drain_engines_when_empty();
-}
-
-// Engines that drain take nothing, and what waits here was accepted before.
-void DataParallelEngine::drain_engines_when_empty() {
-  if (!draining_ || dispatcher_->queued_groups() > 0) return;
-  for (int i = 0; i < fleet_->size(); ++i)
-    fleet_->engine(i).drain();
 }
 
 bool DataParallelEngine::idle() const {

@@ -124,7 +124,6 @@ class DataParallelEngine final : public cluster::Engine, public cluster::Inspect
   [[nodiscard]] bool take_note(EngineId from, cluster::TokenOutput& output);
   [[nodiscard]] bool retry(EngineId from, RequestId request);
   [[nodiscard]] bool was_cancelled(RequestId request) const;
-  void drain_engines_when_empty();
 
   const DataParallelOptions options_;
   cluster::TokenSink& sink_;

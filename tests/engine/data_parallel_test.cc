@@ -269,7 +269,7 @@ TEST_F(DataParallelTest, ACancelledRequestDoesNotGoToAnotherEngine) {
   sink_.hold();
   ASSERT_TRUE(engine->submit({request(0, 60, 10)}).ok());
   ASSERT_TRUE(engine->submit({request(1, 60, 10)}).ok());
-  ASSERT_TRUE(engine->submit({request(2, 60, 60)}).ok());
+  ASSERT_TRUE(engine->submit({request(2, 100, 20)}).ok());  // of more than one step
   const int home = engine->decisions_of(RequestId{0}).at(0).engine;
   EXPECT_EQ(engine->decisions_of(RequestId{2}).at(0).engine, home);
   // It stands where it tells of request 0, fails there, and never looks at the cancellation.
@@ -283,6 +283,25 @@ TEST_F(DataParallelTest, ACancelledRequestDoesNotGoToAnotherEngine) {
   EXPECT_EQ(stories.at(RequestId{1}).finish, FinishReason::kLength);
   EXPECT_EQ(stories.at(RequestId{2}).finish, FinishReason::kCancelled);
   EXPECT_TRUE(stories.at(RequestId{2}).tokens.empty());
+}
+
+TEST_F(DataParallelTest, WhileDrainingAFailedEnginesRequestsGoToTheOther) {
+  ThrowingSink sink(sink_);
+  DataParallelOptions options{.fleet = {.engines = 2}};
+  options.fleet.pace = cluster::GangPace::kImmediate;
+  options.dispatch.rule = "round-robin";
+  auto engine = start_several(options, &sink);
+  sink.fail_at(0);
+  sink_.hold();
+  ASSERT_TRUE(engine->submit({request(0, 60, 10)}).ok());
+  ASSERT_TRUE(engine->submit({request(1, 60, 10)}).ok());
+  ASSERT_TRUE(engine->submit({request(2, 100, 20)}).ok());
+  engine->drain();
+  EXPECT_EQ(engine->submit({request(3, 10, 2)}).error().code, ErrorCode::kUnavailable);
+  sink_.release();
+  sink_.wait_for_ends(3);
+  EXPECT_EQ(sink_.stories().at(RequestId{0}).finish, FinishReason::kFailed);
+  EXPECT_EQ(sink_.stories().at(RequestId{2}).finish, FinishReason::kLength);
 }
 
 TEST_F(DataParallelTest, WhenAllEnginesFailRequestsEndWithAnError) {

@@ -59,6 +59,10 @@ void EngineLedger::end(RequestId request) {
     counts_.prefill_tokens -= found->second.sent.prefill_tokens;
   }
   entries_.erase(found);
+  // An engine that has failed reports nothing any more: what it will never have seen must not pile
+  // up.
+  while (!unseen_.empty() && !entries_.contains(unseen_.front().request))
+    unseen_.pop_front();
 }
 
 std::vector<RequestId> EngineLedger::requests() const {

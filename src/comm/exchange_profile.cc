@@ -10,7 +10,8 @@ namespace gimbal::comm {
 namespace {
 
 constexpr double kMostMicroseconds = 1e6;
-constexpr double kMostGigabytes = 1e6;  // a second
+constexpr double kMostGigabytes = 1e6;    // a second
+constexpr double kLeastGigabytes = 1e-6;  // keeps times finite
 constexpr int kMostRanks = 1 << 16;
 
 Result<void> refuse_unread(const JsonObject& object) {
@@ -26,6 +27,9 @@ Result<void> read_tier(JsonObject& profile, std::string_view name, ExchangeTier&
   GIMBAL_ASSIGN_OR_RETURN(JsonObject object, JsonObject::of(*value, profile.path_of(name)));
   GIMBAL_RETURN_IF_ERROR(object.read("latency_us", 0.0, kMostMicroseconds, tier.latency_us));
   GIMBAL_RETURN_IF_ERROR(object.read("gb_per_s", 0.0, kMostGigabytes, tier.gb_per_s));
+  if (tier.gb_per_s > 0 && tier.gb_per_s < kLeastGigabytes) {
+    return object.wrong("gb_per_s", fmt::format("0 (no limit) or at least {}", kLeastGigabytes));
+  }
   return refuse_unread(object);
 }
 

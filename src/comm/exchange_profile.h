@@ -12,7 +12,7 @@ namespace gimbal::comm {
 // What a message between two ranks takes.
 struct ExchangeTier {
   double latency_us = 0;  // >= 0
-  double gb_per_s = 0;    // 10^9 bytes a second; 0: no limit
+  double gb_per_s = 0;    // 10^9 bytes a second, >= 1e-6; 0: no limit
 
   bool operator==(const ExchangeTier&) const = default;
 };

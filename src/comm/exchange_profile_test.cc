@@ -34,6 +34,7 @@ TEST(ExchangeProfile, RefusesWhatItDoesNotKnow) {
       {R"({"same_node": {"latency_us": 1e9}})", "same_node.latency_us"},
       {R"({"other_node": {"gb_per_s": null, "gbps": 3}})", "other_node.gbps"},
       {R"({"other_node": {"gb_per_s": [1]}})", "other_node.gb_per_s"},
+      {R"({"other_node": {"gb_per_s": 1e-300}})", "other_node.gb_per_s"},
       {R"({"rack": {}})", "rack"},
   };
   for (const auto& [text, field] : cases) {

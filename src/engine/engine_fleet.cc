@@ -1,9 +1,9 @@
 #include "engine/engine_fleet.h"
 
 #include <fmt/format.h>
+#include <sched.h>
 
 #include <algorithm>
-#include <thread>
 #include <utility>
 
 namespace gimbal::engine {
@@ -18,8 +18,11 @@ std::string planner_of(const EngineFleetOptions& options) {
   return options.workers == RankWorkers::kOwn ? "pairing" : "as-wanted";
 }
 
+// Those that this process may use.
 int available_cpus() {
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof(set), &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
 }
 
 }  // namespace

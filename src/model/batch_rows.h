@@ -11,7 +11,9 @@ namespace gimbal::model {
 
 // Memory for the token rows of several batches in mid-forward: `regions` regions of `region_rows`
 // rows. Every row of every region has one index in the same matrices, so that rows of different
-// batches can share a run of an expert. Reserved at once, touched only when used. One thread.
+// batches can share a run of an expert. Reserved at once, touched only when used. One thread a
+// region: ranks that share experts have regions of one store, and the services that run their rows
+// are handed them, and hand them back, through mailboxes.
 class RowStore {
  public:
   RowStore(const model_config::ModelConfig& config, tensor::DType dtype, std::int64_t regions,

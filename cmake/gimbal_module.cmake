@@ -18,6 +18,19 @@ if(GIMBAL_FUZZ)  # coverage for libFuzzer; its targets alone link the fuzzer its
   target_compile_options(gimbal_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
+# Where compile time matters more than the code it gives (tests, wiring of the program): optimized little, and in
+# sanitizer presets without the checks of every pointer, which the modules' own code keeps.
+add_library(gimbal_quick_options INTERFACE)
+target_link_libraries(gimbal_quick_options INTERFACE gimbal_options)
+if(GIMBAL_SANITIZE)
+  target_compile_options(gimbal_quick_options INTERFACE -O0)
+  if(GIMBAL_SANITIZE MATCHES undefined)
+    target_compile_options(gimbal_quick_options INTERFACE -fno-sanitize=null,alignment,vptr,object-size)
+  endif()
+else()
+  target_compile_options(gimbal_quick_options INTERFACE -O1)
+endif()
+
 # All test programs, without the rest.
 add_custom_target(gimbal_tests)
 
@@ -57,7 +70,7 @@ function(gimbal_module name)
     endif()
     list(TRANSFORM ARG_TEST_DEPS PREPEND gimbal::)
     add_executable(${target}_test ${ARG_TESTS})
-    target_link_libraries(${target}_test PRIVATE gimbal_options gimbal::${name} ${ARG_TEST_DEPS}
+    target_link_libraries(${target}_test PRIVATE gimbal_quick_options gimbal::${name} ${ARG_TEST_DEPS}
                           ${ARG_TEST_LIBS} GTest::gmock GTest::gtest_main)
     add_dependencies(gimbal_tests ${target}_test)
     gtest_discover_tests(${target}_test DISCOVERY_MODE PRE_TEST

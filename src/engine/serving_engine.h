@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/published.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "cluster/engine.h"
@@ -53,9 +54,9 @@ class ServingEngine final : public cluster::Engine {
 
   // What submit() would say of a request's own fields.
   [[nodiscard]] Result<void> check(const sched::Request& request) const;
-  // Moves the changes of the prefix cache since the last call, up to the newest snapshot, to the
-  // end of `events`; with scheduler.record_prefix_events. Call now and then: they are kept until
-  // then.
+  // Moves the changes of the prefix cache since the last call, at least those up to the newest
+  // snapshot, to the end of `events`; with scheduler.record_prefix_events. Call now and then: they
+  // are kept until then.
   void take_prefix_events(std::vector<kv::PrefixEvent>& events);
 
   // Accepts nothing from now on; what was accepted goes on.
@@ -116,8 +117,9 @@ class ServingEngine final : public cluster::Engine {
   // The queue's bound as the scheduler has it now: it follows the measured prefill rate.
   std::atomic<std::int64_t> max_waiting_prefill_tokens_{0};
 
-  mutable std::mutex snapshot_mutex_;
-  cluster::EngineSnapshot snapshot_;
+  Published<cluster::EngineSnapshot> snapshot_;
+  std::uint64_t snapshots_ = 0;  // published; the engine thread's own
+  std::mutex prefix_mutex_;
   std::vector<kv::PrefixEvent> prefix_events_;
 
   std::thread thread_;

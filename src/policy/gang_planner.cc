@@ -173,33 +173,52 @@ class Pairing final : public GangPlanner {
     }
   }
 
-  // The latency-sensitive member that loses most by going together, or -1.
-  static int who_goes_alone(const GangView& view, const GangPlan& plan) {
+  [[nodiscard]] double weight(const GangMember& member) const {
+    return std::max(member.requests, 1) *
+           (member.latency_sensitive ? 1.0 : options_.best_effort_share);
+  }
+
+  // The latency-sensitive member whose going alone shortens the steps most, or -1.
+  [[nodiscard]] int who_goes_alone(const GangView& view, const GangPlan& plan) const {
     const Together all = together(view, plan);
-    int worst = -1;
-    if (all.members < 2) return worst;
-    double worst_ms = 0;
+    if (all.members < 2) return -1;
+    double weights = 0;
+    for (std::size_t i = 0; i < view.members.size(); ++i)
+      weights += plan.alone[i] ? 0 : weight(view.members[i]);
+    int best = -1;
+    double most_saved = 0;
     for (std::size_t i = 0; i < view.members.size(); ++i) {
       const GangMember& member = view.members[i];
       if (plan.alone[i] || !member.latency_sensitive || !member.times) continue;
-      const GangTimes& times = *member.times;
-      const double rows = member.decodes + plan.budgets[i];
-      const double others = all.rows - rows;
-      const double others_ms = all.attention_without(i) + times.service_ms(others);
-      double alone_ms = member.alone_ms(plan.budgets[i]);
-      // Whoever goes alone still meets the others' runs at the services, as often as they step.
-      if (others_ms > 0) {
-        alone_ms += times.service_ms(others) * std::min(1.0, alone_ms / others_ms);
-      }
-      const double delay_ms = all.attention_ms + times.service_ms(all.rows) - alone_ms;
-      const double saved_ms =
-          times.streaming_ms(rows) + times.streaming_ms(others) - times.streaming_ms(all.rows);
-      if (delay_ms - saved_ms > worst_ms) {
-        worst_ms = delay_ms - saved_ms;
-        worst = static_cast<int>(i);
+      const double together_ms = all.attention_ms + member.times->service_ms(all.rows);
+      const Apart apart = part(member, plan.budgets[i], all, i);
+      const double saved = (1 - options_.part_gain) * weights * together_ms -
+                           weight(member) * apart.own_ms -
+                           (weights - weight(member)) * apart.others_ms;
+      if (saved > most_saved) {
+        most_saved = saved;
+        best = static_cast<int>(i);
       }
     }
-    return worst;
+    return best;
+  }
+
+  // Steps of a member that goes alone and of the others. In one step of the longer kind each meets
+  // the runs of several steps of the shorter kind at the services.
+  struct Apart {
+    double own_ms = 0;
+    double others_ms = 0;
+  };
+  static Apart part(const GangMember& member, int budget, const Together& all, std::size_t i) {
+    const GangTimes& times = *member.times;
+    const double rows = member.decodes + budget;
+    const double own_service_ms = times.service_ms(rows);
+    const double others_service_ms = times.service_ms(all.rows - rows);
+    const double own_ms = times.attention_ms(member.step(budget)) + own_service_ms;
+    const double others_ms = all.attention_without(i) + others_service_ms;
+    if (own_ms <= 0 || others_ms <= 0) return {.own_ms = own_ms, .others_ms = others_ms};
+    const double own_met_ms = own_ms + others_service_ms * own_ms / others_ms;
+    return {.own_ms = own_met_ms, .others_ms = others_ms + own_service_ms * others_ms / own_met_ms};
   }
 
   GangPlannerOptions options_;
@@ -260,6 +279,10 @@ Result<std::unique_ptr<GangPlanner>> make_gang_planner(std::string_view name,
   if (!(options.fill_slack >= 0)) {
     return invalid_argument(fmt::format("fill_slack must not be negative: {}", options.fill_slack),
                             "fill_slack");
+  }
+  if (!(options.part_gain >= 0)) {
+    return invalid_argument(fmt::format("part_gain must not be negative: {}", options.part_gain),
+                            "part_gain");
   }
   if (name == "as-wanted") return Made(std::make_unique<AsWanted>(options));
   if (name == "pairing") return Made(std::make_unique<Pairing>(options));

@@ -39,6 +39,7 @@ struct GangMember {
   double decode_context = 0;           // C, tokens that they attend to
   int want = 0;                        // prefill tokens that its former asks for
   int most = 0;                        // F, prefill tokens that it could run now; >= want
+  int requests = 1;                    // running and waiting there: whom the step's time concerns
   double prefill_position = 0;         // where its prompts stand; their mean
   int max_rows = 1;                    // of a step (max_num_batched_tokens)
   bool latency_sensitive = true;       // its most urgent work; else all its work is best-effort
@@ -81,10 +82,13 @@ class GangPlanner {
 struct GangPlannerOptions {
   int least_prefill = 16;  // tokens; >= 0
   // pairing: what a best-effort member gets of its want beside latency-sensitive members, even
-  // where that makes the step longer; [0, 1].
+  // where that makes the step longer, and how much its delay counts beside theirs; [0, 1].
   double best_effort_share = 0.25;
   // pairing: what filling up may add to the step at the services, as a part of the step; >= 0.
   double fill_slack = 0.05;
+  // pairing: how much shorter steps must be apart, as a part of what they are together. Going apart
+  // costs more than the model says: ranks out of phase wait for each other later; >= 0.
+  double part_gain = 0.05;
 };
 
 // By name:
@@ -94,11 +98,12 @@ struct GangPlannerOptions {
 //              the services longer by at most fill_slack of the step, for where services compute
 //              rather than stream, rows are not free there. A member with best-effort work alone
 //              does not make T beside latency-sensitive ones beyond its share of its want, but
-//              fills up too. A latency-sensitive member goes alone when what it would wait beyond
-//              running the same rows alone exceeds the streaming of experts that going together
-//              saves; the worst first, until there is none. Alone it still waits for the others'
-//              runs at the services, one step of theirs in their step's time. Members whose times
-//              are not fitted get their want, and do not make T.
+//              fills up too. A latency-sensitive member goes alone when that makes the steps
+//              shorter on the whole: the sum over members of their requests times their step, those
+//              of best-effort members counted by best_effort_share, falls by more than part_gain.
+//              Apart they still meet each other's runs at the services, one of every step of the
+//              other's. Who gains most goes first, until nobody does. Members whose times are not
+//              fitted get their want, and do not make T.
 // An unknown name or an option out of range is kInvalidArgument.
 [[nodiscard]] Result<std::unique_ptr<GangPlanner>> make_gang_planner(
     std::string_view name, const GangPlannerOptions& options);

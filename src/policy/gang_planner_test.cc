@@ -11,6 +11,7 @@
 namespace gimbal::policy {
 namespace {
 
+using testing::Contains;
 using testing::ElementsAre;
 
 // Attention 1 + 0.01·q + 0.1·D ms; services 0.5 + 0.001·rows + 0.1·experts ms, 2 of 10 experts a
@@ -147,6 +148,23 @@ TEST(GangPlanner, ALatencySensitiveMemberLeavesALongStep) {
               ElementsAre(false, false));
 }
 
+// The first decodes, the second prefills 100 tokens. Together: 1 + 1 = 2 ms of attention, 101 rows
+// 0.5 + 0.101 + 1 at the services: 3.6 ms. Apart the first takes 1.1 + 0.701 = 1.801 ms, in which
+// it meets 1.801/3.6 of the other's 1.6 ms: 2.6 ms; the other 3.6 ms and 0.701 ms for each of those
+// 1.385 steps: 4.57 ms.
+TEST(GangPlanner, WhoGoesAloneIsWeighedByRequests) {
+  GangMember decoding = member(1, 0, 0);
+  GangMember prefilling = member(0, 100, 100);
+  decoding.requests = 4;  // 4 · 2.6 + 4.57 = 14.97 is less than 0.95 · 5 · 3.6 = 17.1
+  EXPECT_THAT(plan("pairing", {decoding, prefilling}).alone, Contains(true));
+  prefilling.requests = 5;  // others wait behind it: 4 · 2.6 + 5 · 4.57 is more than 9 · 3.6
+  EXPECT_THAT(plan("pairing", {decoding, prefilling}).alone, ElementsAre(false, false));
+  // A gain of less than part_gain is none.
+  prefilling.requests = 1;
+  EXPECT_THAT(plan("pairing", {decoding, prefilling}, 1, {.part_gain = 0.2}).alone,
+              ElementsAre(false, false));
+}
+
 TEST(GangPlanner, MembersOfEqualStepsStayTogether) {
   for (const int decodes : {1, 3, 32}) {
     const std::vector<GangMember> members(4, member(decodes, 8, 64));
@@ -251,6 +269,7 @@ TEST(GangPlanner, UnknownNamesAndBadOptionsAreErrors) {
   EXPECT_EQ(make_gang_planner("pairing", {.least_prefill = -1}).error().field, "least_prefill");
   EXPECT_EQ(make_gang_planner("pairing", {.best_effort_share = 1.1}).error().field,
             "best_effort_share");
+  EXPECT_EQ(make_gang_planner("pairing", {.part_gain = -1}).error().field, "part_gain");
   EXPECT_FALSE(make_gang_planner("as-wanted", {.best_effort_share = -0.1}).ok());
   for (const std::string_view name : gang_planner_names())
     EXPECT_TRUE(make_gang_planner(name, {}).ok());

@@ -20,7 +20,7 @@ void EventRecorder::plan(const StepPlan& plan) {
 
 void EventRecorder::intent(const policy::GangMember& intent) {
   out_ << Json{{"intent", Json::array({intent.decodes, intent.decode_context, intent.want,
-                                       intent.most, intent.latency_sensitive})}}
+                                       intent.most, intent.requests, intent.latency_sensitive})}}
        << '\n';
 }
 

@@ -61,11 +61,15 @@ void StepPlanner::enqueue(Sequence& sequence, const policy::PrefillCost& cost,
 // Into its queue, with the rank that its frozen job gives it.
 void StepPlanner::push(Sequence& sequence, const Sequence* ahead) {
   sequence.queued_prefill = missing_prefill(sequence, ahead);
-  sequence.key = order_.key({.arrival = sequence.arrival,
-                             .job_ms = sequence.job_ms,
-                             .priority = sequence.request.priority,
-                             .aging = aging(sequence.request.request_class)});
+  sequence.key = order_.key(ordered(sequence));
   queues_.push(sequence);
+}
+
+policy::OrderedRequest StepPlanner::ordered(const Sequence& sequence) const {
+  return {.arrival = sequence.arrival,
+          .job_ms = sequence.job_ms,
+          .priority = sequence.request.priority,
+          .aging = aging(sequence.request.request_class)};
 }
 
 void StepPlanner::tune_aging(TimePoint now) {
@@ -74,10 +78,7 @@ void StepPlanner::tune_aging(TimePoint now) {
     if (!tuner(request_class)->tune(now)) continue;
     queues_.reorder(request_class, [&](RequestId id) {
       Sequence& sequence = table_.at(id);
-      sequence.key = order_.key({.arrival = sequence.arrival,
-                                 .job_ms = sequence.job_ms,
-                                 .priority = sequence.request.priority,
-                                 .aging = aging(request_class)});
+      sequence.key = order_.key(ordered(sequence));
       return sequence.key;
     });
   }
@@ -116,6 +117,7 @@ bool StepPlanner::preview(TimePoint now, policy::GangMember& member) {
   former_.form(view, decision_);
   member.decode_context = static_cast<double>(view.decode_context);
   member.prefill_position = view.prefill_position;
+  member.requests = static_cast<int>(running_.size() + queues_.size());
   member.latency_sensitive = false;
   std::int64_t most = 0;
   for (const policy::RunningSequence& sequence : view.running) {

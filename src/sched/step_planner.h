@@ -66,13 +66,15 @@ class StepPlanner {
   // not count: choices of one prompt keep one rank.
   void enqueue(Sequence& sequence, const policy::PrefillCost& cost,
                const Sequence* ahead = nullptr);
+  // What the order is shown of a sequence that was enqueued.
+  [[nodiscard]] policy::OrderedRequest ordered(const Sequence& sequence) const;
   // Takes a sequence out of its queue or the running ones and frees its pages.
   void remove(Sequence& sequence, TimePoint now);
   // Says that the sequence's tokens up to `computed` have been computed.
   void commit(Sequence& sequence, int computed, TimePoint now);
 
-  // What the former would grant now: fills in decodes, their context, want, most, prefill_position
-  // and latency_sensitive. Changes nothing. False: there is nothing to run.
+  // What the former would grant now: fills in decodes, their context, want, most, requests,
+  // prefill_position and latency_sensitive. Changes nothing. False: there is nothing to run.
   [[nodiscard]] bool preview(TimePoint now, policy::GangMember& member);
 
   // Fills plan.sequences for step number `step`. False: there is nothing to run. Sequences of

@@ -54,8 +54,9 @@ void DispatchFlags::add_to(CLI::App& command) {
       ->capture_default_str();
   command.add_flag("--feedback,!--no-feedback", feedback,
                    "dispatch sees the pressure on experts (default)");
-  command.add_option("--decisions", decisions_path,
-                     "write every dispatch decision to this file, one JSON document a line");
+  command.add_option(
+      "--decisions", decisions_path,
+      "write every dispatch and ordering decision to this file, one JSON document a line");
 }
 
 void DispatchFlags::apply(const policy::Preset& preset, const CLI::App& command) {

@@ -64,12 +64,7 @@ Result<void> ParallelFlags::apply_preset(const CLI::App& command,
 }
 
 Result<void> ParallelFlags::complete(const engine::ServingEngineOptions& engine) {
-  GIMBAL_RETURN_IF_ERROR(dispatch.complete(engine.scheduler.max_num_batched_tokens));
-  if (engines() == 1 && !dispatch.decisions_path.empty()) {
-    return invalid_argument("--decisions needs --data-parallel-size of at least 2, is 1",
-                            "decisions");
-  }
-  return {};
+  return dispatch.complete(engine.scheduler.max_num_batched_tokens);
 }
 
 Result<std::unique_ptr<Recordings>> Recordings::open(const ParallelFlags& flags,
@@ -91,6 +86,9 @@ Result<std::unique_ptr<Recordings>> Recordings::open(const ParallelFlags& flags,
     if (!routing.ok()) return routing.error().within("--record-routing");
     recordings->routing_ = std::move(routing).value();
   }
+  auto decisions = engine::DecisionRecorder::open(flags.dispatch.decisions_path, kMostOrders);
+  if (!decisions.ok()) return decisions.error().within("--decisions");
+  recordings->decisions_ = std::move(decisions).value();
   if (flags.trace_path.empty()) return recordings;
   recordings->trace_path_ = flags.trace_path;
   recordings->trace_file_.open(flags.trace_path, std::ios::trunc);
@@ -130,6 +128,7 @@ void Recordings::flush_now_and_then(std::stop_token stop) {
 void Recordings::give_to(engine::ServingEngineOptions& engine) {
   engine.trace = trace_.get();
   engine.routing = routing_.get();
+  engine.decisions = decisions_.get();
 }
 
 Result<StartedEngines> start_engines(const ParallelFlags& flags, const ModelFlags& model_flags,
@@ -145,8 +144,7 @@ Result<StartedEngines> start_engines(const ParallelFlags& flags, const ModelFlag
     started.engine = std::move(one);
     return started;
   }
-  engine::DataParallelOptions several_options{.dispatch = flags.dispatch.options,
-                                              .decisions_path = flags.dispatch.decisions_path};
+  engine::DataParallelOptions several_options{.dispatch = flags.dispatch.options};
   several_options.fleet.engine = options;
   several_options.fleet.threads = model_flags.threads;
   several_options.fleet.pin = !model_flags.no_pin;

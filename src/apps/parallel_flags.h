@@ -15,6 +15,8 @@
 #include "base/trace.h"
 #include "cluster/engine.h"
 #include "cluster/inspector.h"
+#include "cluster/order_log.h"
+#include "engine/decision_recorder.h"
 #include "engine/routing_recorder.h"
 #include "engine/serving_engine.h"
 #include "model/forward.h"
@@ -54,8 +56,11 @@ class Recordings {
                                                                 const model::Model& model);
   ~Recordings();  // ends the files; says in the log what could not be written
   void give_to(engine::ServingEngineOptions& engine);
+  [[nodiscard]] const cluster::OrderInspector& orders() const { return *decisions_; }
 
  private:
+  static constexpr std::size_t kMostOrders = 10'000;  // kept for /debug/decisions
+
   Recordings() = default;
   void flush_now_and_then(std::stop_token stop);
 
@@ -63,6 +68,7 @@ class Recordings {
   std::ofstream trace_file_;
   std::unique_ptr<Trace> trace_;
   std::unique_ptr<engine::RoutingRecorder> routing_;
+  std::unique_ptr<engine::DecisionRecorder> decisions_;
   std::jthread flusher_;
 };
 
@@ -74,7 +80,8 @@ struct StartedEngines {
   const engine::ServingEngineOptions* options = nullptr;  // of each, filled in
 };
 
-// `model_flags`: threads and pinning. Errors name the flag.
+// `model_flags`: threads and pinning. `decisions`: of the dispatcher; null: nowhere. Errors name
+// the flag.
 [[nodiscard]] Result<StartedEngines> start_engines(const ParallelFlags& flags,
                                                    const ModelFlags& model_flags,
                                                    const LoadedModel& loaded,

@@ -141,6 +141,12 @@ void add_scheduler_flags(CLI::App& command, Arguments& arguments) {
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command
+      .add_option("--max-stage-ms", scheduler.max_stage_ms,
+                  "milliseconds that a stage of a layer should take at most, of engines that share "
+                  "experts; 0: a quarter of the predicted step of 512 prompt tokens")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
       .add_option("--max-waiting-prefill-tokens", arguments.max_waiting_prefill_tokens,
                   "prompt tokens that may wait before requests get a 429; 0: what 60 s of measured "
                   "prefill clear, at least 65536")
@@ -298,7 +304,8 @@ Result<void> serve(Arguments& arguments, const CLI::App& command) {
   GIMBAL_ASSIGN_OR_RETURN(
       const StartedEngines engines,
       start_engines(arguments.parallel, arguments.model, loaded, arguments.engine, server.sink()));
-  server.serve(*engines.engine, *codec, engines.inspector);
+  server.serve(*engines.engine, *codec,
+               {.inspector = engines.inspector, .orders = &recordings->orders()});
   signals.ready();
   const sched::StepLoopOptions& scheduler = engines.options->scheduler;
   if (engines.inspector != nullptr) {

@@ -16,19 +16,6 @@
 #include "cluster/struct_fields.h"
 #include "sched/record_json.h"
 
-namespace gimbal::policy {
-
-template <class Archive>
-void fields(Archive& a, RequestOrderOptions& v) {
-  a("aging", v.aging);
-  a("aging_auto", v.aging_auto);
-  a("ms_per_priority_level", v.ms_per_priority_level);
-  a("promote_after", v.promote_after);
-  a("promote_after_auto", v.promote_after_auto);
-}
-
-}  // namespace gimbal::policy
-
 namespace gimbal::cluster {
 
 template <class Archive>

@@ -2,6 +2,7 @@
 
 #include "cluster/decision_log.h"
 #include "cluster/engine.h"
+#include "cluster/order_log.h"
 #include "policy/dispatch.h"
 
 // The fields of what decisions are made of, for json_fields.h. In the namespaces of the structs,
@@ -80,6 +81,23 @@ template <class Archive>
 void fields(Archive& a, PrefillCost& v) {
   a("ms_per_token", v.ms_per_token);
   a("ms_per_square_token", v.ms_per_square_token);
+}
+
+template <class Archive>
+void fields(Archive& a, OrderedRequest& v) {
+  a("arrival", v.arrival);
+  a("job_ms", v.job_ms);
+  a("priority", v.priority);
+  a("aging", v.aging);
+}
+
+template <class Archive>
+void fields(Archive& a, RequestOrderOptions& v) {
+  a("aging", v.aging);
+  a("aging_auto", v.aging_auto);
+  a("ms_per_priority_level", v.ms_per_priority_level);
+  a("promote_after", v.promote_after);
+  a("promote_after_auto", v.promote_after_auto);
 }
 
 template <class Archive>
@@ -171,7 +189,38 @@ void fields(Archive& a, DispatchOptions& v) {
 
 }  // namespace gimbal::policy
 
+namespace gimbal::sched {
+
+template <class Archive>
+void fields(Archive& a, OrderDecision& v) {
+  a("request", v.request);
+  a("best_effort", v.best_effort);
+  a("job_tokens", v.job_tokens);
+  a("cost", v.cost);
+  a("ordered", v.ordered);
+  a("key", v.key);
+  a("waiting_requests", v.waiting_requests);
+  a("waiting_tokens", v.waiting_tokens);
+}
+
+}  // namespace gimbal::sched
+
 namespace gimbal::cluster {
+
+template <class Archive>
+void fields(Archive& a, OrderRule& v) {
+  a("name", v.name);
+  a("options", v.options);
+}
+
+template <class Archive>
+void fields(Archive& a, OrderRecord& v) {
+  a("number", v.number);
+  a("time", v.time);
+  a("engine", v.engine);
+  a("order", v.rule);
+  a("decision", v.decision);
+}
 
 template <class Archive>
 void fields(Archive& a, DecisionRecord& v) {

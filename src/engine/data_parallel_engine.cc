@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "base/log.h"
-#include "cluster/decision_json.h"
 
 namespace gimbal::engine {
 namespace {
@@ -107,12 +106,9 @@ Result<void> DataParallelEngine::open_files(cluster::DispatcherOptions dispatch)
   }
   GIMBAL_ASSIGN_OR_RETURN(dispatcher_,
                           cluster::Dispatcher::make(dispatch, recorder_ ? &*recorder_ : nullptr));
-  if (const std::string& path = options_.decisions_path; !path.empty()) {
-    decisions_.open(path, std::ios::trunc);
-    if (!decisions_) return io_error(path, errno);
-    dispatcher_->on_decision([this](const cluster::DecisionRecord& record) {
-      decisions_ << cluster::decision_to_json(record) << '\n';
-    });
+  if (DecisionRecorder* const decisions = options_.fleet.engine.decisions) {
+    dispatcher_->on_decision(
+        [decisions](const cluster::DecisionRecord& record) { decisions->note_dispatch(record); });
   }
   return {};
 }

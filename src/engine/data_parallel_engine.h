@@ -32,7 +32,6 @@ struct DataParallelOptions {
   // How requests get their engines. Filled in: engines, page_tokens, prefix_caching, model_salt,
   // and the order and prefill cost of the engines.
   cluster::DispatcherOptions dispatch;
-  std::string decisions_path;  // every decision, one JSON document a line; empty: nowhere
 };
 
 // Several engines on one model as one: each with its own KV cache, scheduler and thread, and a
@@ -132,7 +131,6 @@ class DataParallelEngine final : public cluster::Engine, public cluster::Inspect
 
   mutable std::mutex mutex_;  // guards what follows, up to the engines
   std::ofstream record_;
-  std::ofstream decisions_;
   std::optional<cluster::DispatchRecorder> recorder_;
   std::unique_ptr<cluster::Dispatcher> dispatcher_;
   std::unordered_map<RequestId, Untold> untold_;

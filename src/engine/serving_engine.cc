@@ -58,6 +58,7 @@ Result<std::unique_ptr<ServingEngine>> ServingEngine::start(const model::Model& 
                                                             cluster::TokenSink& sink,
                                                             const GroupSeat* seat) {
   GIMBAL_RETURN_IF_ERROR(complete_options(model, options));
+  options.scheduler.report_order = options.decisions != nullptr;
   options.scheduler.asks_before_steps =
       seat != nullptr && seat->gang.pace() != cluster::GangPace::kImmediate;
   std::unique_ptr<ServingEngine> engine(
@@ -164,12 +165,11 @@ bool ServingEngine::idle() const {
 }
 
 cluster::EngineSnapshot ServingEngine::snapshot() const {
-  const std::lock_guard lock(snapshot_mutex_);
-  return snapshot_;
+  return snapshot_.read();
 }
 
 void ServingEngine::take_prefix_events(std::vector<kv::PrefixEvent>& events) {
-  const std::lock_guard lock(snapshot_mutex_);
+  const std::lock_guard lock(prefix_mutex_);
   events.insert(events.end(), prefix_events_.begin(), prefix_events_.end());
   prefix_events_.clear();
 }
@@ -258,6 +258,11 @@ void ServingEngine::handle(std::vector<sched::Event>& events) {
   if (spans_) spans_->arrived(events, now);
   sched::Outputs& said = loop_->on(now, events);
   if (spans_) spans_->admitted(said.admitted, now);
+  if (options_.decisions != nullptr) {
+    const sched::StepLoopOptions& scheduler = options_.scheduler;
+    options_.decisions->note_orders(options_.id, now, {scheduler.order, scheduler.order_options},
+                                    said.ordered);
+  }
   events.clear();
   outputs_.clear();
   for (sched::TokenNews& news : said.news) {
@@ -290,54 +295,55 @@ void ServingEngine::publish() {
   const sched::SchedulerCounters counters = loop_->counters();
   const ExpertPort::Totals& experts = executor_.experts().totals();
   max_waiting_prefill_tokens_.store(loop_->max_waiting_prefill_tokens(), std::memory_order_relaxed);
-  std::unique_lock lock(snapshot_mutex_);
-  const std::uint64_t sequence = snapshot_.sequence + 1;
-  snapshot_ = {.sequence = sequence,
-               .steps = counters.steps,
-               .taken = clock_.now(),
-               .dispatch_sequence = counters.dispatch_sequence,
-               .pages_total = counters.pages_total,
-               .pages_referenced = counters.pages_referenced,
-               .page_tokens = counters.page_tokens,
-               .running_prefill_tokens = counters.running_prefill_tokens,
-               .waiting_prefill_tokens = counters.waiting_prefill_tokens,
-               .waiting_best_effort_prefill_tokens = counters.waiting_best_effort_prefill_tokens,
-               .waiting_requests = counters.waiting_requests,
-               .running_requests = counters.running_requests,
-               .decodes = counters.decodes,
-               .decode_context_tokens = counters.decode_context_tokens,
-               .prompt_tokens = counters.prompt_tokens,
-               .generated_tokens = counters.generated_tokens,
-               .prefix_queried_tokens = counters.prefix_queried_tokens,
-               .prefix_hit_tokens = counters.prefix_hit_tokens,
-               .evictions = counters.evictions,
-               .evictions_for_heads = counters.evictions_for_heads,
-               .recomputed_tokens = counters.recomputed_tokens,
-               .pages_freed = counters.pages_freed,
-               .pages_evicted = counters.pages_evicted,
-               .finished_requests = counters.finished_requests,
-               .finished_output_tokens = counters.finished_output_tokens,
-               .prefill_rows = counters.prefill_rows,
-               .expert_rows = experts.rows,
-               .distinct_experts = static_cast<std::uint64_t>(experts.distinct_experts),
-               .prefill_tokens_per_second = counters.prefill_tokens_per_second,
-               .step_times = counters.step_times,
-               .experts = options_.scheduler.experts,
-               .expert_ratio = counters.expert_ratio,
-               .queues_profiled = options_.scheduler.profile_queues,
-               .queue = counters.queue,
-               .best_effort_queue = counters.best_effort_queue,
-               .prefill_cost = counters.prefill_cost,
-               .running_step = counters.running_step,
-               .step_started = counters.step_started,
-               .budget = sched::prefill_budget(options_.scheduler),
-               .max_waiting_prefill_tokens = loop_->max_waiting_prefill_tokens(),
-               .aging = counters.aging,
-               .best_effort_aging = counters.best_effort_aging};
-  const auto changes = loop_->prefix_events();
-  prefix_events_.insert(prefix_events_.end(), changes.begin(), changes.end());
+  {
+    const std::lock_guard lock(prefix_mutex_);
+    const auto changes = loop_->prefix_events();
+    prefix_events_.insert(prefix_events_.end(), changes.begin(), changes.end());
+  }
   loop_->clear_prefix_events();
-  lock.unlock();
+  snapshot_.publish(
+      {.sequence = ++snapshots_,
+       .steps = counters.steps,
+       .taken = clock_.now(),
+       .dispatch_sequence = counters.dispatch_sequence,
+       .pages_total = counters.pages_total,
+       .pages_referenced = counters.pages_referenced,
+       .page_tokens = counters.page_tokens,
+       .running_prefill_tokens = counters.running_prefill_tokens,
+       .waiting_prefill_tokens = counters.waiting_prefill_tokens,
+       .waiting_best_effort_prefill_tokens = counters.waiting_best_effort_prefill_tokens,
+       .waiting_requests = counters.waiting_requests,
+       .running_requests = counters.running_requests,
+       .decodes = counters.decodes,
+       .decode_context_tokens = counters.decode_context_tokens,
+       .prompt_tokens = counters.prompt_tokens,
+       .generated_tokens = counters.generated_tokens,
+       .prefix_queried_tokens = counters.prefix_queried_tokens,
+       .prefix_hit_tokens = counters.prefix_hit_tokens,
+       .evictions = counters.evictions,
+       .evictions_for_heads = counters.evictions_for_heads,
+       .recomputed_tokens = counters.recomputed_tokens,
+       .pages_freed = counters.pages_freed,
+       .pages_evicted = counters.pages_evicted,
+       .finished_requests = counters.finished_requests,
+       .finished_output_tokens = counters.finished_output_tokens,
+       .prefill_rows = counters.prefill_rows,
+       .expert_rows = experts.rows,
+       .distinct_experts = static_cast<std::uint64_t>(experts.distinct_experts),
+       .prefill_tokens_per_second = counters.prefill_tokens_per_second,
+       .step_times = counters.step_times,
+       .experts = options_.scheduler.experts,
+       .expert_ratio = counters.expert_ratio,
+       .queues_profiled = options_.scheduler.profile_queues,
+       .queue = counters.queue,
+       .best_effort_queue = counters.best_effort_queue,
+       .prefill_cost = counters.prefill_cost,
+       .running_step = counters.running_step,
+       .step_started = counters.step_started,
+       .budget = sched::prefill_budget(options_.scheduler),
+       .max_waiting_prefill_tokens = loop_->max_waiting_prefill_tokens(),
+       .aging = counters.aging,
+       .best_effort_aging = counters.best_effort_aging});
   const std::lock_guard inbox_lock(inbox_mutex_);
   taken_prompt_tokens_ = 0;
 }

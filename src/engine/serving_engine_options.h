@@ -8,6 +8,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "base/trace.h"
+#include "engine/decision_recorder.h"
 #include "engine/routing_recorder.h"
 #include "kernels/isa.h"
 #include "model/forward.h"
@@ -38,6 +39,8 @@ struct ServingEngineOptions {
   Trace* trace = nullptr;
   // Records the router's choices; null: not. Outlives the engine.
   RoutingRecorder* routing = nullptr;
+  // Keeps decisions, of order and of several engines' dispatcher; null: not. Outlives the engine.
+  DecisionRecorder* decisions = nullptr;
   EngineId id{0};  // among the engines of this process
 };
 

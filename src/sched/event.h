@@ -11,6 +11,7 @@
 #include "base/result.h"
 #include "policy/gang_planner.h"
 #include "sched/batch_executor.h"
+#include "sched/order_decision.h"
 #include "sched/request.h"
 
 namespace gimbal::sched {
@@ -60,9 +61,10 @@ struct Refusal {
 struct Outputs {
   std::vector<TokenNews> news;
   std::vector<Refusal> refusals;
-  std::vector<RequestId> admitted;  // for the first time, in the step that starts now
+  std::vector<RequestId> admitted;     // for the first time, in the step that starts now
+  std::vector<OrderDecision> ordered;  // with StepLoopOptions::report_order
   // With StepLoopOptions::asks_before_steps: what the next step would be; the answer is a
-  // StartStep. All but the rank and what the loop cannot know (max_stage_ms).
+  // StartStep. All but the rank.
   std::optional<policy::GangMember> intent;
   // The step that this answer started has ended, or nothing was left to run.
   std::optional<StartStep> ended;

@@ -20,6 +20,7 @@ StepLoopOptions random_options(Rng& rng) {
   }
   if (rng.below(2) == 0) options.former_options.target_itl_ms = 0.002 + 0.1 * rng.uniform();
   options.former_options.drain_steps = static_cast<double>(rng.between(1, 8));
+  if (rng.below(2) == 0) options.max_stage_ms = 0.001 + 0.05 * rng.uniform();
   options.order_options.aging_auto = rng.below(2) == 0;
   options.order_options.promote_after = from_ms(0.05);
   options.order_options.promote_after_auto = rng.below(2) == 0;

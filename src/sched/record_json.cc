@@ -10,7 +10,7 @@
 namespace gimbal::sched {
 namespace {
 
-constexpr int kVersion = 2;
+constexpr int kVersion = 3;
 constexpr std::int64_t kMaxPoolTokens = std::int64_t{1} << 28;  // a record asks for no more memory
 constexpr std::int64_t kInt32Max = std::numeric_limits<std::int32_t>::max();
 constexpr std::int64_t kInt64Max = std::numeric_limits<std::int64_t>::max();
@@ -284,6 +284,7 @@ Json header_to_json(const RecordHeader& header) {
                {"kv_pages", o.kv_pages},
                {"page_tokens", o.page_tokens},
                {"asks_before_steps", o.asks_before_steps},
+               {"max_stage_ms", o.max_stage_ms},
                {"prefix_caching", o.prefix_caching},
                {"model_salt", o.model_salt},
                {"ms_per_token", o.prefill_cost.ms_per_token},
@@ -335,6 +336,7 @@ Result<RecordHeader> header_from_json(const Json& line) {
   GIMBAL_ASSIGN_OR_RETURN(o.max_waiting_prefill_tokens,
                           object.integer("max_waiting_prefill_tokens", 1, kInt64Max));
   GIMBAL_RETURN_IF_ERROR(object.read("asks_before_steps", o.asks_before_steps));
+  GIMBAL_RETURN_IF_ERROR(object.read("max_stage_ms", 0.0, kHuge, o.max_stage_ms));
   GIMBAL_RETURN_IF_ERROR(object.read("prefix_caching", o.prefix_caching));
   GIMBAL_ASSIGN_OR_RETURN(o.model_salt, word(object, "model_salt"));
   GIMBAL_RETURN_IF_ERROR(object.read("aging_auto", o.order_options.aging_auto));

@@ -14,6 +14,9 @@ namespace {
 
 constexpr std::int64_t kLeastQueueBound = 65'536;  // tokens
 constexpr double kQueueBoundSeconds = 60;          // of measured prefill
+// The longest stage, unless it is given: this part of the predicted step of so many prompt tokens.
+constexpr double kStageOfStep = 0.25;
+constexpr int kStageReferenceTokens = 512;
 
 }  // namespace
 
@@ -54,6 +57,7 @@ Outputs& StepLoop::on(TimePoint now, std::span<Event> events) {
   outputs_.news.clear();
   outputs_.refusals.clear();
   outputs_.admitted.clear();
+  outputs_.ordered.clear();
   outputs_.intent.reset();
   outputs_.ended.reset();
   outputs_.declined = false;
@@ -85,6 +89,12 @@ void StepLoop::ask() {
   if (!planner_.preview(now_, member)) return;
   member.max_rows = options_.max_num_batched_tokens;
   member.times = policy::GangTimes::of(step_times_, options_.experts);
+  if (options_.max_stage_ms > 0) {
+    member.max_stage_ms = options_.max_stage_ms;
+  } else if (member.times) {
+    const policy::GangMember idle{.times = member.times};
+    member.max_stage_ms = kStageOfStep * idle.alone_ms(kStageReferenceTokens);
+  }
   asking_ = true;
   if (recorder_ != nullptr) recorder_->intent(member);
   outputs_.intent = std::move(member);
@@ -153,9 +163,25 @@ void StepLoop::handle(SubmitGroup& event) {
   const Sequence* ahead = nullptr;
   for (Sequence* sequence : group) {
     totals_.prompt_tokens += static_cast<std::uint64_t>(sequence->prompt_tokens);
-    planner_.enqueue(*sequence, prefill_cost(), ahead);
+    enqueue(*sequence, ahead);
     ahead = sequence;
   }
+}
+
+void StepLoop::enqueue(Sequence& sequence, const Sequence* ahead) {
+  const policy::PrefillCost cost = prefill_cost();
+  if (!options_.report_order) return planner_.enqueue(sequence, cost, ahead);
+  const RequestClass request_class = sequence.request.request_class;
+  OrderDecision decision{.request = sequence.request.id,
+                         .best_effort = sequence.best_effort(),
+                         .cost = cost,
+                         .waiting_requests = planner_.queues().size(request_class),
+                         .waiting_tokens = planner_.queues().prefill_tokens(request_class)};
+  planner_.enqueue(sequence, cost, ahead);
+  decision.job_tokens = sequence.job_tokens;
+  decision.ordered = planner_.ordered(sequence);
+  decision.key = sequence.key;
+  outputs_.ordered.push_back(decision);
 }
 
 // The step model tells attention from the rest and knows full steps; until it is fitted, what the

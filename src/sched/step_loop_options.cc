@@ -35,6 +35,9 @@ Result<void> check_options(const StepLoopOptions& options) {
   const double cq = options.prefill_cost.ms_per_square_token;
   if (!(c1 > 0) || !std::isfinite(c1)) return out_of_range("prefill_cost", "above 0", c1);
   if (!(cq >= 0) || !std::isfinite(cq)) return out_of_range("prefill_cost", "at least 0", cq);
+  if (!(options.max_stage_ms >= 0) || !std::isfinite(options.max_stage_ms)) {
+    return out_of_range("max_stage_ms", "at least 0", options.max_stage_ms);
+  }
   if (options.experts.experts < 0) {
     return out_of_range("experts", "at least 0", options.experts.experts);
   }

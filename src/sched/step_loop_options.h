@@ -30,6 +30,9 @@ struct StepLoopOptions {
   // The engine shares its experts with others: before each step it says what it would run, and
   // starts when it is told to (Outputs::intent, StartStep).
   bool asks_before_steps = false;
+  // With it: the longest that a stage of a step may take, for whom waits behind it. 0: a quarter of
+  // the predicted step of 512 prompt tokens.
+  double max_stage_ms = 0;
 
   int kv_pages = 0;  // of the engine's pool
   int page_tokens = 16;
@@ -38,6 +41,7 @@ struct StepLoopOptions {
   // stand.
   bool record_prefix_events = false;
   bool profile_queues = false;
+  bool report_order = false;     // say where requests are queued (Outputs::ordered)
   std::uint64_t model_salt = 0;  // with Request::cache_salt, what keeps prefixes apart
 
   policy::PrefillCost prefill_cost;  // until a prefill was measured

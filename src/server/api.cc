@@ -254,11 +254,13 @@ HttpResponse Api::metrics_text() const {
   }
   gauges.choices = context->choices.load();
   std::optional<cluster::DispatchStatus> dispatch;
-  if (context->inspector != nullptr) dispatch = context->inspector->dispatch_status();
+  if (context->insight.inspector != nullptr)
+    dispatch = context->insight.inspector->dispatch_status();
   response.body = metrics_.expose(
       {.engines = engine_status(*context),
        .dispatch = dispatch ? &*dispatch : nullptr,
-       .experts = context->inspector != nullptr ? context->inspector->experts() : nullptr},
+       .experts =
+           context->insight.inspector != nullptr ? context->insight.inspector->experts() : nullptr},
       gauges);
   return response;
 }

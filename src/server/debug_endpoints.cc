@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "cluster/decision_json.h"
 #include "cluster/expert_json.h"
+#include "cluster/order_log.h"
 #include "server/api_error.h"
 
 namespace gimbal::server {
@@ -38,8 +39,40 @@ HttpResponse json(const Json& body) {
   return {.status = 200, .body = body.dump(-1, ' ', false, Json::error_handler_t::replace)};
 }
 
+struct Decisions {
+  std::vector<cluster::DecisionRecord> dispatches;
+  std::vector<cluster::OrderRecord> orders;
+};
+
+Decisions last_decisions(const ServingContext& context) {
+  const auto& [inspector, orders] = context.insight;
+  Decisions found;
+  if (inspector != nullptr) found.dispatches = inspector->last_decisions(kLastDecisions);
+  if (orders != nullptr) found.orders = orders->last_orders(kLastDecisions);
+  return found;
+}
+
+// By the id of an answer, or an engine's number of a request. Requests of a group share decisions.
+Decisions decisions_of(const ServingContext& context, std::string_view id) {
+  const auto& [inspector, orders] = context.insight;
+  Decisions found;
+  for (const RequestId request : requests_of(context, id)) {
+    if (orders != nullptr) {
+      for (cluster::OrderRecord& record : orders->orders_of(request))
+        found.orders.push_back(std::move(record));
+    }
+    if (inspector == nullptr) continue;
+    for (cluster::DecisionRecord& record : inspector->decisions_of(request)) {
+      const auto same = [&](const auto& known) { return known.number == record.number; };
+      if (std::ranges::none_of(found.dispatches, same))
+        found.dispatches.push_back(std::move(record));
+    }
+  }
+  return found;
+}
+
 cluster::ExpertInspector* experts_of(const ServingContext& context) {
-  return context.inspector != nullptr ? context.inspector->experts() : nullptr;
+  return context.insight.inspector != nullptr ? context.insight.inspector->experts() : nullptr;
 }
 
 }  // namespace
@@ -63,42 +96,34 @@ HttpResponse debug_swap_map(const ServingContext& context, std::string_view body
 }
 
 std::vector<cluster::EngineStatus> engine_status(const ServingContext& context) {
-  if (context.inspector != nullptr) return context.inspector->engine_status();
+  if (context.insight.inspector != nullptr) return context.insight.inspector->engine_status();
   cluster::EngineStatus status{.engine = EngineId{0}, .snapshot = context.engine.snapshot()};
   status.healthy = context.engine.healthy(&status.failure);
   return {std::move(status)};
 }
 
 HttpResponse debug_engines(const ServingContext& context) {
-  const cluster::DispatchStatus dispatch = context.inspector != nullptr
-                                               ? context.inspector->dispatch_status()
+  const cluster::DispatchStatus dispatch = context.insight.inspector != nullptr
+                                               ? context.insight.inspector->dispatch_status()
                                                : cluster::DispatchStatus{.rule = "none"};
   return json(cluster::status_to_json(engine_status(context), dispatch));
 }
 
 HttpResponse debug_decisions(const ServingContext& context, std::string_view query) {
   const auto id = field_of(query, "request");
-  std::vector<cluster::DecisionRecord> records;
-  if (!id) {
-    if (context.inspector != nullptr) records = context.inspector->last_decisions(kLastDecisions);
-  } else if (context.inspector != nullptr) {
-    for (const RequestId request : requests_of(context, *id)) {
-      for (cluster::DecisionRecord& record : context.inspector->decisions_of(request)) {
-        const auto same = [&](const auto& known) { return known.number == record.number; };
-        if (std::none_of(records.begin(), records.end(), same))
-          records.push_back(std::move(record));
-      }
-    }
-  }
-  if (id && records.empty()) {
+  const Decisions found = id ? decisions_of(context, *id) : last_decisions(context);
+  if (id && found.dispatches.empty() && found.orders.empty()) {
     return to_response(
         {.status = 404,
          .message = "no decision is known of request " + std::string(id->substr(0, 100))});
   }
-  Json decisions = Json::array();
-  for (const cluster::DecisionRecord& record : records)
-    decisions.push_back(cluster::decision_to_json(record));
-  return json({{"decisions", std::move(decisions)}});
+  Json dispatches = Json::array();
+  for (const cluster::DecisionRecord& record : found.dispatches)
+    dispatches.push_back(cluster::decision_to_json(record));
+  Json orders = Json::array();
+  for (const cluster::OrderRecord& record : found.orders)
+    orders.push_back(cluster::order_to_json(record));
+  return json({{"decisions", std::move(dispatches)}, {"orders", std::move(orders)}});
 }
 
 }  // namespace gimbal::server

@@ -13,8 +13,9 @@ namespace gimbal::server {
 // engine without a dispatcher is shown as it shows itself.
 [[nodiscard]] HttpResponse debug_engines(const ServingContext& context);
 
-// GET /debug/decisions?request=ID: the dispatch decisions about a request, by the id of its answer
-// or by an engine's number of it; without an id the last 100. 404: no decision is known of it.
+// GET /debug/decisions?request=ID: the decisions about a request, of dispatch ("decisions") and of
+// order ("orders"), by the id of its answer or by an engine's number of it; without an id the last
+// 100 of each. 404: no decision is known of it.
 [[nodiscard]] HttpResponse debug_decisions(const ServingContext& context, std::string_view query);
 
 // GET /debug/experts: experts that engines share, see cluster::experts_to_json.

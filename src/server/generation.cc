@@ -154,7 +154,7 @@ std::optional<ApiError> Generation::submit(PreparedRequest& prepared) {
     group.push_back(std::move(work));
   }
   if (group.empty()) return std::nullopt;
-  if (context_.inspector != nullptr) {
+  if (context_.insight.inspector != nullptr || context_.insight.orders != nullptr) {
     std::vector<RequestId> requests;
     for (const sched::Request& work : group)
       requests.push_back(work.id);

@@ -35,8 +35,7 @@ Result<void> Server::start() {
   return http_.start();
 }
 
-void Server::serve(cluster::Engine& engine, const TextCodec& codec,
-                   const cluster::Inspector* inspector) {
+void Server::serve(cluster::Engine& engine, const TextCodec& codec, const Insight& insight) {
   GIMBAL_CHECK(context_ == nullptr);
   const cluster::EngineLimits& limits = engine.limits();
   context_.reset(new ServingContext{
@@ -54,7 +53,7 @@ void Server::serve(cluster::Engine& engine, const TextCodec& codec,
                  .longest_token_bytes =
                      std::max<std::size_t>(1, codec.vocabulary().longest_token_bytes()),
                  .max_choices = options_.max_choices_per_request},
-      .inspector = inspector,
+      .insight = insight,
       .started_at = wall_seconds()});
   for (int loop = 0; loop < options_.http.io_threads; ++loop) {
     router_.set_wake(loop,

@@ -38,9 +38,8 @@ class Server final {
   // stopped before.
   [[nodiscard]] cluster::TokenSink& sink() { return router_; }
   // Serves the model; /ready turns green. All must live until stop(). Requires: called once, after
-  // start(). `inspector` sees into an engine that is several; null: it is one.
-  void serve(cluster::Engine& engine, const TextCodec& codec,
-             const cluster::Inspector* inspector = nullptr);
+  // start().
+  void serve(cluster::Engine& engine, const TextCodec& codec, const Insight& insight = {});
 
   // Turns /ready red, refuses new work, and blocks until what runs has ended (true) or `limit` has
   // passed. Connections that wait for a next request are closed at the end.

@@ -52,13 +52,28 @@ class FakeInspector final : public cluster::Inspector {
   mutable cluster::FakeInspector experts_;
 };
 
+// One ordering decision, about request 77.
+class FakeOrders final : public cluster::OrderInspector {
+ public:
+  std::vector<cluster::OrderRecord> orders_of(RequestId request) const override {
+    return request == RequestId{77} ? last_orders(1) : std::vector<cluster::OrderRecord>();
+  }
+  std::vector<cluster::OrderRecord> last_orders(std::size_t /*most*/) const override {
+    return {{.number = 1,
+             .engine = EngineId{1},
+             .rule = {.name = "fcfs"},
+             .decision = {.request = RequestId{77}, .job_tokens = 5}}};
+  }
+};
+
 class ServerDebugTest : public ServerTest {
  protected:
   void start_several() {
     start(test_options(), false);
-    server->serve(*engine, codec, &inspector_);
+    server->serve(*engine, codec, {.inspector = &inspector_, .orders = &orders_});
   }
   FakeInspector inspector_;
+  FakeOrders orders_;
 };
 
 TEST_F(ServerDebugTest, EnginesAreOnePicture) {
@@ -96,6 +111,11 @@ TEST_F(ServerDebugTest, DecisionsAreFoundByAnswerAndByNumber) {
     EXPECT_EQ(json.at("decisions")[0].at("requests"), Json::array({request.value()}));
     EXPECT_EQ(json.at("decisions")[0].at("engine"), 1);
   }
+  const Json orders = json_of(get("/debug/decisions?request=77")).at("orders");
+  ASSERT_EQ(orders.size(), 1U);
+  EXPECT_EQ(orders[0].at("engine"), 1);
+  EXPECT_EQ(orders[0].at("decision").at("job_tokens"), 5);
+  EXPECT_EQ(json_of(get("/debug/decisions")).at("orders"), orders);
   EXPECT_EQ(get("/debug/decisions?request=999").status, 404);
   EXPECT_EQ(get("/debug/decisions?request=cmpl-0").status, 404);
   EXPECT_EQ(get("/debug/decisions?request=").status, 404);

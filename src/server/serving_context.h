@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "cluster/engine.h"
 #include "cluster/inspector.h"
+#include "cluster/order_log.h"
 #include "server/openai_request.h"
 #include "server/recent_answers.h"
 #include "server/server_metrics.h"
@@ -18,6 +19,12 @@
 #include "server/token_router.h"
 
 namespace gimbal::server {
+
+// What can be seen of the engine behind its interface.
+struct Insight {
+  const cluster::Inspector* inspector = nullptr;  // into an engine that is several; null: it is one
+  const cluster::OrderInspector* orders = nullptr;  // where they were queued; null: not kept
+};
 
 // Counts what runs, so that a drain can wait for it. Thread-safe.
 class Activity final {
@@ -49,11 +56,11 @@ struct ServingContext {
   const Clock& clock;
   LoopPost post;
   RequestLimits limits;
-  const cluster::Inspector* inspector = nullptr;  // null: one engine
-  std::int64_t started_at = 0;                    // seconds since 1970, as /v1/models shows it
-  std::atomic<int> choices{0};                    // accepted and not ended
+  Insight insight;
+  std::int64_t started_at = 0;  // seconds since 1970, as /v1/models shows it
+  std::atomic<int> choices{0};  // accepted and not ended
   std::atomic<std::uint64_t> requests{0};
-  RecentAnswers answers = RecentAnswers();  // with an inspector
+  RecentAnswers answers = RecentAnswers();  // with insight
 
   // Whether a request may name this model. An empty name is the server's own.
   [[nodiscard]] bool serves(std::string_view model) const;

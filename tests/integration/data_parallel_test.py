@@ -85,7 +85,11 @@ def test_debug_engines_is_one_picture(several):
 
 def test_decisions_are_found_by_the_answers_id_and_by_number(several):
     answer = several.answers[3]
-    (decision,) = _get(several, "/debug/decisions?request=" + answer["id"])["decisions"]
+    found = _get(several, "/debug/decisions?request=" + answer["id"])
+    (decision,) = found["decisions"]
+    (order,) = found["orders"]
+    assert order["engine"] == decision["engine"] and order["order"]["name"] == "sjf-aging"
+    assert order["decision"]["job_tokens"] > 0
     assert decision["rule"] == "round-robin" and decision["reason"] == "turn"
     assert decision["engine"] in (0, 1) and len(decision["engines"]) == 2
     (number,) = decision["requests"]
@@ -107,7 +111,9 @@ def test_metrics_have_a_label_an_engine(several):
 def test_one_engine_has_no_dispatcher(server):
     picture = _get(server, "/debug/engines")
     assert len(picture["engines"]) == 1 and picture["dispatch"]["rule"] == "none"
-    assert _get(server, "/debug/decisions")["decisions"] == []
+    answer = server.complete(prompt="Hello", max_tokens=2)
+    found = _get(server, "/debug/decisions?request=" + answer["id"])
+    assert found["decisions"] == [] and len(found["orders"]) == 1
 
 
 def test_a_preset_sets_every_column_and_options_override_it(start_server, tmp_path):
@@ -137,8 +143,11 @@ def test_a_preset_sets_every_column_and_options_override_it(start_server, tmp_pa
         header = json.loads(lines.readline())
     assert header["options"]["rule"] == "gimbal-v1" and header["options"]["feedback"] is False
     with open(decisions, encoding="utf-8") as lines:
-        (decision,) = [json.loads(line) for line in lines]
+        made = [json.loads(line) for line in lines]
+    (decision,) = [each for each in made if "order" not in each]
     assert len(decision["requests"]) == 2 and answer["usage"]["completion_tokens"] == 6
+    orders = [each for each in made if "order" in each]
+    assert [each["order"]["name"] for each in orders] == ["sjf", "sjf"]
 
 
 @pytest.mark.parametrize(
@@ -150,8 +159,7 @@ def test_a_preset_sets_every_column_and_options_override_it(start_server, tmp_pa
         (("--preset", "none"), "preset must be one of"),
         (("--preset", "qllm"), "qllm"),
         (("--dispatch-lambda", "-1"), "--dispatch-lambda"),
-        (("--decisions", "file"), "--decisions needs"),
-        (("--data-parallel-size", "2", "--decisions", "/none/file"), "/none/file"),
+        (("--decisions", "/none/file"), "/none/file"),
     ],
 )
 def test_wrong_flags_are_named(program, python_env, demo_model, flags, named):

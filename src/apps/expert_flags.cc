@@ -4,6 +4,7 @@
 
 #include "comm/exchange_profile.h"
 #include "policy/expert_map_json.h"
+#include "policy/gang_planner.h"
 
 namespace gimbal::apps {
 
@@ -34,6 +35,17 @@ void ExpertFlags::add_to(CLI::App& command) {
       ->check(CLI::IsMember({"gang", "lockstep", "immediate"}))
       ->capture_default_str();
   command
+      .add_option("--gang-patience", gang_patience,
+                  "steps of its own that an engine waits for one whose step ends later, if they "
+                  "should go together (gang pace)")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  command
+      .add_option("--gang-planner", gang_planner,
+                  "prefill of engines that step together: pairing (what costs nobody much) or "
+                  "as-wanted; default: pairing with own workers, else as-wanted")
+      ->check(CLI::IsMember(policy::gang_planner_names()));
+  command
       .add_option("--expert-queues", expert_queues,
                   "which experts a service runs first: run-all or ls-first (best-effort rows of "
                   "experts that nobody else needs wait)")
@@ -52,6 +64,8 @@ Result<void> ExpertFlags::apply(const model_config::ModelConfig& config,
   fleet.expert_parallel_size = expert_parallel_size;
   fleet.workers = rank_workers == "own" ? engine::RankWorkers::kOwn : engine::RankWorkers::kShared;
   GIMBAL_ASSIGN_OR_RETURN(fleet.pace, cluster::parse_gang_pace(expert_pace));
+  fleet.patience = gang_patience;
+  fleet.planner = gang_planner;
   fleet.expert_queue_policy = expert_queues;
   if (!exchange_profile.empty()) {
     auto profile = comm::read_exchange_profile(exchange_profile);

@@ -19,6 +19,8 @@ struct ExpertFlags {
   int expert_parallel_size = 0;
   std::string rank_workers = "shared";
   std::string expert_pace = "gang";
+  double gang_patience = cluster::GangCoordinatorOptions{}.patience;
+  std::string gang_planner;  // empty: by rank_workers
   std::string expert_queues = "run-all";
   std::string expert_map;        // a file; empty: linear
   std::string exchange_profile;  // a file; empty: no imposed delays

@@ -28,6 +28,10 @@ namespace fs = std::filesystem;
 
 constexpr double kMostSeconds = 1e6;
 
+// Where prefill computes rather than hides behind the streaming of weights, many short steps cost
+// more than they give (docs/results/presets.md).
+constexpr double kDrainStepsOnCpus = 2;
+
 struct Arguments {
   ModelFlags model;
   std::string config;  // read before parsing: see config_file.h
@@ -338,6 +342,7 @@ void add_serve(CLI::App& program, int& status) {
                       "a Hugging Face checkpoint folder; default: a small demo model, made once");
   add_server_flags(*command, *arguments);
   arguments->model.add_to(*command, true);
+  arguments->engine.scheduler.former_options.drain_steps = kDrainStepsOnCpus;
   add_scheduler_flags(*command, *arguments);
   arguments->parallel.add_to(*command);
   command->add_option("--config", arguments->config,

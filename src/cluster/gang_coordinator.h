@@ -27,11 +27,11 @@ struct GangCoordinatorOptions {
   GangPace pace = GangPace::kGang;
   int ranks = 0;   // of the group; at most sched::kMostGangRanks
   int layers = 1;  // of the model, for the planner
-  // How long a rank with an intent waits for others, in predicted steps of its own (the longer of
-  // what it asks for alone and of its last steps as they were): for a rank whose step is predicted
-  // to end within `patience`, until it is late by `grace`. Two ranks that step alternately meet
-  // again only if a whole step is waited for; a small fraction breaks gangs up on shared machines.
-  double patience = 1.0;  // >= 0
+  // How long a rank with an intent waits for others that the planner would have it step with, in
+  // predicted steps of its own (the longer of what it asks for alone and of its last steps as they
+  // were): for a rank whose step is predicted to end within `patience`, until it is late by
+  // `grace`. Whoever goes on alone beside a long step slows it down and is out of phase afterwards.
+  double patience = 8.0;  // >= 0
   double grace = 0.5;     // >= 0
   // Both are at least this long, for steps that are short or not known.
   Duration least_wait = std::chrono::milliseconds(1);  // >= 0

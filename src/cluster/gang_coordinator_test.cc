@@ -18,10 +18,11 @@ using testing::IsEmpty;
 // "start RANK #NUMBER MEMBERS", "solo RANK #NUMBER REASON", "wake MS".
 class GangCoordinatorTest : public testing::Test {
  protected:
-  void make(GangPace pace, std::string_view planner = "as-wanted", int ranks = 3) {
+  void make(GangPace pace, std::string_view planner = "as-wanted", int ranks = 3,
+            double patience = 1) {
     planner_ = policy::make_gang_planner(planner, {}).value();
     coordinator_ = std::make_unique<GangCoordinator>(
-        GangCoordinatorOptions{.pace = pace, .ranks = ranks}, *planner_);
+        GangCoordinatorOptions{.pace = pace, .ranks = ranks, .patience = patience}, *planner_);
   }
   void SetUp() override { make(GangPace::kGang); }
 
@@ -118,6 +119,13 @@ TEST_F(GangCoordinatorTest, ALateMemberIsWaitedForByHalfAStep) {
   // Rank 1 comes after all, and waits for rank 0's step, which should end at 31.875 ms.
   EXPECT_THAT(intent(26, 1), ElementsAre("wake 38.12"));  // (11 + 14)/2 = 12.5 ms a step
   EXPECT_THAT(intent(33, 0), ElementsAre("start 0 #5 {01}", "start 1 #5 {01}"));
+}
+
+TEST_F(GangCoordinatorTest, ByDefaultWhoBelongsTogetherWaitsForSeveralSteps) {
+  make(GangPace::kGang, "as-wanted", 3, GangCoordinatorOptions{}.patience);
+  EXPECT_THAT(timed_intent(0, 0, 100), ElementsAre("solo 0 #1 alone"));
+  EXPECT_THAT(timed_intent(10, 1, 20), ElementsAre("wake 110.00"));
+  EXPECT_THAT(timed_intent(101, 0, 100), ElementsAre("start 0 #2 {01}", "start 1 #2 {01}"));
 }
 
 TEST_F(GangCoordinatorTest, NobodyWaitsForAStepThatEndsLater) {

@@ -118,12 +118,13 @@ Result<void> EngineFleet::make_groups(const model::Model& model) {
              .expert_queue_policy = options_.expert_queue_policy},
             clock_));
     trace_stations(group, *made.experts);
-    GIMBAL_ASSIGN_OR_RETURN(
-        made.gang, GangDriver::make({.coordinator = {.pace = options_.pace,
-                                                     .ranks = size,
-                                                     .layers = model.config().num_layers()},
-                                     .planner = planner_of(options_)},
-                                    clock_));
+    GIMBAL_ASSIGN_OR_RETURN(made.gang,
+                            GangDriver::make({.coordinator = {.pace = options_.pace,
+                                                              .ranks = size,
+                                                              .layers = model.config().num_layers(),
+                                                              .patience = options_.patience},
+                                              .planner = planner_of(options_)},
+                                             clock_));
   }
   return {};
 }

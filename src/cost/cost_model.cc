@@ -47,17 +47,26 @@ double CostModel::layer_ms(const RankWork& work, double parameters) const {
   if (rows <= 0) return 0;
   const AttentionCost& cost = profile_.attention;
   const double share = parameters / attention_tp_;
+  return (cost.layer_us + rows * cost.row_us + work.decodes * cost.decode_us) * kMsOfUs +
+         cost.projections.ms(share * model_.bytes_per_parameter, 2 * rows * share) +
+         context_ms(work) + all_reduce_ms(rows);
+}
+
+// Queries with the keys and values of their contexts.
+double CostModel::context_ms(const RankWork& work) const {
+  const AttentionCost& cost = profile_.attention;
+  const double ms_of_flop = kMsOfTflop / cost.prefill_tflop_per_s / attention_tp_;
   const double kv_bytes = work.decode_context * model_.kv_values_per_token *
                           model_.bytes_per_kv_value / std::min(attention_tp_, model_.kv_heads);
-  const double decode_flops = work.decode_context * model_.decode_flops_per_pair / attention_tp_;
-  const double prefill_flops = work.prefill_context * model_.prefill_flops_per_pair / attention_tp_;
-  return std::max(0.0,
-                  (cost.layer_us + rows * cost.row_us + work.decodes * cost.decode_us) * kMsOfUs +
-                      cost.projections.ms(share * model_.bytes_per_parameter, 2 * rows * share) +
-                      std::max(kv_bytes / cost.kv_gb_per_s * kMsOfGb,
-                               decode_flops / cost.prefill_tflop_per_s * kMsOfTflop) +
-                      prefill_flops / cost.prefill_tflop_per_s * kMsOfTflop) +
-         all_reduce_ms(rows);
+  const double mixed = work.prefill_rows > 0 ? cost.mixed_kv_factor : 1.0;
+  double ms = std::max(kv_bytes / cost.kv_gb_per_s * kMsOfGb * mixed,
+                       work.decode_context * model_.decode_flops_per_pair * ms_of_flop);
+  if (work.prefill_rows > 0) {
+    const double products = work.prefill_context * model_.prefill_flops_per_pair * ms_of_flop;
+    const double keys = work.prefill_context / work.prefill_rows * cost.prefill_key_us * kMsOfUs;
+    ms += std::max(products, keys) + cost.prefill_overlap_loss * std::min(products, keys);
+  }
+  return ms;
 }
 
 // A ring: each rank sends and receives 2·(tp - 1)/tp of the rows, in 2·(tp - 1) messages.
@@ -95,7 +104,7 @@ double CostModel::step_ms(const RankWork& work) const {
     const double share = model_.head_parameters / attention_tp_;
     ms += cost.head.ms(share * model_.bytes_per_parameter, 2 * work.sampled * share);
   }
-  return std::max(0.0, ms);
+  return ms;
 }
 
 double CostModel::move_ms(double bytes, Tier tier) const {

@@ -22,9 +22,12 @@ struct RankWork {
 // n = prefill_rows + decodes and tp = attention_tp:
 //
 //   attention = layer_us + n·row_us + decodes·decode_us + R(weights/tp, 2·n·parameters/tp)
-//             + decode_context·max(kv bytes/min(tp, kv_heads)/kv_gb_per_s,
+//             + decode_context·max(kv bytes/min(tp, kv_heads)/kv_gb_per_s·f,
 //                                  flops a pair/tp/prefill_tflop_per_s)
-//             + prefill_context·flops a pair/tp/prefill_tflop_per_s
+//               (f = mixed_kv_factor where prefill_rows > 0, else 1)
+//             + max + prefill_overlap_loss·min of
+//                 prefill_context·flops a pair/tp/prefill_tflop_per_s and
+//                 prefill_context/prefill_rows·prefill_key_us
 //             + the all-reduce of n rows between tp ranks of a node (0 for tp = 1)
 //   service   = layer_us + rows·row_us + distinct·expert_us
 //             + R(distinct·bytes of an expert, 2·(rows + distinct·padding)·its parameters)
@@ -66,6 +69,7 @@ class CostModel {
  private:
   CostModel(const ModelShape& model, const HardwareProfile& profile, int attention_tp);
   [[nodiscard]] double layer_ms(const RankWork& work, double parameters) const;
+  [[nodiscard]] double context_ms(const RankWork& work) const;
   [[nodiscard]] double all_reduce_ms(double rows) const;
 
   ModelShape model_;

@@ -20,7 +20,10 @@ HardwareProfile plain_profile() {
                        .decode_us = 2,
                        .projections = {.stream_gb_per_s = 1, .compute_tflop_per_s = 1},
                        .kv_gb_per_s = 2,
-                       .prefill_tflop_per_s = 0.5};
+                       .mixed_kv_factor = 3,
+                       .prefill_tflop_per_s = 0.5,
+                       .prefill_key_us = 0.001,
+                       .prefill_overlap_loss = 0.5};
   profile.experts = {
       .layer_us = 5,
       .row_us = 0.5,
@@ -70,9 +73,28 @@ CostModel plain_model(int attention_tp = 1) {
 TEST(CostModelTest, AttentionByHand) {
   const CostModel model = plain_model();
   // 10 a layer, 5 rows, 4 for 2 decodes; 50 000 parameters: 100 us to read, 2·5·50 000 = 0.5 us to
-  // compute; 30 tokens of 200 bytes at 2 GB/s: 3 us; 40 pairs of 1 000 flops at 0.5 TFLOP/s: 0.08.
-  const RankWork work{.prefill_rows = 3, .decodes = 2, .decode_context = 30, .prefill_context = 40};
-  EXPECT_NEAR(model.attention_ms(work), (10 + 5 + 4 + 100 + 3 + 0.08) * 1e-3, 1e-12);
+  // compute; 30 tokens of 200 bytes at 2 GB/s, three times slower beside prefill: 9 us; 42 pairs of
+  // 1 000 flops at 0.5 TFLOP/s: 0.084 us, and half of reading 14 keys, 0.014 us.
+  const RankWork work{.prefill_rows = 3, .decodes = 2, .decode_context = 30, .prefill_context = 42};
+  EXPECT_NEAR(model.attention_ms(work), (10 + 5 + 4 + 100 + 9 + 0.084 + 0.007) * 1e-3, 1e-12);
+}
+
+TEST(CostModelTest, FewPrefillRowsWaitForTheirKeys) {
+  const CostModel model = plain_model();
+  // 2 rows over 3 000 keys each: 12 us of products, 3 us of keys; 1 row: 6 and 3.
+  EXPECT_NEAR(model.attention_ms({.prefill_rows = 2, .prefill_context = 6'000}),
+              (10 + 2 + 100 + 12 + 1.5) * 1e-3, 1e-12);
+  HardwareProfile slow_keys = plain_profile();
+  slow_keys.attention.prefill_key_us = 0.01;
+  EXPECT_NEAR(CostModel::make(plain_shape(), slow_keys)
+                  ->attention_ms({.prefill_rows = 1, .prefill_context = 3'000}),
+              (10 + 1 + 100 + 30 + 3) * 1e-3, 1e-12);
+}
+
+TEST(CostModelTest, DecodesAloneReadTheirContextFast) {
+  const CostModel model = plain_model();
+  EXPECT_NEAR(model.attention_ms({.decodes = 2, .decode_context = 30}),
+              (10 + 2 + 4 + 100 + 3) * 1e-3, 1e-12);
 }
 
 TEST(CostModelTest, ComputeBoundsManyRows) {
@@ -131,8 +153,9 @@ TEST(CostModelTest, AttentionIsSplitOverRanksAndSummed) {
   const CostModel model = plain_model(4);
   // A quarter of reading (25 us) and of the pairs; only two kv heads, so half the context. The ring
   // of 6 hops: 3 us and 5 rows·200 bytes/4 at 1 GB/s, 0.25 us, each.
-  const RankWork work{.prefill_rows = 3, .decodes = 2, .decode_context = 30, .prefill_context = 40};
-  EXPECT_NEAR(model.attention_ms(work), (10 + 5 + 4 + 25 + 1.5 + 0.02 + 6 * 3.25) * 1e-3, 1e-12);
+  const RankWork work{.prefill_rows = 3, .decodes = 2, .decode_context = 30, .prefill_context = 42};
+  EXPECT_NEAR(model.attention_ms(work), (10 + 5 + 4 + 25 + 4.5 + 0.021 + 0.007 + 6 * 3.25) * 1e-3,
+              1e-12);
 }
 
 TEST(CostModelTest, AttentionTpThatDoesNotDivideTheHeadsIsNamed) {
@@ -159,16 +182,18 @@ TEST(CostModelTest, RandomWorkAgreesWithPlainArithmetic) {
   const ModelShape s = plain_shape();
   const CostModel model = plain_model();
   for (int i = 0; i < 2'000; ++i) {
-    const RankWork work{.prefill_rows = static_cast<int>(rng.below(4'000)),
+    const RankWork work{.prefill_rows = 1 + static_cast<int>(rng.below(4'000)),
                         .decodes = 1 + static_cast<int>(rng.below(300)),
                         .decode_context = static_cast<double>(rng.below(1'000'000)),
                         .prefill_context = static_cast<double>(rng.below(1'000'000))};
     const double n = work.prefill_rows + work.decodes;
     const double read = 50'000 * 2 / 1e9;
     const double compute = 2 * n * 50'000 / 1e12;
+    const double pairs = work.prefill_context * 1'000 / 0.5e12;
+    const double keys = work.prefill_context / work.prefill_rows * 0.001e-6;
     const double seconds = 10e-6 + n * 1e-6 + work.decodes * 2e-6 +
-                           (read > compute ? read : compute) + work.decode_context * 200 / 2e9 +
-                           work.prefill_context * 1'000 / 0.5e12;
+                           (read > compute ? read : compute) + 3 * work.decode_context * 200 / 2e9 +
+                           (pairs > keys ? pairs : keys) + 0.5 * (pairs > keys ? keys : pairs);
     ASSERT_NEAR(model.attention_ms(work), seconds * 1e3, 1e-9);
     const double rows = static_cast<double>(1 + rng.below(100'000));
     const double distinct = 1 + rng.uniform() * 3;

@@ -29,7 +29,11 @@ struct AttentionCost {
   double decode_us = 0;    // each decode, besides its row and its context
   Roofline projections;    // of weights that every rank reads whole (router, shared, dense too)
   double kv_gb_per_s = 0;  // reading what decodes attend to; > 0
-  double prefill_tflop_per_s = 0;  // products of prefill queries with keys and values; > 0
+  double mixed_kv_factor =
+      1;  // that takes so much longer beside prefill rows (one kernel for both)
+  double prefill_tflop_per_s = 0;   // products of prefill queries with keys and values; > 0
+  double prefill_key_us = 0;        // a block of queries reads its keys one after the other
+  double prefill_overlap_loss = 0;  // [0, 1], of the shorter of those two
 
   bool operator==(const AttentionCost&) const = default;
 };

@@ -34,7 +34,10 @@ std::vector<ProfileField> fields_of(HardwareProfile& profile) {
   fields.push_back(time("attention", "row_us", attention.row_us));
   fields.push_back(time("attention", "decode_us", attention.decode_us));
   fields.push_back(rate("attention", "kv_gb_per_s", attention.kv_gb_per_s));
+  fields.push_back({"attention", "", "mixed_kv_factor", 0.01, 100, attention.mixed_kv_factor});
   fields.push_back(rate("attention", "prefill_tflop_per_s", attention.prefill_tflop_per_s));
+  fields.push_back(time("attention", "prefill_key_us", attention.prefill_key_us));
+  fields.push_back({"attention", "", "prefill_overlap_loss", 0, 1, attention.prefill_overlap_loss});
   add_roofline(fields, "attention", "projections", attention.projections);
   ExpertCost& experts = profile.experts;
   fields.push_back(time("experts", "layer_us", experts.layer_us));

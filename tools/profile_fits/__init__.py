@@ -1,0 +1,1 @@
+"""What tools/fit_profiles.py fits."""

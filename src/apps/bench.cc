@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "apps/bench_calibrate.h"
 #include "apps/bench_compare.h"
 #include "apps/bench_engine.h"
 #include "apps/bench_load.h"
@@ -19,6 +20,8 @@ void add_bench(CLI::App& program, int& status) {
   add_bench_parallel(*command, status);
   add_bench_serve(*command, status);
   add_bench_compare(*command, status);
+  add_bench_calibrate(*command, status);
+  add_bench_profile(*command, status);
 }
 
 }  // namespace gimbal::apps

@@ -7,7 +7,6 @@
 #include <numeric>
 
 #include "base/check.h"
-#include "cost/cost_model.h"
 
 namespace gimbal::cost {
 namespace {
@@ -129,6 +128,24 @@ double loss_of(double predicted, double measured) {
   return size < kLinearBeyond ? error * error : kLinearBeyond * (2 * size - kLinearBeyond);
 }
 
+double predicted_service(const CostModel& model, const MeasuredStep& step) {
+  const double rows = (step.work.prefill_rows + step.work.decodes) *
+                      static_cast<double>(model.model().experts_per_token);
+  const int layers = model.moe_layers();
+  return layers == 0 ? 0 : layers * model.service_ms(rows, step.distinct_experts / layers);
+}
+double predicted_layers(const CostModel& model, const MeasuredStep& step) {
+  return model.moe_layers() * model.attention_ms(step.work) +
+         (model.layers() - model.moe_layers()) * model.dense_layer_ms(step.work);
+}
+double predicted_attention(const CostModel& model, const MeasuredStep& step) {
+  if (step.work.sampled == 0) return predicted_layers(model, step);
+  const double head = model.model().head_parameters;
+  return predicted_layers(model, step) +
+         model.profile().step.head.ms(head * model.model().bytes_per_parameter,
+                                      2 * step.work.sampled * head);
+}
+
 // Fits parts of one profile to steps of one model.
 class Fit {
  public:
@@ -196,24 +213,6 @@ class Fit {
                   return predicted_service(model, step) + predicted_layers(model, step) +
                          model.step_ms(step.work);
                 }};
-  }
-
-  static double predicted_service(const CostModel& model, const MeasuredStep& step) {
-    const double rows = (step.work.prefill_rows + step.work.decodes) *
-                        static_cast<double>(model.model().experts_per_token);
-    const int layers = model.moe_layers();
-    return layers == 0 ? 0 : layers * model.service_ms(rows, step.distinct_experts / layers);
-  }
-  static double predicted_layers(const CostModel& model, const MeasuredStep& step) {
-    return model.moe_layers() * model.attention_ms(step.work) +
-           (model.layers() - model.moe_layers()) * model.dense_layer_ms(step.work);
-  }
-  static double predicted_attention(const CostModel& model, const MeasuredStep& step) {
-    if (step.work.sampled == 0) return predicted_layers(model, step);
-    const double head = model.model().head_parameters;
-    return predicted_layers(model, step) +
-           model.profile().step.head.ms(head * model.model().bytes_per_parameter,
-                                        2 * step.work.sampled * head);
   }
 
   void fit(const Part& part) {
@@ -329,6 +328,10 @@ class Fit {
 };
 
 }  // namespace
+
+double predicted_ms(const CostModel& model, const MeasuredStep& step) {
+  return predicted_service(model, step) + predicted_layers(model, step) + model.step_ms(step.work);
+}
 
 std::vector<double> minimise(const std::function<double(std::span<const double>)>& function,
                              std::vector<double> start) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "cost/cost_model.h"
 #include "cost/hardware_profile.h"
 #include "cost/model_shape.h"
 #include "cost/step_log.h"
@@ -17,6 +18,9 @@ namespace gimbal::cost {
 // minimization", 1965), restarted from its result until that gains nothing. Deterministic.
 [[nodiscard]] std::vector<double> minimise(
     const std::function<double(std::span<const double>)>& function, std::vector<double> start);
+
+// What the model predicts of a step's whole_ms without its waits, given the experts that it read.
+[[nodiscard]] double predicted_ms(const CostModel& model, const MeasuredStep& step);
 
 // A profile of the machine whose engine ran these steps of `model` on one rank:
 //

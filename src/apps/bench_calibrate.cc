@@ -55,9 +55,7 @@ cost::HardwareProfile unmeasured(const Arguments& arguments) {
       "Memory is the machine's. Between ranks, which share it: 20 us and 10 GB/s, weights moved at "
       "5 "
       "GB/s; between nodes 50 us and 1.25 GB/s. None of that was measured.",
-      "Projections and head read their weights at the experts' rate, and computing does not hide "
-      "it; "
-      "short of that, time without rows counts as overhead of a layer.",
+      "Projections and head read their weights at the experts' rate.",
       "One engine had the machine. Engines that share its CPUs slow each other down, which a "
       "profile "
       "does not say: calibrate from the records of such a run (--record)."};

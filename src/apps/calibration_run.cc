@@ -74,27 +74,66 @@ class Mix {
   Mix(engine::ServingEngine& engine, Ends& ends, int vocab, const CalibrationOptions& options)
       : engine_(engine), ends_(ends), vocab_(vocab), options_(options), rng_(options.seed) {}
 
+  // In random order: a machine that others share is fast and slow by turns, and each kind of step
+  // should see both.
   Result<void> run() {
-    Progress progress("calibrating", "parts", 3 * static_cast<std::uint64_t>(options_.rounds));
-    for (int round = 0; round < options_.rounds; ++round) {
-      const auto done = 3 * static_cast<std::uint64_t>(round);
-      GIMBAL_RETURN_IF_ERROR(prompts_alone());
-      progress.update(done + 1);
-      GIMBAL_RETURN_IF_ERROR(batches());
-      progress.update(done + 2);
-      GIMBAL_RETURN_IF_ERROR(prompts_beside_decodes());
-      progress.update(done + 3);
+    std::vector<Part> parts;
+    for (int round = 0; round < options_.rounds; ++round)
+      add_parts(parts);
+    for (std::size_t i = parts.size(); i > 1; --i)
+      std::swap(parts[i - 1], parts[static_cast<std::size_t>(rng_.below(i))]);
+    Progress progress("calibrating", "parts", parts.size());
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      GIMBAL_RETURN_IF_ERROR(run(parts[i]));
+      progress.update(i + 1);
     }
     progress.finish();
     return {};
   }
 
  private:
+  // `requests` of random prompts up to `longest` tokens, so many of them in flight at once.
+  struct Part {
+    int requests = 1;
+    int in_flight = 1;
+    int shortest = kShortest;
+    int longest = kShortest;
+    int outputs = 4;
+  };
   static constexpr int kShortest = 8;
-  static constexpr int kWave = 48;  // prompts that arrive beside decodes
+  static constexpr int kWave = 12;
+  static constexpr int kWaves = 4;
 
-  int random_prompt(int longest) {
-    return static_cast<int>(rng_.between(kShortest, std::max(kShortest, longest)));
+  void add_parts(std::vector<Part>& parts) const {
+    const int longest = options_.longest_prompt;
+    for (int prompt = kShortest; prompt <= longest; prompt *= 2) {
+      for (const int tokens : {prompt, std::min(longest, prompt * 3 / 2)})
+        parts.push_back({.shortest = tokens, .longest = tokens});
+    }
+    for (int batch = 1; batch <= options_.most_decodes; batch *= 2) {
+      // Together: after their prompts they only decode. One by one: most steps have both.
+      parts.push_back(
+          {.requests = batch, .in_flight = batch, .longest = longest / 4, .outputs = 16});
+      for (int wave = 0; wave < kWaves && batch > 1; ++wave) {
+        parts.push_back({.requests = std::max(kWave, 2 * batch),
+                         .in_flight = batch,
+                         .longest = longest / 2,
+                         .outputs = 24});
+      }
+    }
+  }
+
+  Result<void> run(const Part& part) {
+    const std::uint64_t ended_before = sent_;
+    for (int i = 0; i < part.requests; ++i) {
+      const auto others = static_cast<std::uint64_t>(part.in_flight) - 1;
+      if (sent_ - ended_before > others) GIMBAL_RETURN_IF_ERROR(ends_.wait_for(sent_ - others));
+      const bool together = part.requests == part.in_flight;
+      GIMBAL_RETURN_IF_ERROR(
+          send(static_cast<int>(rng_.between(part.shortest, std::max(part.shortest, part.longest))),
+               together ? part.outputs : static_cast<int>(rng_.between(4, part.outputs))));
+    }
+    return ends_.wait_for(sent_);
   }
 
   Result<void> send(int prompt, int outputs) {
@@ -106,39 +145,6 @@ class Mix {
     request.sampling.ignore_eos = true;
     request.sampling.temperature = 0;
     return engine_.submit({std::move(request)});
-  }
-
-  Result<void> prompts_alone() {
-    for (int prompt = kShortest; prompt <= options_.longest_prompt; prompt *= 2) {
-      for (const int tokens : {prompt, std::min(options_.longest_prompt, prompt * 3 / 2)}) {
-        GIMBAL_RETURN_IF_ERROR(send(tokens, 4));
-        GIMBAL_RETURN_IF_ERROR(ends_.wait_for(sent_));
-      }
-    }
-    return {};
-  }
-
-  Result<void> batches() {
-    for (int batch = 1; batch <= options_.most_decodes; batch *= 2) {
-      for (int i = 0; i < batch; ++i)
-        GIMBAL_RETURN_IF_ERROR(send(random_prompt(options_.longest_prompt / 4), 16));
-      GIMBAL_RETURN_IF_ERROR(ends_.wait_for(sent_));
-    }
-    return {};
-  }
-
-  // Keeps some requests in flight, so that most steps have prefill and decodes.
-  Result<void> prompts_beside_decodes() {
-    for (int in_flight = 2; in_flight <= options_.most_decodes / 2; in_flight *= 2) {
-      for (int i = 0; i < kWave; ++i) {
-        const std::uint64_t before = static_cast<std::uint64_t>(in_flight) - 1;
-        if (sent_ > before) GIMBAL_RETURN_IF_ERROR(ends_.wait_for(sent_ - before));
-        const int outputs = static_cast<int>(rng_.between(4, 24));
-        GIMBAL_RETURN_IF_ERROR(send(random_prompt(options_.longest_prompt / 2), outputs));
-      }
-      GIMBAL_RETURN_IF_ERROR(ends_.wait_for(sent_));
-    }
-    return {};
   }
 
   engine::ServingEngine& engine_;

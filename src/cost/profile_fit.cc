@@ -15,6 +15,9 @@ constexpr std::size_t kLeastSteps = 50;
 constexpr std::size_t kMostSteps = 600;  // that a fit looks at, evenly spread
 constexpr double kLinearBeyond = 0.2;    // of log(predicted / measured)
 constexpr double kLeastMs = 1e-6;
+// Of times in us and rates in GB/s and TFLOP/s: beyond, they make no difference to any step.
+constexpr double kLeastFitted = 1e-4;
+constexpr double kMostFitted = 1e6;
 
 // One descent of a simplex; `values` and `corners` belong together.
 class Simplex {
@@ -195,8 +198,8 @@ class Fit {
                       "attention.prefill_tflop_per_s"},
             .fields = {&cost.layer_us, &cost.decode_us, &cost.projections.compute_tflop_per_s,
                        &cost.kv_gb_per_s, &cost.prefill_tflop_per_s},
-            .losses = {},
-            .loss_names = {},
+            .losses = {&cost.projections.overlap_loss},
+            .loss_names = {"attention.projections.overlap_loss"},
             .measured = [](const MeasuredStep& step) { return step.attention_ms; },
             .predicted = predicted_attention};
   }
@@ -224,7 +227,7 @@ class Fit {
       start.push_back(*loss);
     const auto apply = [&](std::span<const double> x) {
       for (std::size_t i = 0; i < part.fields.size(); ++i)
-        *part.fields[i] = std::clamp(std::exp(x[i]), 1e-6, 1e9);
+        *part.fields[i] = std::clamp(std::exp(x[i]), kLeastFitted, kMostFitted);
       for (std::size_t i = 0; i < part.losses.size(); ++i)
         *part.losses[i] = std::clamp(x[part.fields.size() + i], 0.0, 1.0);
       profile_.step.head = profile_.attention.projections;
@@ -262,7 +265,6 @@ class Fit {
     slow_down(profile_.experts.products, by);
     // What one rank's weights are streamed at does not depend on what they are.
     profile_.attention.projections.stream_gb_per_s = profile_.experts.products.stream_gb_per_s;
-    profile_.attention.projections.overlap_loss = 1;
   }
   void scale_attention() {
     AttentionCost& cost = profile_.attention;

@@ -141,7 +141,11 @@ Result<void> calibrate(const Arguments& arguments) {
   return {};
 }
 
-Result<void> show_profile(const std::string& name, bool as_json) {
+Result<void> show_profile(const std::string& name, bool as_json, bool as_schema) {
+  if (as_schema) {
+    fmt::print("{}\n", cost::profile_schema().dump(2));
+    return {};
+  }
   if (name.empty()) {
     for (const std::string_view shipped : cost::shipped_profiles()) {
       GIMBAL_ASSIGN_OR_RETURN(const auto profile, cost::find_profile(std::string(shipped)));
@@ -192,10 +196,12 @@ void add_bench_profile(CLI::App& bench, int& status) {
       bench.add_subcommand("profile", "show a hardware profile, or list those that are shipped");
   const auto name = std::make_shared<std::string>();
   const auto as_json = std::make_shared<bool>(false);
+  const auto as_schema = std::make_shared<bool>(false);
   command->add_option("profile", *name, "a shipped name or a file");
   command->add_flag("--json", *as_json, "as it is written in a file");
-  command->callback([name, as_json, &status] {
-    const auto result = show_profile(*name, *as_json);
+  command->add_flag("--schema", *as_schema, "the JSON Schema of profiles instead");
+  command->callback([name, as_json, as_schema, &status] {
+    const auto result = show_profile(*name, *as_json, *as_schema);
     if (!result.ok()) status = report_failure("bench profile", result.error());
   });
 }

@@ -17,11 +17,12 @@ constexpr double kMsOfGb = 1e-6;     // ms = bytes / (GB/s) · this
 constexpr double kMsOfTflop = 1e-9;  // ms = flops / (TFLOP/s) · this
 constexpr std::size_t kMostNotes = 256;
 
-Result<void> refuse_unread(const JsonObject& object) {
+Result<void> refuse_unread(JsonObject& object) {
   const std::vector<std::string> unread = object.unread();
   if (unread.empty()) return {};
-  return invalid_argument("unknown field: " + object.path_of(unread.front()),
-                          object.path_of(unread.front()));
+  const std::string path = object.path_of(unread.front());
+  return invalid_argument(
+      fmt::format("unknown field: {}, is {}", path, excerpt(*object.raw(unread.front()))), path);
 }
 
 Result<void> read_text(JsonObject& object, std::string_view name, std::string& out) {
@@ -81,8 +82,8 @@ class Sections {
     return object;
   }
 
-  [[nodiscard]] Result<void> refuse_unread_anywhere() const {
-    for (const auto& [path, object] : objects_)
+  [[nodiscard]] Result<void> refuse_unread_anywhere() {
+    for (auto& [path, object] : objects_)
       GIMBAL_RETURN_IF_ERROR(refuse_unread(object));
     return refuse_unread(root_);
   }

@@ -107,6 +107,8 @@ struct HardwareProfile {
 // field, its value and what would be accepted.
 [[nodiscard]] Result<HardwareProfile> profile_from_json(const Json& value);
 [[nodiscard]] Json profile_to_json(const HardwareProfile& profile);
+// What profile_from_json accepts, as a JSON Schema (2020-12).
+[[nodiscard]] Json profile_schema();
 
 // A shipped profile ("h200"), or a file. Errors name the file and the field; a name that is neither
 // lists the shipped ones.

@@ -106,6 +106,36 @@ TEST(HardwareProfileTest, UnknownFieldsAreNamed) {
   }
 }
 
+// The schema and the reader agree on what must be there: what the one requires the other misses.
+void expect_required(const Json& schema, const Json::json_pointer& place) {
+  for (const Json& name : schema["required"]) {
+    const Json::json_pointer field = place / name.get<std::string>();
+    Json json = h200();
+    ASSERT_TRUE(json.contains(field)) << field;
+    json[field] = nullptr;
+    EXPECT_FALSE(profile_from_json(json).ok()) << field;
+    const Json& inner = schema["properties"][name.get<std::string>()];
+    if (inner.contains("properties")) expect_required(inner, field);
+  }
+}
+
+TEST(HardwareProfileTest, TheSchemaRequiresWhatTheReaderDoes) {
+  const Json schema = profile_schema();
+  expect_required(schema, Json::json_pointer());
+  EXPECT_EQ(schema["properties"]["experts"]["properties"]["products"]["properties"]["overlap_loss"]
+                  ["maximum"],
+            1);
+  std::size_t numbers = 0;
+  HardwareProfile profile;
+  for (const ProfileField& field : fields_of(profile)) {
+    Json::json_pointer place;
+    for (const std::string_view part : {field.section, field.subsection, field.name})
+      if (!part.empty()) place = place / "properties" / std::string(part);
+    numbers += schema.contains(place) ? 1 : 0;
+  }
+  EXPECT_EQ(numbers, fields_of(profile).size());
+}
+
 TEST(HardwareProfileTest, WrongTextsSectionsAndNotesAreNamed) {
   struct Case {
     const char* path;

@@ -35,14 +35,23 @@ def read_traces(folder: pathlib.Path):
     }
 
 
+def print_rows(rows):
+    for label, measured, predicted in rows:
+        print(f"    {label:<36} measured {measured:10.3f} ms, predicted {predicted:10.3f} ms "
+              f"({100 * (predicted / measured - 1):+5.1f} %)")
+
+
 def print_profile(profile):
+    """Prints what was fitted, and takes what is only for printing out of the profile."""
     print(f"{profile['name']}:")
     for note in profile["fitted"]:
         print(f"  {note['what']}: {note['points']} points, error {note['mean_error_percent']:.1f} % "
               f"in the mean, {note['max_error_percent']:.1f} % at most")
-        for label, measured, predicted in note.pop("table", []):
-            print(f"    {label:<36} measured {measured:10.3f} ms, predicted {predicted:10.3f} ms "
-                  f"({100 * (predicted / measured - 1):+5.1f} %)")
+        print_rows(note.pop("table", []))
+    left_out = profile.pop("left_out", [])
+    if left_out:
+        print("  each left out of the fit, and predicted:")
+        print_rows(left_out)
     if not profile["fitted"]:
         print("  nothing is fitted")
 

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstdint>
+
+#include "base/clock.h"
+#include "cluster/engine.h"
+#include "sched/step_loop.h"
+
+namespace gimbal::cluster {
+
+// What a snapshot says beside what the scheduler counts.
+struct SnapshotStamp {
+  std::uint64_t sequence = 0;  // of the engine's snapshots
+  TimePoint taken{};           // when the scheduler's state came about
+  std::uint64_t expert_rows = 0;
+  std::uint64_t distinct_experts = 0;
+};
+
+// What an engine with this scheduler publishes of itself now. O(running sequences, waiting ones of
+// its queue profiles).
+[[nodiscard]] EngineSnapshot snapshot_of(const sched::StepLoop& loop, const SnapshotStamp& stamp);
+
+}  // namespace gimbal::cluster

@@ -57,17 +57,12 @@ void GangDriver::handle(const cluster::GangEvent& event) {
 
 void GangDriver::carry_out(const cluster::GangStart& command) {
   const Receiver& receiver = receivers_[static_cast<std::size_t>(command.rank.value())];
-  if (!receiver) return;
-  receiver(
-      {.number = command.number,
-       .members = command.members,
-       .budget = pace() == cluster::GangPace::kGang ? std::optional(command.budget) : std::nullopt,
-       .dummy = (command.dummies & sched::rank_bit(command.rank)) != 0});
+  if (receiver) receiver(cluster::answer_of(command, pace()));
 }
 
 void GangDriver::carry_out(const cluster::GangSolo& command) {
   const Receiver& receiver = receivers_[static_cast<std::size_t>(command.rank.value())];
-  if (receiver) receiver({.number = command.number});
+  if (receiver) receiver(cluster::answer_of(command));
 }
 
 void GangDriver::carry_out(const cluster::GangWake& command) {

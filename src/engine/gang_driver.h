@@ -1,6 +1,5 @@
 #pragma once
 
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -11,6 +10,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "cluster/gang_coordinator.h"
+#include "cluster/gang_rank.h"
 #include "policy/gang_planner.h"
 
 namespace gimbal::engine {
@@ -21,21 +21,13 @@ struct GangDriverOptions {
   policy::GangPlannerOptions planner_options;
 };
 
-// What a rank is told: to start a step, together with others or alone, or a step without sequences.
-struct GangAnswer {
-  std::uint64_t number = 0;
-  cluster::RankSet members = 0;  // 0: solo
-  std::optional<int> budget;     // prefill rows; nullopt: as the rank's former wants
-  bool dummy = false;            // unless the rank has work by now
-};
-
 // Brings the ranks of a group and their coordinator together: one lock around the state machine,
 // answers put before the ranks at once. Thread-safe. The clock must outlive it, and it the ranks.
 class GangDriver {
  public:
   // Takes a rank's answers, on the thread of whichever rank brought them about, under a lock: must
   // not wait or call back.
-  using Receiver = std::function<void(const GangAnswer&)>;
+  using Receiver = std::function<void(const cluster::GangAnswer&)>;
 
   // An unknown planner or an option out of range is kInvalidArgument.
   [[nodiscard]] static Result<std::unique_ptr<GangDriver>> make(const GangDriverOptions& options,

@@ -28,7 +28,8 @@ RankMember::RankMember(const GroupSeat& seat, const kernels::KernelContext& cont
       place_{.rows = seat.group.rows(),
              .first_region = seat.rank.value() * seat.group.options().executor.max_batches,
              .experts = port_},
-      watch_(seat.group, seat.rank, dead_after) {}
+      watch_(seat.group, seat.rank, dead_after),
+      protocol_(seat.rank) {}
 
 RankMember::~RankMember() {
   seat_.gang.detach(seat_.rank);
@@ -37,7 +38,7 @@ RankMember::~RankMember() {
 void RankMember::join(ModelExecutor& executor, PageId dummy_page) {
   executor_ = &executor;
   dummy_page_ = dummy_page;
-  seat_.gang.attach(seat_.rank, [this](const GangAnswer& answer) {
+  seat_.gang.attach(seat_.rank, [this](const cluster::GangAnswer& answer) {
     {
       const std::lock_guard lock(mutex_);
       answers_.push_back(answer);
@@ -58,37 +59,30 @@ void RankMember::take_answers(std::vector<sched::Event>& events) {
     answered_.store(false);
     std::swap(answers_, taken_);
   }
-  for (const GangAnswer& answer : taken_)
+  for (const cluster::GangAnswer& answer : taken_)
     follow(answer, events);
   taken_.clear();
 }
 
-void RankMember::follow(const GangAnswer& answer, std::vector<sched::Event>& events) {
-  last_seen_ = std::max(last_seen_, answer.number);
-  if (asking_) {
-    asking_ = false;
-    events.emplace_back(sched::StartStep{
-        .number = answer.number, .members = answer.members, .prefill_budget = answer.budget});
-    return;
-  }
-  if (answer.dummy) {
-    dummy_ = answer.number;
+void RankMember::follow(const cluster::GangAnswer& answer, std::vector<sched::Event>& events) {
+  protocol_.follow(answer, orders_);
+  if (orders_.start) events.emplace_back(*orders_.start);
+  if (orders_.dummy) {
     executor_->start_dummy(kDummyBatch, dummy_page_, answer.number, answer.members);
     executor_->advance(kDummyBatch, Cursor::end(executor_->layers()));
-    return;
   }
-  if (answer.members == 0) {
-    seat_.gang.tell(
-        cluster::GangStepEnded{.rank = seat_.rank, .number = answer.number, .has_work = false});
-    return;
-  }
-  port_.leave(answer.number, answer.members);
-  seat_.gang.tell(cluster::GangLeft{
-      .rank = seat_.rank, .number = answer.number, .reason = cluster::LeaveReason::kNoWork});
+  carry_out();
+}
+
+// What orders_ has for services and coordinator.
+void RankMember::carry_out() {
+  if (orders_.leave) port_.leave(orders_.leave->number, orders_.leave->members);
+  for (const cluster::GangEvent& event : orders_.events)
+    seat_.gang.tell(event);
 }
 
 void RankMember::take_dummy_events(std::vector<sched::Event>& events) {
-  if (!dummy_ || events.empty()) return;
+  if (!protocol_.in_dummy() || events.empty()) return;
   const auto of_dummy = [](const sched::Event& event) {
     const auto* reached = std::get_if<sched::StageReached>(&event);
     const auto* finished = std::get_if<sched::StepFinished>(&event);
@@ -101,44 +95,21 @@ void RankMember::take_dummy_events(std::vector<sched::Event>& events) {
       executor_->finish(kDummyBatch);
       continue;
     }
-    seat_.gang.tell(cluster::GangStepEnded{
-        .rank = seat_.rank, .number = *dummy_, .has_work = held_back_.has_value()});
-    dummy_.reset();
+    protocol_.dummy_ended(orders_);
+    carry_out();
   }
   std::erase_if(events, of_dummy);
-  if (!dummy_ && held_back_) tell_intent(*std::exchange(held_back_, std::nullopt));
 }
 
 void RankMember::tell(const sched::Outputs& said) {
-  if (said.ended) {
-    if (said.declined && said.ended->members != 0) {
-      port_.leave(said.ended->number, said.ended->members);
-      seat_.gang.tell(cluster::GangLeft{.rank = seat_.rank,
-                                        .number = said.ended->number,
-                                        .reason = cluster::LeaveReason::kNoWork});
-    } else {
-      seat_.gang.tell(cluster::GangStepEnded{
-          .rank = seat_.rank, .number = said.ended->number, .has_work = said.intent.has_value()});
-    }
-  }
-  if (!said.intent) return;
-  if (dummy_) {
-    held_back_ = said.intent;
-  } else {
-    tell_intent(*said.intent);
-  }
-}
-
-void RankMember::tell_intent(policy::GangMember member) {
-  asking_ = true;
-  member.rank = seat_.rank;
-  seat_.gang.tell(cluster::GangIntent{.member = std::move(member), .last_seen = last_seen_});
+  protocol_.said(said, orders_);
+  carry_out();
 }
 
 std::optional<Duration> RankMember::keep_time(TimePoint now, bool waits) {
   std::optional<Duration> limit = port_.time_to_next_arrival();
-  if (asking_) limit = sooner(limit, seat_.gang.keep_time());
-  if (!waits && !asking_) {
+  if (protocol_.asking()) limit = sooner(limit, seat_.gang.keep_time());
+  if (!waits && !protocol_.asking()) {
     watch_.worked();
     return limit;
   }

@@ -1,11 +1,12 @@
 #pragma once
 
-#include <cstdint>
+#include <atomic>
 #include <mutex>
 #include <optional>
 #include <vector>
 
 #include "base/clock.h"
+#include "cluster/gang_rank.h"
 #include "engine/expert_group.h"
 #include "engine/gang_driver.h"
 #include "engine/group_port.h"
@@ -58,8 +59,8 @@ class RankMember {
   void retire();
 
  private:
-  void follow(const GangAnswer& answer, std::vector<sched::Event>& events);
-  void tell_intent(policy::GangMember member);
+  void follow(const cluster::GangAnswer& answer, std::vector<sched::Event>& events);
+  void carry_out();
 
   GroupSeat seat_;
   GroupPort port_;
@@ -68,13 +69,11 @@ class RankMember {
   ModelExecutor* executor_ = nullptr;
   PageId dummy_page_;
   std::mutex mutex_;
-  std::vector<GangAnswer> answers_;  // guarded by mutex_
+  std::vector<cluster::GangAnswer> answers_;  // guarded by mutex_
   std::atomic<bool> answered_{false};
-  std::vector<GangAnswer> taken_;
-  bool asking_ = false;                          // an intent of the scheduler has no answer
-  std::uint64_t last_seen_ = 0;                  // the highest number of an answer
-  std::optional<std::uint64_t> dummy_;           // the step that runs without sequences
-  std::optional<policy::GangMember> held_back_;  // an intent that came during it
+  std::vector<cluster::GangAnswer> taken_;
+  cluster::GangRank protocol_;
+  cluster::GangOrders orders_;
 };
 
 }  // namespace gimbal::engine

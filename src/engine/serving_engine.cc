@@ -11,6 +11,7 @@
 #include <variant>
 
 #include "base/log.h"
+#include "cluster/engine_snapshot.h"
 #include "sched/request_group.h"
 
 namespace gimbal::engine {
@@ -292,7 +293,6 @@ void ServingEngine::handle(std::vector<sched::Event>& events) {
 }
 
 void ServingEngine::publish() {
-  const sched::SchedulerCounters counters = loop_->counters();
   const ExpertPort::Totals& experts = executor_.experts().totals();
   max_waiting_prefill_tokens_.store(loop_->max_waiting_prefill_tokens(), std::memory_order_relaxed);
   {
@@ -301,49 +301,11 @@ void ServingEngine::publish() {
     prefix_events_.insert(prefix_events_.end(), changes.begin(), changes.end());
   }
   loop_->clear_prefix_events();
-  snapshot_.publish(
-      {.sequence = ++snapshots_,
-       .steps = counters.steps,
-       .taken = clock_.now(),
-       .dispatch_sequence = counters.dispatch_sequence,
-       .pages_total = counters.pages_total,
-       .pages_referenced = counters.pages_referenced,
-       .page_tokens = counters.page_tokens,
-       .running_prefill_tokens = counters.running_prefill_tokens,
-       .waiting_prefill_tokens = counters.waiting_prefill_tokens,
-       .waiting_best_effort_prefill_tokens = counters.waiting_best_effort_prefill_tokens,
-       .waiting_requests = counters.waiting_requests,
-       .running_requests = counters.running_requests,
-       .decodes = counters.decodes,
-       .decode_context_tokens = counters.decode_context_tokens,
-       .prompt_tokens = counters.prompt_tokens,
-       .generated_tokens = counters.generated_tokens,
-       .prefix_queried_tokens = counters.prefix_queried_tokens,
-       .prefix_hit_tokens = counters.prefix_hit_tokens,
-       .evictions = counters.evictions,
-       .evictions_for_heads = counters.evictions_for_heads,
-       .recomputed_tokens = counters.recomputed_tokens,
-       .pages_freed = counters.pages_freed,
-       .pages_evicted = counters.pages_evicted,
-       .finished_requests = counters.finished_requests,
-       .finished_output_tokens = counters.finished_output_tokens,
-       .prefill_rows = counters.prefill_rows,
-       .expert_rows = experts.rows,
-       .distinct_experts = static_cast<std::uint64_t>(experts.distinct_experts),
-       .prefill_tokens_per_second = counters.prefill_tokens_per_second,
-       .step_times = counters.step_times,
-       .experts = options_.scheduler.experts,
-       .expert_ratio = counters.expert_ratio,
-       .queues_profiled = options_.scheduler.profile_queues,
-       .queue = counters.queue,
-       .best_effort_queue = counters.best_effort_queue,
-       .prefill_cost = counters.prefill_cost,
-       .running_step = counters.running_step,
-       .step_started = counters.step_started,
-       .budget = sched::prefill_budget(options_.scheduler),
-       .max_waiting_prefill_tokens = loop_->max_waiting_prefill_tokens(),
-       .aging = counters.aging,
-       .best_effort_aging = counters.best_effort_aging});
+  snapshot_.publish(cluster::snapshot_of(
+      *loop_, {.sequence = ++snapshots_,
+               .taken = clock_.now(),
+               .expert_rows = experts.rows,
+               .distinct_experts = static_cast<std::uint64_t>(experts.distinct_experts)}));
   const std::lock_guard inbox_lock(inbox_mutex_);
   taken_prompt_tokens_ = 0;
 }

@@ -1,0 +1,122 @@
+#include "sim/simulation.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "policy/expert_map_json.h"
+#include "sim/run_report.h"
+#include "sim/simulation_fixture.h"
+
+namespace gimbal::sim {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(SimulationTest, AlikeGroupsShareTheirTables) {
+  ClusterSpec spec;
+  spec.groups = {{.count = 3, .ranks = 2}, {.ranks = 4}, {.ranks = 2, .speed = 2}};
+  const auto testbed = plain_testbed(spec);
+  EXPECT_EQ(&testbed->hardware(0), &testbed->hardware(2));
+  EXPECT_NE(&testbed->hardware(0), &testbed->hardware(1));
+  const auto options = cluster_options(*testbed, plain_system("gimbal"));
+  ASSERT_TRUE(options.ok()) << options.error().message;
+  ASSERT_EQ(options->groups.size(), 5U);
+  EXPECT_DOUBLE_EQ(options->groups[4].options.factor, 0.5);
+  EXPECT_EQ(options->groups[0].options.scheduler.vocab_size, 1000);
+  EXPECT_EQ(options->groups[0].options.scheduler.experts.experts, 32);
+  EXPECT_EQ(options->groups[0].options.scheduler.experts.choices_per_row, 8);
+}
+
+TEST(SimulationTest, TheCacheIsWhatTheMemoryLeavesOrWhatIsGiven) {
+  ClusterSpec spec = uniform_cluster(2, 1).value();
+  const auto testbed = plain_testbed(spec);
+  SystemOptions system = plain_system("gimbal");
+  // 4 layers · 64 values · 2 bytes a token, 16 tokens a page.
+  system.kv_cache_bytes = 512 * 16 * 100;
+  EXPECT_EQ(cluster_options(*testbed, system)->groups[0].options.scheduler.kv_pages, 100);
+  system.kv_cache_bytes = 0;
+  const int all = cluster_options(*testbed, system)->groups[0].options.scheduler.kv_pages;
+  EXPECT_NEAR(all, 0.9 * 0.01e9 / 512 / 16, 2);
+  system.kv_cache_bytes = 512 * 16 * 10;  // less than one request of max_model_len
+  const auto small = cluster_options(*testbed, system);
+  ASSERT_FALSE(small.ok());
+  EXPECT_THAT(small.error().message, HasSubstr("max_model_len"));
+}
+
+TEST(SimulationTest, NamesWhatDoesNotFitTheModel) {
+  TestbedOptions options{.model = plain_model(), .profile = plain_profile()};
+  options.cluster = uniform_cluster(16, 16).value();
+  EXPECT_THAT(Testbed::make(options).error().message, HasSubstr("expert_parallel_size"));
+  options.cluster.groups = {{.ranks = 1, .attention_tp = 3}};
+  EXPECT_THAT(Testbed::make(options).error().message, HasSubstr("attention_tp"));
+  options.cluster.groups = {{.profile = "no-such"}};
+  EXPECT_THAT(Testbed::make(options).error().message, HasSubstr("no-such"));
+  options.cluster = uniform_cluster(2, 2).value();
+  options.expert_map = Json{{"version", 1}};
+  EXPECT_FALSE(Testbed::make(options).ok());
+  options.expert_map.reset();
+  options.routing.zipf = 9;
+  EXPECT_FALSE(Testbed::make(options).ok());
+  options.routing = {.record = "/nonexistent/record"};
+  EXPECT_FALSE(Testbed::make(options).ok());
+}
+
+TEST(SimulationTest, AModelThatDoesNotFitTheMemoryIsRefused) {
+  TestbedOptions options{.model = plain_model(), .profile = plain_profile()};
+  options.model.expert_parameters = 1e9;
+  options.cluster = uniform_cluster(1, 1).value();
+  const auto testbed = Testbed::make(options);
+  ASSERT_TRUE(testbed.ok());
+  SystemOptions system = plain_system("gimbal");
+  system.kv_cache_bytes = 0;
+  EXPECT_THAT(cluster_options(**testbed, system).error().message, HasSubstr("does not fit"));
+}
+
+TEST(SimulationTest, SkewedRoutingCostsTimeAndSharedAttentionSavesIt) {
+  const workload::Workload workload = random_workload(3, 100, 1);
+  const auto mean_e2e = [&](ClusterSpec spec, RoutingOptions routing) {
+    TestbedOptions options{.model = plain_model(),
+                           .profile = plain_profile(),
+                           .cluster = std::move(spec),
+                           .routing = std::move(routing)};
+    options.profile.experts.row_us = 20;
+    options.model.attention_parameters = 1e6;
+    options.profile.attention.projections.compute_tflop_per_s = 0.1;
+    const auto testbed = Testbed::make(options).value();
+    const auto cluster = plain_cluster(*testbed, plain_system("vllm-rr"), workload);
+    cluster->run();
+    return result_of(*cluster, {}).served.all.latency(report::Metric::kE2el).mean();
+  };
+  const ClusterSpec four = uniform_cluster(4, 4).value();
+  EXPECT_GT(mean_e2e(four, {.zipf = 1.5}), 1.05 * mean_e2e(four, {}));
+  ClusterSpec halves;
+  halves.groups = {{.ranks = 2, .attention_tp = 2}};
+  ClusterSpec wholes;
+  wholes.groups = {{.ranks = 2}};
+  EXPECT_LT(mean_e2e(halves, {}), mean_e2e(wholes, {}));
+}
+
+TEST(RunReportTest, NamesFieldsAsTheIssueSays) {
+  const auto testbed = plain_testbed(uniform_cluster(2, 2).value());
+  const workload::Workload workload = random_workload(3, 20, 1);
+  const auto cluster = plain_cluster(*testbed, plain_system("gimbal"), workload);
+  cluster->run();
+  RunResult result = result_of(*cluster, {.preset = "gimbal", .seed = 3});
+  result.wall_s = 1.5;
+  const Json json = run_to_json(result, {});
+  for (const char* name :
+       {"preset", "seed", "completed", "mean_ttft_ms", "p50_ttft_ms", "p99_ttft_ms", "mean_tpot_ms",
+        "p50_tpot_ms", "p99_tpot_ms", "request_throughput", "output_throughput", "mean_e2el_ms"}) {
+    EXPECT_TRUE(json.contains(name)) << name;
+  }
+  EXPECT_FALSE(json.contains("date"));
+  EXPECT_EQ(json.at("completed"), 20);
+  EXPECT_EQ(json.at("p50_ttft_ms"), json.at("median_ttft_ms"));
+  EXPECT_EQ(json.at("wall_s"), 1.5);
+  const std::vector<RunResult> runs{result, result};
+  EXPECT_EQ(runs_table(runs).rows(), 2U);
+  EXPECT_EQ(presets_table(runs).rows(), 1U);
+}
+
+}  // namespace
+}  // namespace gimbal::sim

@@ -58,6 +58,11 @@ void ExpertFlags::add_to(CLI::App& command) {
                      "JSON file with latencies and bandwidths to impose on the exchange of rows");
 }
 
+void ExpertFlags::apply(const policy::Preset& preset, const CLI::App& command) {
+  const bool given = command.get_option("--expert-pace")->count() > 0;
+  if (preset.pace != "none" && !given) expert_pace = preset.pace;
+}
+
 Result<void> ExpertFlags::apply(const model_config::ModelConfig& config,
                                 engine::EngineFleetOptions& fleet) const {
   fleet.engines = data_parallel_size;

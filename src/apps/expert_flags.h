@@ -5,6 +5,7 @@
 #include "base/result.h"
 #include "engine/engine_fleet.h"
 #include "model_config/model_config.h"
+#include "policy/preset.h"
 
 namespace CLI {
 class App;
@@ -26,6 +27,8 @@ struct ExpertFlags {
   std::string exchange_profile;  // a file; empty: no imposed delays
 
   void add_to(CLI::App& command);
+  // Takes the preset's column for the pace, if the command line does not give it.
+  void apply(const policy::Preset& preset, const CLI::App& command);
   // Fills in all of `fleet` but its engines' options and the threads. Errors name the flag; files
   // are read.
   [[nodiscard]] Result<void> apply(const model_config::ModelConfig& config,

@@ -12,6 +12,7 @@
 #include "apps/make_model.h"
 #include "apps/report_command.h"
 #include "apps/serve.h"
+#include "apps/simulate.h"
 #include "apps/workload_command.h"
 
 namespace {
@@ -33,6 +34,7 @@ int run(int argc, char** argv) {
   gimbal::apps::add_inspect(program, status);
   gimbal::apps::add_workload(program, status);
   gimbal::apps::add_report(program, status);
+  gimbal::apps::add_simulate(program, status);
   try {
     auto arguments =
         gimbal::apps::expand_config_file(program, std::vector<std::string>(argv + 1, argv + argc));

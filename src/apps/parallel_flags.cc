@@ -20,10 +20,6 @@ namespace {
 // How often what was drawn is written to the disk.
 constexpr auto kFlushInterval = std::chrono::milliseconds(200);
 
-bool given(const CLI::App& command, const char* name) {
-  return command.get_option(name)->count() > 0;
-}
-
 }  // namespace
 
 void ParallelFlags::add_to(CLI::App& command) {
@@ -43,21 +39,11 @@ void ParallelFlags::add_to(CLI::App& command) {
                      "write the experts that the router chose for every row to this file");
 }
 
-Result<void> ParallelFlags::apply_preset(const CLI::App& command,
-                                         engine::ServingEngineOptions& engine,
-                                         std::string& promote_after) {
+Result<void> ParallelFlags::apply_preset(const CLI::App& command, SchedulerFlags& scheduler) {
   if (preset.empty()) return {};
   GIMBAL_ASSIGN_OR_RETURN(const policy::Preset chosen, policy::find_preset(preset));
-  sched::StepLoopOptions& scheduler = engine.scheduler;
-  if (!given(command, "--order")) scheduler.order = chosen.order;
-  if (!given(command, "--batch-former")) scheduler.former = chosen.former;
-  if (chosen.promote_after_s && !given(command, "--promote-after"))
-    promote_after = fmt::format("{}", *chosen.promote_after_s);
-  if (chosen.batch_tokens && !given(command, "--max-num-batched-tokens"))
-    scheduler.max_num_batched_tokens = *chosen.batch_tokens;
-  if (chosen.max_sequences && !given(command, "--max-num-seqs"))
-    scheduler.max_num_seqs = *chosen.max_sequences;
-  if (chosen.pace != "none" && !given(command, "--expert-pace")) experts.expert_pace = chosen.pace;
+  scheduler.apply(chosen, command);
+  experts.apply(chosen, command);
   dispatch.apply(chosen, command);
   if (const std::string gaps = policy::preset_gaps(chosen); !gaps.empty()) log_warning("{}", gaps);
   return {};

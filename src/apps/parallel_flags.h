@@ -11,6 +11,7 @@
 #include "apps/dispatch_flags.h"
 #include "apps/expert_flags.h"
 #include "apps/model_flags.h"
+#include "apps/scheduler_flags.h"
 #include "base/result.h"
 #include "base/trace.h"
 #include "cluster/engine.h"
@@ -40,9 +41,7 @@ struct ParallelFlags {
 
   void add_to(CLI::App& command);
   // Takes the preset's columns for what the command line does not give. Errors: an unknown preset.
-  [[nodiscard]] Result<void> apply_preset(const CLI::App& command,
-                                          engine::ServingEngineOptions& engine,
-                                          std::string& promote_after);
+  [[nodiscard]] Result<void> apply_preset(const CLI::App& command, SchedulerFlags& scheduler);
   // Checks what follows from several flags; call after the engine's options are complete.
   [[nodiscard]] Result<void> complete(const engine::ServingEngineOptions& engine);
 };

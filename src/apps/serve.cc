@@ -16,6 +16,7 @@
 #include "apps/demo_model.h"
 #include "apps/model_flags.h"
 #include "apps/parallel_flags.h"
+#include "apps/scheduler_flags.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/server.h"
@@ -37,14 +38,11 @@ struct Arguments {
   std::string config;  // read before parsing: see config_file.h
   server::ServerOptions server;
   engine::ServingEngineOptions engine;
+  SchedulerFlags scheduler;
   ParallelFlags parallel;
   std::string default_class = "default";
   std::string log_level = "info";
-  std::string aging = "0.1";
-  std::string promote_after = "5";
-  std::string prefill_floor = "auto";
   int block_size = kernels::kPageTokens;
-  std::int64_t max_waiting_prefill_tokens = 0;
   double shutdown_timeout = 300;
 };
 
@@ -89,112 +87,10 @@ void add_server_flags(CLI::App& command, Arguments& arguments) {
       ->capture_default_str();
 }
 
-void add_scheduler_flags(CLI::App& command, Arguments& arguments) {
-  sched::StepLoopOptions& scheduler = arguments.engine.scheduler;
-  command.add_option("--max-num-seqs", scheduler.max_num_seqs, "sequences that run at once")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command
-      .add_option("--max-num-batched-tokens", scheduler.max_num_batched_tokens,
-                  "rows of one step, prompt chunks and decodes together")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command.add_option("--block-size", arguments.block_size, "tokens of a KV page; only 16")
-      ->check(CLI::IsMember({kernels::kPageTokens}))
-      ->capture_default_str();
-  command
-      .add_option("--kv-cache-memory-bytes", arguments.engine.kv_cache_bytes,
-                  "memory for keys and values; 0: a quarter of what is free, at most 1 GiB")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command.add_flag("--enable-prefix-caching,!--no-enable-prefix-caching", scheduler.prefix_caching,
-                   "keep and share the KV of common prefixes (default)");
-  command.add_option("--order", scheduler.order, "fcfs, sjf, sjf-priority-aging or sjf-aging")
-      ->capture_default_str();
-  command
-      .add_option("--aging", arguments.aging,
-                  "milliseconds of prefill that a millisecond of waiting outweighs (sjf-aging); "
-                  "auto: moved so that the p99 of waiting stays at that of fcfs")
-      ->check(CLI::PositiveNumber | CLI::IsMember({"auto"}))
-      ->capture_default_str();
-  command
-      .add_option(
-          "--promote-after", arguments.promote_after,
-          "seconds of waiting after which a request comes first (sjf-priority-aging); auto: "
-          "twice the median wait")
-      ->check(CLI::NonNegativeNumber | CLI::IsMember({"auto"}))
-      ->capture_default_str();
-  command.add_option("--batch-former", scheduler.former, "gimbal, vllm or tgi")
-      ->capture_default_str();
-  command
-      .add_option("--drain-steps", scheduler.former_options.drain_steps,
-                  "steps over which the gimbal former spreads the prefill backlog")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
-  command
-      .add_option("--prefill-floor", arguments.prefill_floor,
-                  "prompt rows that always run beside decodes (gimbal former); auto: what hides in "
-                  "the time of the decodes")
-      ->check(CLI::Range(1, std::numeric_limits<int>::max()) | CLI::IsMember({"auto"}))
-      ->capture_default_str();
-  command
-      .add_option(
-          "--target-itl-ms", scheduler.former_options.target_itl_ms,
-          "milliseconds that a step with decodes should take at most (gimbal former); 0: no "
-          "target")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command
-      .add_option("--max-stage-ms", scheduler.max_stage_ms,
-                  "milliseconds that a stage of a layer should take at most, of engines that share "
-                  "experts; 0: a quarter of the predicted step of 512 prompt tokens")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command
-      .add_option("--max-waiting-prefill-tokens", arguments.max_waiting_prefill_tokens,
-                  "prompt tokens that may wait before requests get a 429; 0: what 60 s of measured "
-                  "prefill clear, at least 65536")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
-  command.add_option(
-      "--record", arguments.engine.record_path,
-      "write the scheduler's events and decisions to this file; of several engines to "
-      "FILE.engine0 and so on, and of their dispatcher to FILE.dispatch");
-}
-
-// Numbers that may be the word auto. Errors name the flag.
-Result<void> complete_scheduler(Arguments& arguments) {
-  sched::StepLoopOptions& scheduler = arguments.engine.scheduler;
-  scheduler.order_options.aging_auto = arguments.aging == "auto";
-  if (arguments.aging != "auto") {
-    CLI::detail::lexical_cast(arguments.aging, scheduler.order_options.aging);
-  }
-  scheduler.order_options.promote_after_auto = arguments.promote_after == "auto";
-  if (arguments.promote_after != "auto") {
-    double seconds = 0;
-    CLI::detail::lexical_cast(arguments.promote_after, seconds);
-    if (!(seconds <= kMostSeconds)) {
-      return invalid_argument(fmt::format("--promote-after must be at most {} seconds, is {}",
-                                          kMostSeconds, arguments.promote_after),
-                              "promote-after");
-    }
-    scheduler.order_options.promote_after = from_ms(seconds * 1000.0);
-  }
-  if (arguments.prefill_floor != "auto") {
-    CLI::detail::lexical_cast(arguments.prefill_floor,
-                              scheduler.former_options.prefill_floor.emplace());
-  }
-  if (arguments.max_waiting_prefill_tokens > 0) {
-    scheduler.max_waiting_prefill_tokens = arguments.max_waiting_prefill_tokens;
-  }
-  return {};
-}
-
 // What follows from several flags together. Errors name the flag.
 Result<void> complete(Arguments& arguments, const CLI::App& command) {
   server::ServerOptions& server = arguments.server;
-  GIMBAL_RETURN_IF_ERROR(
-      arguments.parallel.apply_preset(command, arguments.engine, arguments.promote_after));
+  GIMBAL_RETURN_IF_ERROR(arguments.parallel.apply_preset(command, arguments.scheduler));
   if (arguments.parallel.engines() > 1) server.engine_label = "all";
   if (server.http.ssl_certfile.empty() && !server.http.ssl_keyfile.empty()) {
     return invalid_argument("--ssl-keyfile needs --ssl-certfile", "ssl-certfile");
@@ -216,11 +112,11 @@ Result<void> complete(Arguments& arguments, const CLI::App& command) {
   server.version = GIMBAL_VERSION;
   server.default_class = arguments.default_class == "flex" ? sched::RequestClass::kBestEffort
                                                            : sched::RequestClass::kLatencySensitive;
-  GIMBAL_RETURN_IF_ERROR(complete_scheduler(arguments));
-  const sched::StepLoopOptions& scheduler = arguments.engine.scheduler;
   // Names and ranges, before a model is loaded for minutes.
-  GIMBAL_RETURN_IF_ERROR(policy::make_request_order(scheduler.order, scheduler.order_options));
-  GIMBAL_RETURN_IF_ERROR(policy::make_batch_former(scheduler.former, scheduler.former_options));
+  GIMBAL_RETURN_IF_ERROR(arguments.scheduler.complete());
+  arguments.engine.scheduler = arguments.scheduler.options;
+  arguments.engine.kv_cache_bytes = arguments.scheduler.kv_cache_bytes;
+  arguments.engine.record_path = arguments.scheduler.record_path;
   return arguments.parallel.complete(arguments.engine);
 }
 
@@ -342,8 +238,11 @@ void add_serve(CLI::App& program, int& status) {
                       "a Hugging Face checkpoint folder; default: a small demo model, made once");
   add_server_flags(*command, *arguments);
   arguments->model.add_to(*command, true);
-  arguments->engine.scheduler.former_options.drain_steps = kDrainStepsOnCpus;
-  add_scheduler_flags(*command, *arguments);
+  arguments->scheduler.options.former_options.drain_steps = kDrainStepsOnCpus;
+  arguments->scheduler.add_to(*command, "a quarter of what is free, at most 1 GiB");
+  command->add_option("--block-size", arguments->block_size, "tokens of a KV page; only 16")
+      ->check(CLI::IsMember({kernels::kPageTokens}))
+      ->capture_default_str();
   arguments->parallel.add_to(*command);
   command->add_option("--config", arguments->config,
                       "a file with any of these options, one NAME = VALUE a line");

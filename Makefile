@@ -8,8 +8,7 @@
 # make format   reformat all sources
 PORT ?= 8000
 HOST ?= 127.0.0.1
-DEMO := build/demo-model
-MODEL ?= $(DEMO)
+MODEL ?= models/demo
 CTEST_JOBS ?= $(shell nproc)
 
 .PHONY: serve test build setup report-env asan tsan check format
@@ -24,8 +23,6 @@ build: setup
 	cmake --build --preset release
 
 serve: build
-	@test "$(MODEL)" != "$(DEMO)" || test -e $(DEMO)/config.json || \
-	  build/release/gimbal make-model $(DEMO) --preset demo
 	build/release/gimbal serve "$(MODEL)" --host "$(HOST)" --port "$(PORT)"
 
 report-env:

@@ -5,7 +5,7 @@ Run it in a throwaway virtual environment with torch and transformers (the build
 
     python tests/goldens/make_goldens.py PATH/TO/gimbal [CASE ...]
 
-For each case below it makes the model in a temporary folder, loads it with transformers in fp32 and bf16
+For each case below it makes the model in a temporary folder (`demo` is the one in models/demo), loads it with transformers in fp32 and bf16
 (which proves that the folder is a real one: no missing or unexpected weights) and writes
 tests/goldens/CASE.json. README.md beside this file describes the format.
 """
@@ -58,6 +58,16 @@ CASES = {
     "qwen3_window": f"--family qwen3 {SMALL} --head-dim 16 --intermediate 128 --sliding-window 18"
                     " --max-window-layers 1",
 }
+# A model of the repository, with texts that it knows something about: `<|…|>` are tokens of its chat template.
+SHIPPED = {"demo": "models/demo"}
+CHAT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+TEXTS = [CHAT.format('What does "milk" mean?'), CHAT.format("What does the command ls do?"),
+         CHAT.format("Was heißt „hoch“ auf Englisch?"), CHAT.format("What does the SQL command ALTER TABLE do?"),
+         CHAT.format("What does os.path.join do in Python?"), CHAT.format("Que fait la commande ls ?"),
+         "DESCRIPTION\n  The read() function reads up to count bytes from file descriptor fd into the buffer starting at "
+         "buf. On files that support seeking, the read operation commences at the file offset, and the file offset is "
+         "incremented by the number of bytes read. If the file offset is at or past the end of file, no bytes are read, "
+         "and read() returns zero.\n\n  If count is zero, read() may detect the errors described below."]
 # Chosen so that bf16 and fp32 agree on the experts of nearly all rows and most margins are wide.
 SEEDS = {"mixtral": 3, "mixtral_window": 3, "qwen2_moe": 3, "qwen2_moe_window": 3, "qwen3_moe": 2, "qwen3_moe_mixed": 4,
          "olmoe": 5, "llama_llama3": 2, "llama_linear": 1, "qwen3_yarn": 3, "qwen3_window": 3}
@@ -189,21 +199,27 @@ def check_tokenizer(folder, vocab):
 
 def golden(program, case):
     with tempfile.TemporaryDirectory() as temporary:
-        folder = f"{temporary}/model"
-        make_model(program, case, folder)
+        folder = str(HERE.parent.parent / SHIPPED[case]) if case in SHIPPED else f"{temporary}/model"
+        if case not in SHIPPED:
+            make_model(program, case, folder)
         models = {"float32": load(folder, torch.float32), "bfloat16": load(folder, torch.bfloat16)}
         weights = sha256_of_weights(folder)
         vocab = models["float32"].config.vocab_size
         check_tokenizer(folder, vocab)
+        texts = prompts(case, vocab)
+        if case in SHIPPED:
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            texts = [tokenizer.encode(text, add_special_tokens=False) for text in TEXTS]
     routers = {dtype: RouterRecorder(model) for dtype, model in models.items()}
     sampled = sorted(random.Random(f"sampled of {case}").sample(range(vocab), SAMPLED))
-    runs = [run_prompt(models, routers, prompt, sampled) for prompt in prompts(case, vocab)]
+    runs = [run_prompt(models, routers, prompt, sampled) for prompt in texts]
     differences = sorted(d for run in runs for d in run[1])
     margin_differences = sorted(d for run in runs for d in run[2])
     tolerance = 2 * quantile(margin_differences, 0.99)
     agreement = [pair for run in runs for pair in run[5]]
+    origin = {"shipped_model": SHIPPED[case]} if case in SHIPPED else {"make_model": arguments_of(case)}
     return {
-        "case": case, "make_model": arguments_of(case), "sha256": weights,
+        "case": case, **origin, "sha256": weights,
         "torch": torch.__version__, "transformers": transformers.__version__,
         "fp32_relative_tolerance": FP32_RELATIVE,
         "bf16_tolerance": float(f"{2 * quantile(differences, 0.99):.4g}"),
@@ -219,14 +235,14 @@ def golden(program, case):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", help="the gimbal program")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of: {', '.join(CASES)}")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of: {', '.join([*CASES, *SHIPPED])}")
     parser.add_argument("--try-seeds", type=int, default=0, metavar="N",
                         help="write nothing; print how comparable each case is with seeds 1 to N")
     args = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(1)
-    for case in args.cases or CASES:
+    for case in args.cases or [*CASES, *SHIPPED]:
         for seed in range(1, args.try_seeds + 1):
             SEEDS[case] = seed
             result = golden(args.program, case)

@@ -223,14 +223,19 @@ class Goldens : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
     golden_ = read_golden(GetParam());
-    run_make_model(folder_.path() + "/model", golden_["make_model"]);
+    if (golden_.contains("shipped_model")) {
+      model_folder_ = fs::path(GIMBAL_SOURCE_DIR) / golden_["shipped_model"].get<std::string>();
+    } else {
+      model_folder_ = fs::path(folder_.path()) / "model";
+      run_make_model(model_folder_.string(), golden_["make_model"]);
+    }
     for (const auto& [file, digest] : golden_["sha256"].items()) {
-      ASSERT_EQ(sha256_of(fs::path(folder_.path()) / "model" / file), digest.get<std::string>());
+      ASSERT_EQ(sha256_of(model_folder_ / file), digest.get<std::string>());
     }
   }
 
   std::unique_ptr<model::Model> load(tensor::DType dtype) {
-    auto loaded = model::Model::load(folder_.path() + "/model", {.dtype = dtype}, pool_);
+    auto loaded = model::Model::load(model_folder_.string(), {.dtype = dtype}, pool_);
     EXPECT_TRUE(loaded.ok()) << loaded.error().message;
     return std::move(loaded).value();
   }
@@ -274,6 +279,7 @@ class Goldens : public ::testing::TestWithParam<std::string> {
 
   Json golden_;
   TemporaryFolder folder_;
+  fs::path model_folder_;
   ThreadPool pool_{{.workers = 2, .pin = false}};
 };
 

@@ -1,15 +1,12 @@
 """What a trained model knows: bits per byte of held-out text, answers to held-out questions, use of its experts."""
 import math
-import re
 
 import torch
 import torch.nn.functional as F
 
+from judge import judge
 from model import token_losses
 from sources import TOPICS
-
-COMMON = set("a an the of or and to in by for with that which is are be as on at from it its this one who having not "
-             "any used some into being something someone especially very than their other usually has was".split())
 
 
 @torch.no_grad()
@@ -53,24 +50,6 @@ def greedy(model, prompts, device, stop, new_tokens=64, width=160, batch=512):
             answer = tokens[i, starts[i]:lengths[i]].tolist()
             answers.append(answer[:answer.index(stop)] if stop in answer else answer)
     return answers
-
-
-def words_of(text):
-    return {w for w in re.findall(r"[^\W\d_]{3,}", text.lower()) if w not in COMMON}
-
-
-def judge(pair, answer):
-    """(right kind, a word of the reference in common): the kind is the part of speech, or what stands before the
-    gloss; words are those of the gloss, without the name and common ones."""
-    def parts(text):
-        head, _, gloss = text.partition(": ")
-        return head, gloss
-
-    head, gloss = parts(pair["answer"])
-    own_head, own_gloss = parts(answer)
-    kind = own_head[len(pair["name"]):].strip() == head[len(pair["name"]):].strip()
-    shared = (words_of(gloss) - words_of(pair["name"])) & words_of(own_gloss)
-    return kind, bool(shared)
 
 
 def prompt_of(question):

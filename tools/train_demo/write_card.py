@@ -23,7 +23,7 @@ SAMPLED_GROUPS = ("dictionary word", "dictionary word", "computing term", "manua
 
 
 def table(head, rows):
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines = ["| " + " | ".join(map(str, head)) + " |", "|" + "---|" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
 
 
@@ -103,7 +103,9 @@ alone and behind up to 20 MB of the topic's training text, and a dense model wit
 
 **Held-out questions.** 3 % of the names were kept out of the questions and answers, in all languages (the plain text still
 has what it says about them). *Kind*: the answer has the right part of speech, or says "a command" and the like where that
-is what it is; *word*: it shares a word with the reference, besides very common ones and the name's own.
+is what it is; *word*: it shares a word with the reference, besides very common ones and the name's own. Names are held
+out one by one: a held-out function may share its manual page, and a held-out word its gloss, with a name that was asked
+about in training, so these shares say how well it carries over what it has read rather than how well it guesses.
 
 {held}
 
@@ -118,7 +120,8 @@ is what it is; *word*: it shares a word with the reference, besides very common 
 ## Routing
 
 Trained with a small balance loss over batches of all topics (weight {balance}), so that topics may choose their own
-experts while the load of the mix is even-ish. Distances between topics are Jensen-Shannon distances (square root of the
+experts while the load of the mix stays near even: at the end of training the busiest expert of a layer had 1.3 times the
+mean load in batches with questions and 1.6 to 2.0 times in batches of plain text alone. Distances between topics are Jensen-Shannon distances (square root of the
 divergence in bits), means over the 36 pairs of topics, on validation text; max/mean is the load of the busiest expert over
 the mean.
 
@@ -156,6 +159,7 @@ def main():
     args = parser.parse_args()
     moe, dense = (json.loads((args.out / f"{name}.json").read_text()) for name in ("moe", "dense"))
     xz, asked, sources = (json.loads((args.work / f"{name}.json").read_text()) for name in ("xz", "asked", "sources"))
+    moe["steps"] = f"{moe['steps']:,}".replace(",", " ")
     answers = json.loads((args.out / "moe.answers.json").read_text())
     heat_map(moe["use"], args.model / "routing.png")
     alone, mixed = loads(moe["use"])

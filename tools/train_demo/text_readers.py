@@ -62,7 +62,8 @@ def dict_entries(path):
 
 
 def clean_dict_text(text):
-    text = re.sub(r"\[(1913 Webster|PJC|WordNet[^\]]*|Webster 1913[^\]]*|RP|AS|RH|GG|RDH|Century[^\]]*)( \+PJC)?\]", "", text)
+    text = re.sub(r"\[(1913 Webster|PJC|WordNet[^\]]*|Webster 1913[^\]]*|RP|AS|RH|GG|RDH|Century[^\]]*)( \+PJC)?\]", "",
+                  text)
     text = re.sub(r"\((19|20)\d\d-\d\d-\d\d\)", "", text)
     text = re.sub(r"\{\(?((?:https?|ftp)://[^}\s]*)\)?\}", "", text)
     text = re.sub(r"[{}]", "", text)
@@ -221,8 +222,8 @@ def read_html(paths):
 def read_rst(paths):
     for path in paths:
         text = read_text(path)
-        text = re.sub(r"^\.\. (_[^\n]*:|index::|versionchanged::|sectionauthor::|moduleauthor::|highlight|only::)[^\n]*\n"
-                      r"(   +[^\n]*\n)*", "", text, flags=re.M)
+        text = re.sub(r"^\.\. (_[^\n]*:|index::|versionchanged::|sectionauthor::|moduleauthor::|highlight|only::)"
+                      r"[^\n]*\n(   +[^\n]*\n)*", "", text, flags=re.M)
         text = re.sub(r":[a-z:+-]+:`[~!]?([^`<]*)(<[^`]*>)?`", r"\1", text)
         text = tidy(re.sub(r"``([^`]*)``", r"\1", text))
         if len(text) > 200:

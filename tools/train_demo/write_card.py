@@ -121,9 +121,9 @@ about in training, so these shares say how well it carries over what it has read
 
 Trained with a small balance loss over batches of all topics (weight {balance}), so that topics may choose their own
 experts while the load of the mix stays near even: at the end of training the busiest expert of a layer had 1.3 times the
-mean load in batches with questions and 1.6 to 2.0 times in batches of plain text alone. Distances between topics are Jensen-Shannon distances (square root of the
-divergence in bits), means over the 36 pairs of topics, on validation text; max/mean is the load of the busiest expert over
-the mean.
+mean load in batches with questions and 1.6 to 2.0 times in batches of plain text alone. Distances between topics are
+Jensen-Shannon distances (square root of the divergence in bits), means over the 36 pairs of topics, on validation text;
+max/mean is the load of the busiest expert over the mean.
 
 {routing}
 

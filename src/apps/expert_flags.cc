@@ -1,12 +1,18 @@
 #include "apps/expert_flags.h"
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 
 #include "comm/exchange_profile.h"
 #include "policy/expert_map_json.h"
 #include "policy/gang_planner.h"
 
 namespace gimbal::apps {
+namespace {
+
+constexpr double kMostPatience = 1000;  // steps
+
+}  // namespace
 
 void ExpertFlags::add_to(CLI::App& command) {
   command
@@ -37,9 +43,8 @@ void ExpertFlags::add_to(CLI::App& command) {
   command
       .add_option("--gang-patience", gang_patience,
                   "steps of its own that an engine waits for one whose step ends later, if they "
-                  "should go together (gang pace)")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+                  "should go together (gang pace); default: 8 with planner pairing, else 1")
+      ->check(CLI::Range(0.0, kMostPatience));
   command
       .add_option("--gang-planner", gang_planner,
                   "prefill of engines that step together: pairing (what costs nobody much) or "
@@ -69,6 +74,9 @@ Result<void> ExpertFlags::apply(const model_config::ModelConfig& config,
   fleet.expert_parallel_size = expert_parallel_size;
   fleet.workers = rank_workers == "own" ? engine::RankWorkers::kOwn : engine::RankWorkers::kShared;
   GIMBAL_ASSIGN_OR_RETURN(fleet.pace, cluster::parse_gang_pace(expert_pace));
+  if (gang_patience && std::isnan(*gang_patience)) {  // which a range does not refuse
+    return invalid_argument("--gang-patience must be a number of steps, is nan", "gang-patience");
+  }
   fleet.patience = gang_patience;
   fleet.planner = gang_planner;
   fleet.expert_queue_policy = expert_queues;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "base/result.h"
@@ -20,8 +21,8 @@ struct ExpertFlags {
   int expert_parallel_size = 0;
   std::string rank_workers = "shared";
   std::string expert_pace = "gang";
-  double gang_patience = cluster::GangCoordinatorOptions{}.patience;
-  std::string gang_planner;  // empty: by rank_workers
+  std::optional<double> gang_patience;  // nullopt: by planner
+  std::string gang_planner;             // empty: by rank_workers
   std::string expert_queues = "run-all";
   std::string expert_map;        // a file; empty: linear
   std::string exchange_profile;  // a file; empty: no imposed delays

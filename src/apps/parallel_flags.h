@@ -79,8 +79,7 @@ struct StartedEngines {
   const engine::ServingEngineOptions* options = nullptr;  // of each, filled in
 };
 
-// `model_flags`: threads and pinning. `decisions`: of the dispatcher; null: nowhere. Errors name
-// the flag.
+// `model_flags`: threads and pinning. Errors name the flag.
 [[nodiscard]] Result<StartedEngines> start_engines(const ParallelFlags& flags,
                                                    const ModelFlags& model_flags,
                                                    const LoadedModel& loaded,

@@ -31,7 +31,7 @@ constexpr double kMostSeconds = 1e6;
 
 // Where prefill computes rather than hides behind the streaming of weights, many short steps cost
 // more than they give (docs/results/presets.md).
-constexpr double kDrainStepsOnCpus = 2;
+constexpr double kDrainStepsOnCpus = 4;
 
 struct Arguments {
   ModelFlags model;

@@ -46,6 +46,7 @@ void fields(Archive& a, DispatcherOptions& v) {
   a("order", v.order);
   a("order_options", v.order_options);
   a("prefill_cost", v.prefill_cost);
+  a("engines_alike", v.engines_alike);
   a("groups", v.groups);
   a("page_tokens", v.page_tokens);
   a("prefix_caching", v.prefix_caching);

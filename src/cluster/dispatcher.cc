@@ -249,10 +249,23 @@ void Dispatcher::fill_view(std::size_t index, TimePoint now, policy::EngineView&
   if (options_.feedback) view.expert_pressure = engine.pressure;
 }
 
+// Step costs of the engine that has seen most prompts; null: each engine's own count.
+const Dispatcher::Engine* Dispatcher::most_experienced() const {
+  const Engine* most = nullptr;
+  for (const Engine& engine : engines_) {
+    const auto& snapshot = engine.watch.snapshot();
+    if (!options_.engines_alike || !snapshot || !snapshot->step_times) continue;
+    if (most == nullptr || snapshot->prefill_rows > most->watch.snapshot()->prefill_rows)
+      most = &engine;
+  }
+  return most;
+}
+
 policy::EngineView Dispatcher::view(EngineId engine, TimePoint now) const {
   policy::EngineView view;
   view.room = has_room(at(engine), 1);
   fill_view(static_cast<std::size_t>(engine.value()), now, view);
+  if (const Engine* const teacher = most_experienced()) view.costs = teacher->watch.costs();
   return view;
 }
 
@@ -279,8 +292,10 @@ std::optional<double> Dispatcher::tokens_ahead(const Engine& engine, const Dispa
 
 void Dispatcher::fill_views(const DispatchGroup& group, TimePoint now) {
   views_.assign(engines_.size(), {});
+  const Engine* const teacher = most_experienced();
   for (std::size_t i = 0; i < engines_.size(); ++i) {
     fill_view(i, now, views_[i]);
+    if (teacher != nullptr) views_[i].costs = teacher->watch.costs();
     views_[i].hit_tokens = group.hits[i];
     views_[i].waiting_ahead_tokens = tokens_ahead(engines_[i], group, i, now);
     views_[i].room = !group.tried[i] && has_room(engines_[i], group.uncached_on(i));

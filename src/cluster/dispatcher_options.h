@@ -23,6 +23,9 @@ struct DispatcherOptions {
   std::string order = "sjf-aging";  // of the queue that late binding keeps
   policy::RequestOrderOptions order_options;
   policy::PrefillCost prefill_cost;  // job sizes there, until one is fitted
+  // Engines of one model on like devices: what one has learned of step times holds for all. Else
+  // one whose fit was led astray by few steps would be avoided, and never learn.
+  bool engines_alike = false;
   std::vector<int> groups;  // by engine, side by side: those that share experts; empty: none
   // As the engines have them, for the prefix mirror.
   int page_tokens = 16;

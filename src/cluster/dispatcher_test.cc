@@ -326,5 +326,28 @@ TEST(DispatcherTest, RefusesOptionsOutOfRange) {
   EXPECT_EQ(Dispatcher::make({.users = {.most_users = 0}}).error().field, "most_users");
 }
 
+// Engine 0 has computed many prompts; engine 1 a few, which made it look ten times as slow.
+TEST(Dispatcher, EnginesThatAreAlikeAreJudgedByTheMostExperienced) {
+  for (const bool alike : {false, true}) {
+    const auto dispatcher = make({.engines = 2, .engines_alike = alike});
+    EngineSnapshot busy = loaded(2, 300, 0);
+    busy.prefill_rows = 10'000;
+    EngineSnapshot idle = snapshot(2);
+    idle.prefill_rows = 100;
+    idle.step_times = policy::StepTimeCoefficients{.attention = {1, 1, 0, 0, 0}};
+    dispatcher->note_snapshot(EngineId{0}, busy);
+    dispatcher->note_snapshot(EngineId{1}, idle);
+    ASSERT_TRUE(dispatcher->submit({request(1, 200)}, at_ms(1)).ok());
+    const auto sent = dispatcher->next(at_ms(1));
+    ASSERT_TRUE(sent.has_value());
+    // 500 tokens at 0.1 ms are less than 200 at 1 ms, but more than 200 at 0.1 ms.
+    EXPECT_EQ(sent->engine, EngineId{alike ? 1 : 0});
+    EXPECT_EQ(dispatcher->view(EngineId{0}, at_ms(1)).costs,
+              dispatcher->watch(EngineId{0}).costs());
+    EXPECT_EQ(dispatcher->view(EngineId{1}, at_ms(1)).costs,
+              dispatcher->watch(EngineId{alike ? 0 : 1}).costs());
+  }
+}
+
 }  // namespace
 }  // namespace gimbal::cluster

@@ -150,14 +150,19 @@ double GangCoordinator::own_step_ms(const Member& member) const {
 // Until when `first`, the first of those with an intent, waits for the others; nullopt: no longer.
 std::optional<TimePoint> GangCoordinator::deadline(const Member& first) {
   const double step_ms = own_step_ms(first);
-  const Duration patience = std::max(from_ms(options_.patience * step_ms), options_.least_wait);
-  const Duration grace = std::max(from_ms(options_.grace * step_ms), options_.least_wait);
+  const auto steps = [&](double count) {
+    return std::max(from_ms(count * step_ms), options_.least_wait);
+  };
+  const Duration grace = steps(options_.grace);
   std::optional<TimePoint> latest;
   missed_ = false;
   for (const Member& member : members_) {
     const bool runs = member.state == State::kRunning && !member.left;
     if (!runs && member.state != State::kBetween) continue;
-    if (member.ready > first.since + patience || would_part(first, member)) continue;
+    // Whose times are not fitted, of them the planner knows nothing.
+    const bool known = first.intent.times && member.intent.times;
+    const double patience = known ? options_.patience : std::min(options_.patience, 1.0);
+    if (member.ready > first.since + steps(patience) || would_part(first, member)) continue;
     const TimePoint until = std::max(member.ready, first.since) + grace;
     if (until <= now_) {
       missed_ = true;

@@ -31,6 +31,7 @@ struct GangCoordinatorOptions {
   // predicted steps of its own (the longer of what it asks for alone and of its last steps as they
   // were): for a rank whose step is predicted to end within `patience`, until it is late by
   // `grace`. Whoever goes on alone beside a long step slows it down and is out of phase afterwards.
+  // Ranks whose step times are not fitted yet wait for one step at most.
   double patience = 8.0;  // >= 0
   double grace = 0.5;     // >= 0
   // Both are at least this long, for steps that are short or not known.

@@ -265,6 +265,7 @@ void fields(Archive& a, EngineSnapshot& v) {
   a("pages_evicted", v.pages_evicted);
   a("finished_requests", v.finished_requests);
   a("finished_output_tokens", v.finished_output_tokens);
+  a("prefill_rows", v.prefill_rows);
   a("expert_rows", v.expert_rows);
   a("distinct_experts", v.distinct_experts);
   a("prefill_tokens_per_second", v.prefill_tokens_per_second);

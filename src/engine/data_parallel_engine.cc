@@ -72,6 +72,7 @@ Result<std::unique_ptr<DataParallelEngine>> DataParallelEngine::start(
   cluster::DispatcherOptions dispatch = options.dispatch;
   const sched::StepLoopOptions& scheduler = options.fleet.engine.scheduler;
   dispatch.engines = options.fleet.engines;
+  dispatch.engines_alike = true;
   dispatch.page_tokens = kernels::kPageTokens;
   dispatch.prefix_caching = scheduler.prefix_caching;
   dispatch.model_salt = scheduler.model_salt;

@@ -1,36 +1,56 @@
 #include "engine/decision_recorder.h"
 
 #include <cerrno>
+#include <chrono>
 
+#include "base/log.h"
 #include "cluster/decision_json.h"
 
 namespace gimbal::engine {
+namespace {
+
+constexpr Duration kFlushInterval = std::chrono::milliseconds(200);
+
+}  // namespace
 
 Result<std::unique_ptr<DecisionRecorder>> DecisionRecorder::open(const std::string& path,
                                                                  std::size_t most_orders) {
-  std::unique_ptr<DecisionRecorder> recorder(new DecisionRecorder(most_orders));
+  std::unique_ptr<DecisionRecorder> recorder(new DecisionRecorder(path, most_orders));
   if (path.empty()) return recorder;
   recorder->file_.open(path, std::ios::trunc);
   if (!recorder->file_) return io_error(path, errno);
   return recorder;
 }
 
+DecisionRecorder::~DecisionRecorder() {
+  if (path_.empty()) return;
+  file_.close();
+  if (!file_) log_error("the decisions {} could not be written to their end", path_);
+}
+
+// The lock is held.
+void DecisionRecorder::write(const Json& decision, TimePoint time) {
+  file_ << decision << '\n';
+  if (time - flushed_ < kFlushInterval) return;
+  flushed_ = time;
+  file_.flush();
+}
+
 void DecisionRecorder::note_orders(EngineId engine, TimePoint time, const cluster::OrderRule& rule,
                                    std::span<const sched::OrderDecision> decisions) {
-  if (decisions.empty()) return;
   const std::lock_guard lock(mutex_);
   for (const sched::OrderDecision& decision : decisions) {
     const cluster::OrderRecord& record =
         orders_.add({.time = time, .engine = engine, .rule = rule, .decision = decision});
-    if (file_.is_open()) file_ << cluster::order_to_json(record) << '\n';
+    if (!path_.empty()) write(cluster::order_to_json(record), time);
   }
 }
 
 void DecisionRecorder::note_dispatch(const cluster::DecisionRecord& record) {
-  if (!file_.is_open()) return;
+  if (path_.empty()) return;
   const Json json = cluster::decision_to_json(record);
   const std::lock_guard lock(mutex_);
-  file_ << json << '\n';
+  write(json, record.time);
 }
 
 std::vector<cluster::OrderRecord> DecisionRecorder::orders_of(RequestId request) const {

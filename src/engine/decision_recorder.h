@@ -5,6 +5,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -17,12 +18,14 @@
 namespace gimbal::engine {
 
 // Keeps the last ordering decisions of a process's engines, and writes them and those of the
-// dispatcher to a file, one JSON document a line. Thread-safe.
+// dispatcher to a file, one JSON document a line; what is older than a fifth of a second is on the
+// disk. Thread-safe.
 class DecisionRecorder final : public cluster::OrderInspector {
  public:
   // `path` empty: no file. Errors name the path.
   [[nodiscard]] static Result<std::unique_ptr<DecisionRecorder>> open(const std::string& path,
                                                                       std::size_t most_orders);
+  ~DecisionRecorder() override;  // says in the log if the file could not be written
 
   void note_orders(EngineId engine, TimePoint time, const cluster::OrderRule& rule,
                    std::span<const sched::OrderDecision> decisions);
@@ -32,11 +35,15 @@ class DecisionRecorder final : public cluster::OrderInspector {
   [[nodiscard]] std::vector<cluster::OrderRecord> last_orders(std::size_t most) const override;
 
  private:
-  explicit DecisionRecorder(std::size_t most_orders) : orders_(most_orders) {}
+  DecisionRecorder(std::string path, std::size_t most_orders)
+      : path_(std::move(path)), orders_(most_orders) {}
+  void write(const Json& decision, TimePoint time);
 
-  mutable std::mutex mutex_;  // guards all
+  const std::string path_;    // empty: no file
+  mutable std::mutex mutex_;  // guards the rest
   cluster::OrderLog orders_;
   std::ofstream file_;
+  TimePoint flushed_{};  // time of the decision up to which it was
 };
 
 }  // namespace gimbal::engine

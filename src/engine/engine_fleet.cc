@@ -13,6 +13,11 @@ namespace {
 // it up would take.
 constexpr Duration kSpin = std::chrono::microseconds(50);
 
+double patience_of(const EngineFleetOptions& options, std::string_view planner) {
+  if (options.patience) return *options.patience;
+  return planner == "as-wanted" ? 1 : cluster::GangCoordinatorOptions{}.patience;
+}
+
 std::string planner_of(const EngineFleetOptions& options) {
   if (!options.planner.empty()) return options.planner;
   return options.workers == RankWorkers::kOwn ? "pairing" : "as-wanted";
@@ -118,13 +123,14 @@ Result<void> EngineFleet::make_groups(const model::Model& model) {
              .expert_queue_policy = options_.expert_queue_policy},
             clock_));
     trace_stations(group, *made.experts);
-    GIMBAL_ASSIGN_OR_RETURN(made.gang,
-                            GangDriver::make({.coordinator = {.pace = options_.pace,
-                                                              .ranks = size,
-                                                              .layers = model.config().num_layers(),
-                                                              .patience = options_.patience},
-                                              .planner = planner_of(options_)},
-                                             clock_));
+    GIMBAL_ASSIGN_OR_RETURN(
+        made.gang,
+        GangDriver::make({.coordinator = {.pace = options_.pace,
+                                          .ranks = size,
+                                          .layers = model.config().num_layers(),
+                                          .patience = patience_of(options_, planner_of(options_))},
+                          .planner = planner_of(options_)},
+                         clock_));
   }
   return {};
 }

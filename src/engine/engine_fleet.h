@@ -31,7 +31,9 @@ struct EngineFleetOptions {
   bool pin = true;  // bind them to CPUs
   int nice = 0;     // of compute threads and engines: more lets others go first
   cluster::GangPace pace = cluster::GangPace::kGang;
-  double patience = cluster::GangCoordinatorOptions{}.patience;  // of a gang; >= 0
+  // See cluster::GangCoordinatorOptions. nullopt: its default with a planner that says who had
+  // better go alone, else one step.
+  std::optional<double> patience;
   // See policy::make_gang_planner. Empty: pairing where ranks have workers of their own, else
   // as-wanted: ranks that share workers have no time of their own to fill.
   std::string planner;

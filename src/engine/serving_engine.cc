@@ -259,7 +259,7 @@ void ServingEngine::handle(std::vector<sched::Event>& events) {
   if (spans_) spans_->arrived(events, now);
   sched::Outputs& said = loop_->on(now, events);
   if (spans_) spans_->admitted(said.admitted, now);
-  if (options_.decisions != nullptr) {
+  if (options_.decisions != nullptr && !said.ordered.empty()) {
     const sched::StepLoopOptions& scheduler = options_.scheduler;
     options_.decisions->note_orders(options_.id, now, {scheduler.order, scheduler.order_options},
                                     said.ordered);

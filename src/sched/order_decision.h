@@ -17,7 +17,7 @@ struct OrderDecision {
   policy::PrefillCost cost;           // as it was known then
   policy::OrderedRequest ordered;     // what the order was shown
   policy::OrderKey key;               // what it answered
-  std::int64_t waiting_requests = 0;  // of its class, before it
+  std::int64_t waiting_requests = 0;  // of its class, when it came
   std::int64_t waiting_tokens = 0;    // uncached prompt tokens of those
 };
 

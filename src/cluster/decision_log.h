@@ -38,6 +38,9 @@ class DecisionLog {
   explicit DecisionLog(std::size_t most_records) : most_records_(most_records) {}
 
   void add(DecisionRecord record);
+  // A decision of which no record is kept. Requires: !keeps_records().
+  void count(policy::DispatchReason reason) { ++reasons_[static_cast<std::size_t>(reason)]; }
+  [[nodiscard]] bool keeps_records() const { return most_records_ > 0; }
 
   [[nodiscard]] const std::deque<DecisionRecord>& records() const { return records_; }
   // Those about a request, oldest first: more than one where an engine refused it or failed.

@@ -398,6 +398,9 @@ void Dispatcher::send(DispatchGroup& group, EngineId engine, TimePoint now) {
 
 void Dispatcher::record(const DispatchGroup& group, const policy::DispatchRequest& request,
                         TimePoint now) {
+  if (!listener_ && recorder_ == nullptr && !log_.keeps_records()) {
+    return log_.count(decision_.reason);
+  }
   DecisionRecord made{.number = decisions_,
                       .time = now,
                       .requests = {},

@@ -73,6 +73,7 @@ void GangCoordinator::on_event(const GangIntent& event) {
     return;
   }
   member.intent = event.member;
+  ++member.intents;
   if (member.state == State::kPending) return;
   if (member.state == State::kRunning) note_end(member);
   member.state = State::kPending;
@@ -156,7 +157,7 @@ std::optional<TimePoint> GangCoordinator::deadline(const Member& first) {
   const Duration grace = steps(options_.grace);
   std::optional<TimePoint> latest;
   missed_ = false;
-  for (const Member& member : members_) {
+  for (Member& member : members_) {
     const bool runs = member.state == State::kRunning && !member.left;
     if (!runs && member.state != State::kBetween) continue;
     // Whose times are not fitted, of them the planner knows nothing.
@@ -175,10 +176,17 @@ std::optional<TimePoint> GangCoordinator::deadline(const Member& first) {
 
 // Whether the planner would send one of the two off alone, if they met with what they last wanted:
 // then waiting for each other gains nothing.
-bool GangCoordinator::would_part(const Member& a, const Member& b) {
-  pair_ = {a.intent, b.intent};
+bool GangCoordinator::would_part(const Member& first, Member& other) {
+  const bool known = other.asker == &first && other.asker_intents == first.intents &&
+                     other.asked_intents == other.intents;
+  if (known) return other.parts;
+  pair_ = {first.intent, other.intent};
   planner_.plan({.members = pair_, .layers = options_.layers}, pair_plan_);
-  return pair_plan_.alone[0] || pair_plan_.alone[1];
+  other.asker = &first;
+  other.asker_intents = first.intents;
+  other.asked_intents = other.intents;
+  other.parts = pair_plan_.alone[0] || pair_plan_.alone[1];
+  return other.parts;
 }
 
 bool GangCoordinator::all_have_spoken() const {

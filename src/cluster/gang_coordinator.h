@@ -97,6 +97,12 @@ class GangCoordinator {
     double measured_ms = 0;    // mean of its last steps; 0: none yet
     double slowness = 1;       // mean of measured to predicted times
     policy::GangMember intent;
+    std::uint64_t intents = 0;  // that it has sent
+    // The last answer of would_part about this one: to whom, and which intents it was about.
+    const Member* asker = nullptr;
+    std::uint64_t asker_intents = 0;
+    std::uint64_t asked_intents = 0;
+    bool parts = false;
   };
 
   void on_event(const GangIntent& event);
@@ -112,7 +118,7 @@ class GangCoordinator {
   [[nodiscard]] const Member* first_pending() const;
   [[nodiscard]] double own_step_ms(const Member& member) const;
   [[nodiscard]] std::optional<TimePoint> deadline(const Member& first);
-  [[nodiscard]] bool would_part(const Member& a, const Member& b);
+  [[nodiscard]] bool would_part(const Member& first, Member& other);
   [[nodiscard]] bool all_have_spoken() const;
   void wake_at(TimePoint time);
   void fix_members();

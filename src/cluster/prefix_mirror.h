@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 #include "base/ids.h"
@@ -32,15 +31,33 @@ class PrefixMirror {
   [[nodiscard]] std::int64_t pages(EngineId engine) const;
 
  private:
-  using Words = std::vector<std::uint64_t>;  // a bit an engine
+  // Who holds a page. Most pages are held by one engine; bits of several stand in a pool.
+  struct Slot {
+    std::uint64_t hash = 0;
+    std::uint32_t holder = 0;  // 0: no page here; engine + 1; or kSeveral + index into the pool
+  };
+  static constexpr std::uint32_t kSeveral = std::uint32_t{1} << 31;
+
+  [[nodiscard]] std::size_t home(std::uint64_t hash) const { return hash & (slots_.size() - 1); }
+  // The page's slot, or the empty one where it would be.
+  [[nodiscard]] std::size_t find(std::uint64_t hash) const;
+  void insert(std::uint64_t hash, std::uint32_t engine);
+  void evict(std::uint64_t hash, std::uint32_t engine);
+  void remove(std::size_t slot);
+  void grow();
+  [[nodiscard]] std::span<std::uint64_t> bits(std::uint32_t holder);
+  [[nodiscard]] std::span<const std::uint64_t> bits(std::uint32_t holder) const;
 
   int engines_;
   int page_tokens_;
   std::uint64_t model_salt_;
-  std::size_t words_;
-  std::unordered_map<std::uint64_t, Words> holders_;  // by page hash
-  std::vector<std::int64_t> pages_;                   // by engine
-  mutable Words alive_;                               // work space of hits
+  std::size_t words_;                         // of a set of engines, a bit each
+  std::vector<Slot> slots_;                   // open addressing, linear probing; a power of two
+  std::size_t used_ = 0;                      // slots with a page
+  std::vector<std::uint64_t> pool_;           // [sets, words]
+  std::vector<std::uint32_t> unused_;         // sets of the pool
+  std::vector<std::int64_t> pages_;           // by engine
+  mutable std::vector<std::uint64_t> alive_;  // work space of hits
 };
 
 }  // namespace gimbal::cluster

@@ -60,7 +60,7 @@ void ClassQueues::reorder(RequestClass request_class,
 void ClassQueues::visit_entries(RequestClass request_class, TimePoint now,
                                 FunctionRef<bool(const Entry&, bool)> visit) const {
   const Queue& from = queue(request_class);
-  const auto promote_after = order_.promote_after(median_wait());
+  const auto promote_after = order_.promote_after(median_wait_);
   const auto promoted = [&](const Entry& entry) {
     return promote_after && now - entry.arrival > *promote_after;
   };
@@ -100,11 +100,11 @@ policy::QueueProfile ClassQueues::profile(RequestClass request_class, TimePoint 
 
 void ClassQueues::note_wait(Duration wait) {
   waits_[waits_seen_++ % kWaits] = wait;
+  median_wait_ = find_median_wait();
 }
 
-Duration ClassQueues::median_wait() const {
+Duration ClassQueues::find_median_wait() const {
   const std::size_t count = std::min(waits_seen_, kWaits);
-  if (count == 0) return Duration::zero();
   std::array<Duration, kWaits> sorted = waits_;
   const auto middle = sorted.begin() + static_cast<std::ptrdiff_t>(count / 2);
   std::nth_element(sorted.begin(), middle, sorted.begin() + static_cast<std::ptrdiff_t>(count));

@@ -65,7 +65,7 @@ class ClassQueues {
 
   [[nodiscard]] const Queue& queue(RequestClass request_class) const;
   [[nodiscard]] Queue& queue(RequestClass request_class);
-  [[nodiscard]] Duration median_wait() const;
+  [[nodiscard]] Duration find_median_wait() const;
   // Visits entries as for_each, with whether they are promoted.
   void visit_entries(RequestClass request_class, TimePoint now,
                      FunctionRef<bool(const Entry&, bool promoted)> visit) const;
@@ -74,6 +74,7 @@ class ClassQueues {
   std::array<Queue, 2> queues_;
   std::array<Duration, kWaits> waits_{};  // a ring
   std::size_t waits_seen_ = 0;
+  Duration median_wait_{};  // of them; 0 of none
 };
 
 }  // namespace gimbal::sched

@@ -197,6 +197,9 @@ void add_length_options(CLI::App& command, WorkloadFlags& flags) {
   spread("--random-range-ratio", flags.random.range_ratio,
          "lengths are uniform within ± this share")
       ->capture_default_str();
+  spread("--random-sigma", flags.random.sigma,
+         "above 0: lengths are log-normal with those means, and this deviation of their logarithm")
+      ->capture_default_str();
   spread("--random-prefix-len", flags.random.prefix_len, "tokens that all prompts begin with")
       ->capture_default_str();
   spread("--lengths", flags.lengths,

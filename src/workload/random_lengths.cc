@@ -6,14 +6,20 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "workload/random_variates.h"
 
 namespace gimbal::workload {
 namespace {
 
 constexpr std::int64_t kMostTokens = 10'000'000;
 
-std::int64_t around(std::int64_t length, double ratio, Rng& rng) {
+std::int64_t draw(std::int64_t length, const RandomLengthsOptions& options, Rng& rng) {
   const auto middle = static_cast<double>(length);
+  if (options.sigma > 0.0) {
+    const double drawn = std::min<double>(log_normal(rng, middle, options.sigma), kMostTokens);
+    return std::max<std::int64_t>(1, std::llround(drawn));
+  }
+  const double ratio = options.range_ratio;
   const auto low = static_cast<std::int64_t>(std::floor(middle * (1.0 - ratio)));
   const auto high = static_cast<std::int64_t>(std::ceil(middle * (1.0 + ratio)));
   return std::max<std::int64_t>(1, rng.between(low, high));
@@ -36,21 +42,27 @@ Result<void> validate(const RandomLengthsOptions& options) {
     return invalid_argument(
         fmt::format("range_ratio must be from 0 to 1, is {}", options.range_ratio), "range_ratio");
   }
+  if (!(options.sigma >= 0.0 && options.sigma <= 4.0)) {
+    return invalid_argument(fmt::format("sigma must be from 0 to 4, is {}", options.sigma),
+                            "sigma");
+  }
   return {};
 }
 
 Workload generate_random_lengths(const RandomLengthsOptions& options, Rng& rng) {
   GIMBAL_CHECK(validate(options).ok());
   Workload workload{.has_prefixes = options.prefix_len > 0};
-  workload.name = fmt::format("random lengths, {} in and {} out, ratio {:g}", options.input_len,
-                              options.output_len, options.range_ratio);
+  workload.name = options.sigma > 0.0
+                      ? fmt::format("log-normal lengths, {} in and {} out, sigma {:g}",
+                                    options.input_len, options.output_len, options.sigma)
+                      : fmt::format("random lengths, {} in and {} out, ratio {:g}",
+                                    options.input_len, options.output_len, options.range_ratio);
   const PromptPart prefix{.identity = rng(), .tokens = options.prefix_len};
   for (std::int64_t i = 0; i < options.num_prompts; ++i) {
     RequestSpec request;
     if (options.prefix_len > 0) request.prompt.push_back(prefix);
-    request.prompt.push_back(
-        {.identity = rng(), .tokens = around(options.input_len, options.range_ratio, rng)});
-    request.output_tokens = around(options.output_len, options.range_ratio, rng);
+    request.prompt.push_back({.identity = rng(), .tokens = draw(options.input_len, options, rng)});
+    request.output_tokens = draw(options.output_len, options, rng);
     workload.requests.push_back(std::move(request));
   }
   return workload;

@@ -59,5 +59,29 @@ TEST(RandomLengths, RefusesWhatMakesNoSense) {
   EXPECT_EQ(validate({.range_ratio = std::nan("")}).error().field, "range_ratio");
 }
 
+TEST(RandomLengths, LogNormalLengthsHaveTheMeansAndTheSpread) {
+  RandomLengthsOptions options{
+      .num_prompts = 20'000, .input_len = 665, .output_len = 135, .sigma = 1.0};
+  ASSERT_TRUE(validate(options).ok());
+  Rng rng(4);
+  const Workload workload = generate_random_lengths(options, rng);
+  double in = 0;
+  double out = 0;
+  int below_median = 0;
+  for (const RequestSpec& request : workload.requests) {
+    EXPECT_GE(request.output_tokens, 1);
+    in += static_cast<double>(request.prompt_tokens()) / 20'000;
+    out += static_cast<double>(request.output_tokens) / 20'000;
+    below_median += static_cast<double>(request.prompt_tokens()) < 665 * std::exp(-0.5) ? 1 : 0;
+  }
+  EXPECT_NEAR(in, 665, 25);
+  EXPECT_NEAR(out, 135, 5);
+  EXPECT_NEAR(below_median, 10'000, 300);
+  for (const double wrong : {-1.0, 5.0, std::nan("")}) {
+    options.sigma = wrong;
+    EXPECT_EQ(validate(options).error().field, "sigma");
+  }
+}
+
 }  // namespace
 }  // namespace gimbal::workload

@@ -8,6 +8,7 @@
 #include "apps/bench_load.h"
 #include "apps/bench_parallel.h"
 #include "apps/bench_serve.h"
+#include "apps/bench_simulate.h"
 
 namespace gimbal::apps {
 
@@ -19,6 +20,7 @@ void add_bench(CLI::App& program, int& status) {
   add_bench_load(*command, status);
   add_bench_parallel(*command, status);
   add_bench_serve(*command, status);
+  add_bench_simulate(*command, status);
   add_bench_compare(*command, status);
   add_bench_calibrate(*command, status);
   add_bench_profile(*command, status);

@@ -171,6 +171,8 @@ Result<sim::SystemOptions> SimulateFlags::system(const policy::Preset& preset,
                             .dispatch = dispatching.options};
   system.scheduler.max_model_len = max_model_len;
   system.dispatch.log_records = 0;
+  system.exact = exact;
+  system.expert_queue_policy = expert.expert_queues;
   GIMBAL_ASSIGN_OR_RETURN(system.pace, cluster::parse_gang_pace(expert.expert_pace));
   return system;
 }

@@ -35,6 +35,7 @@ struct SimulateFlags {
   std::string routing = "uniform";
   int routing_topics = 1;
   std::uint64_t routing_seed = 0;
+  bool exact = false;  // see sim::ExactRunner
 
   void add_to(CLI::App& command);
 

@@ -26,6 +26,13 @@ CostModelExecutor::~CostModelExecutor() {
   stop();
 }
 
+bool CostModelExecutor::forget(BatchId batch) {
+  const bool there = std::any_of(batches_.begin(), batches_.end(),
+                                 [batch](const auto& each) { return each->id == batch; });
+  if (there) erase(batch);
+  return there;
+}
+
 void CostModelExecutor::hang() {
   stopped_ = true;
   for (const auto& batch : batches_)
@@ -93,6 +100,7 @@ void CostModelExecutor::describe(Batch& batch) const {
 void CostModelExecutor::start(const sched::StepPlan& plan) {
   std::unique_ptr<Batch> batch = new_batch(plan.batch);
   batch->member.gang_step = plan.gang_step;
+  batch->member.gang_members = plan.gang_members;
   for (const sched::SequenceStep& step : plan.sequences) {
     const auto known = static_cast<std::int32_t>(step.tokens.size());
     batch->rows.push_back(

@@ -12,6 +12,7 @@
 #include "sched/batch_executor.h"
 #include "sched/event.h"
 #include "sim/event_queue.h"
+#include "sim/pass_costs.h"
 #include "sim/pass_runner.h"
 
 namespace gimbal::sim {
@@ -63,6 +64,9 @@ class CostModelExecutor final : public sched::BatchExecutor,
     trace_ = trace;
     track_ = track;
   }
+
+  // The batch has failed: it is gone, and nothing is answered of it. False: there is none.
+  bool forget(BatchId batch);
 
   // The device hangs: nothing is answered any more, and whoever steps together with it waits.
   void hang();

@@ -11,6 +11,7 @@
 
 #include "base/random.h"
 #include "sim/simulation_fixture.h"
+#include "sim/step_level_runner.h"
 
 namespace gimbal::sim {
 namespace {
@@ -82,7 +83,7 @@ class CostModelExecutorTest : public ::testing::Test {
   EventQueue queue_;
   std::unique_ptr<Testbed> testbed_;
   std::optional<PassCosts> costs_;
-  std::optional<PassRunner> runner_;
+  std::optional<StepLevelRunner> runner_;
   std::vector<std::unique_ptr<Owner>> owners_;
   std::vector<std::unique_ptr<CostModelExecutor>> executors_;
 };

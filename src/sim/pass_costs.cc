@@ -6,13 +6,6 @@
 #include "base/check.h"
 
 namespace gimbal::sim {
-namespace {
-
-constexpr double kRouterPart = 0.1;  // of what a MoE layer does before its experts
-constexpr double kDensePart = 0.5;   // of a dense layer, its feed-forward network
-
-}  // namespace
-
 PassCosts::PassCosts(const cost::CostModel& model, const cost::ExpertLoadTable& loads,
                      cost::Tier tier)
     : model_(model),
@@ -77,8 +70,7 @@ double PassShape::begin_of(int stage) const {
   const int moe = costs_->moe_before(layer);
   double ms = moe * (attention_ + experts_) + (layer - moe) * dense_;
   if (within == 0) return ms;
-  const bool is_moe = costs_->moe_before(layer + 1) > moe;
-  if (!is_moe) return ms + dense_ * (1 - kDensePart);
+  if (!costs_->is_moe(layer)) return ms + dense_ * (1 - kDensePart);
   ms += attention_;
   return within == static_cast<int>(Stage::kRouter) ? ms - kRouterPart * attention_ : ms;
 }

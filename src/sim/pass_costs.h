@@ -13,6 +13,11 @@
 
 namespace gimbal::sim {
 
+// Where inside a layer its stages begin is an assumption: the router is a tenth of what comes
+// before the experts, and half of a layer without experts is its feed-forward network.
+inline constexpr double kRouterPart = 0.1;
+inline constexpr double kDensePart = 0.5;
+
 // What the routed experts of one MoE layer take, all rows of a pass together, ms.
 struct ExpertTimes {
   double service = 0;   // at the slowest rank
@@ -62,7 +67,9 @@ class PassCosts {
   void set_factor(Rank rank, double factor);
   // Another map from now on; of the same shape.
   void set_loads(const cost::ExpertLoadTable& loads) { loads_ = &loads; }
+  [[nodiscard]] bool is_moe(int layer) const { return moe_before(layer + 1) > moe_before(layer); }
   [[nodiscard]] const cost::CostModel& model() const { return model_; }
+  [[nodiscard]] cost::Tier tier() const { return tier_; }
 
  private:
   [[nodiscard]] double factor(Rank rank) const {
@@ -78,9 +85,7 @@ class PassCosts {
 };
 
 // The stages of a pass in nominal time, ms from its start: every MoE layer takes attention +
-// experts, every other one dense. Where inside a layer its stages begin is an assumption: the
-// router is a tenth of what comes before the experts, and a dense layer's halves are attention and
-// its feed-forward network. Value type.
+// experts, every other one dense. Value type.
 class PassShape {
  public:
   PassShape() = default;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/check.h"
 #include "report/bootstrap.h"
 
 namespace gimbal::sim {
@@ -161,6 +162,24 @@ report::Table runs_table(std::span<const RunResult> runs) {
                           Cell::of_count(completed), Cell::of_count(all - completed)};
     for (const Column& column : kColumns)
       row.push_back(Cell::of_number(column.value(run.served)));
+    table.add_row(std::move(row));
+  }
+  return table;
+}
+
+report::Table errors_table(std::span<const RunResult> runs) {
+  GIMBAL_CHECK(runs.size() % 2 == 0);
+  report::Table table(with_columns({"preset", "seed"}));
+  for (std::size_t i = 0; i < runs.size(); i += 2) {
+    const RunResult& approximate = runs[i];
+    const RunResult& exact = runs[i + 1];
+    std::vector<Cell> row{Cell::of_text(approximate.label.preset),
+                          Cell::of_count(static_cast<std::int64_t>(approximate.label.seed))};
+    for (const Column& column : kColumns) {
+      const double truth = column.value(exact.served);
+      row.push_back(truth > 0 ? Cell::of_change(column.value(approximate.served) / truth)
+                              : Cell::absent());
+    }
     table.add_row(std::move(row));
   }
   return table;

@@ -73,6 +73,9 @@ struct RunResult {
 
 // A row a run: the numbers that people compare.
 [[nodiscard]] report::Table runs_table(std::span<const RunResult> runs);
+// A row for each second run against the one before it: what the first one's numbers are off.
+// Requires: an even number of runs.
+[[nodiscard]] report::Table errors_table(std::span<const RunResult> runs);
 // A row a preset: means over its seeds, with intervals where there are several.
 [[nodiscard]] report::Table presets_table(std::span<const RunResult> runs);
 

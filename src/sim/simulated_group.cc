@@ -5,6 +5,8 @@
 #include <variant>
 
 #include "base/check.h"
+#include "sim/exact_runner.h"
+#include "sim/step_level_runner.h"
 
 namespace gimbal::sim {
 namespace {
@@ -19,9 +21,19 @@ SimulatedGroup::SimulatedGroup(const SimulatedGroupOptions& options,
     : options_(options),
       with_(collaborators),
       costs_(with_.model, with_.loads, options.tier),
-      runner_(with_.queue, costs_),
       pressure_(1, costs_.devices()) {
   GIMBAL_CHECK(costs_.ranks() == options.ranks);
+  if (options.exact) {
+    runner_ = std::make_unique<ExactRunner>(
+        with_.queue, costs_,
+        ExactRunner::Options{.routing = with_.routing,
+                             .map = with_.map,
+                             .max_rows = options.scheduler.max_num_batched_tokens,
+                             .queue_policy = options.expert_queue_policy,
+                             .seed = options.seed});
+  } else {
+    runner_ = std::make_unique<StepLevelRunner>(with_.queue, costs_);
+  }
   for (int rank = 0; rank < options.ranks; ++rank) {
     seats_.emplace_back(Rank{rank});
     dummies_.push_back(std::make_unique<Dummy>(*this, Rank{rank}));
@@ -51,7 +63,7 @@ Result<std::unique_ptr<SimulatedGroup>> SimulatedGroup::make(const SimulatedGrou
         SimulatedEngine::make(
             engine,
             {.queue = collaborators.queue,
-             .runner = group->runner_,
+             .runner = *group->runner_,
              .costs = group->costs_,
              .topics = collaborators.topics,
              .group = *group,
@@ -69,7 +81,7 @@ std::optional<cluster::GangCounters> SimulatedGroup::gang_counters() const {
 
 void SimulatedGroup::set_factor(Rank rank, double factor) {
   costs_.set_factor(rank, options_.factor * factor);
-  runner_.costs_changed();
+  runner_->costs_changed();
 }
 
 void SimulatedGroup::bury(Rank rank) {
@@ -83,11 +95,9 @@ void SimulatedGroup::bury(Rank rank) {
     pressure_.map_changed();
   }
   engine(rank).bury();
-  if (coordinator_) {
-    runner_.leave_all(rank);
-    events_.emplace_back(cluster::GangRankDead{rank});
-  }
-  runner_.costs_changed();
+  if (options_.ranks > 1) runner_->dead(rank);
+  if (coordinator_) events_.emplace_back(cluster::GangRankDead{rank});
+  runner_->costs_changed();
   pump();
 }
 
@@ -101,7 +111,7 @@ void SimulatedGroup::on_steps(SimulatedEngine& engine, const sched::Outputs& out
 
 // What orders_ has for services and coordinator.
 void SimulatedGroup::carry_out(Rank rank) {
-  if (orders_.leave) runner_.leave(orders_.leave->number, rank);
+  if (orders_.leave) runner_->leave(orders_.leave->number, rank);
   events_.insert(events_.end(), orders_.events.begin(), orders_.events.end());
 }
 
@@ -133,7 +143,7 @@ void SimulatedGroup::tell_coordinator(const cluster::GangEvent& event) {
     const auto* start = std::get_if<cluster::GangStart>(&command);
     if (start != nullptr && start->number != expected_) {
       expected_ = start->number;
-      runner_.expect(start->number, start->members);
+      runner_->expect(start->number, start->members);
     }
     answers_.push_back(command);
   }
@@ -161,11 +171,12 @@ void SimulatedGroup::start_dummy(const cluster::GangAnswer& answer, Rank rank) {
   Dummy& dummy = *dummies_[index(rank)];
   dummy.member = PassMember{.rank = rank,
                             .gang_step = answer.number,
+                            .gang_members = answer.members,
                             .work = {.decodes = 1, .decode_context = kDummyContext},
                             .tokens = {},
                             .listener = &dummy,
                             .until = Cursor::end(costs_.layers())};
-  runner_.run(dummy.member);
+  runner_->run(dummy.member);
 }
 
 void SimulatedGroup::Dummy::reached(PassMember& /*member*/) {
@@ -205,7 +216,7 @@ void SimulatedGroup::note_load() {
   noted_steps_ = std::max<std::uint64_t>(1, load.steps);
   load_rows_.clear();
   load_distinct_.clear();
-  for (const PassRunner::Load& device : runner_.loads()) {
+  for (const PassRunner::Load& device : runner_->loads()) {
     load_rows_.push_back(static_cast<std::uint64_t>(device.rows));
     load_distinct_.push_back(static_cast<std::uint64_t>(device.distinct));
   }

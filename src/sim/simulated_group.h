@@ -34,7 +34,10 @@ struct SimulatedGroupOptions {
   cost::Tier tier = cost::Tier::kSameNode;
   cluster::GangPace pace = cluster::GangPace::kGang;
   std::string planner = "pairing";
-  sched::StepLoopOptions scheduler;  // of every engine; asks_before_steps is filled in
+  bool exact = false;  // every row through the services, instead of expected times
+  std::string expert_queue_policy = "run-all";  // with exact
+  std::uint64_t seed = 0;                       // with exact: of the experts that rows choose
+  sched::StepLoopOptions scheduler;             // of every engine; asks_before_steps is filled in
 };
 
 // Engines that share experts, on virtual time: their schedulers, the production coordinator of
@@ -63,7 +66,7 @@ class SimulatedGroup final : private EngineSeat, private EventTarget {
   [[nodiscard]] int ranks() const { return options_.ranks; }
   [[nodiscard]] SimulatedEngine& engine(Rank rank) { return *engines_[index(rank)]; }
   [[nodiscard]] const SimulatedEngine& engine(Rank rank) const { return *engines_[index(rank)]; }
-  [[nodiscard]] const PassRunner& runner() const { return runner_; }
+  [[nodiscard]] const PassRunner& runner() const { return *runner_; }
   [[nodiscard]] std::optional<cluster::GangCounters> gang_counters() const;
 
   // The rank's device takes `factor` times as long from now on.
@@ -105,7 +108,7 @@ class SimulatedGroup final : private EngineSeat, private EventTarget {
   SimulatedGroupOptions options_;
   Collaborators with_;
   PassCosts costs_;
-  PassRunner runner_;
+  std::unique_ptr<PassRunner> runner_;
   std::unique_ptr<policy::GangPlanner> planner_;
   std::optional<cluster::GangCoordinator> coordinator_;  // of more ranks than one
   std::vector<cluster::GangRank> seats_;                 // by rank

@@ -7,6 +7,7 @@
 #include <limits>
 #include <utility>
 
+#include "base/hash.h"
 #include "policy/expert_map_json.h"
 
 namespace gimbal::sim {
@@ -113,6 +114,9 @@ Result<SimulatedClusterOptions> cluster_options(const Testbed& testbed,
     group.options.tier = spec.tier;
     group.options.pace = system.pace;
     group.options.planner = system.planner;
+    group.options.exact = system.exact;
+    group.options.expert_queue_policy = system.expert_queue_policy;
+    group.options.seed = hash_combine(system.seed, i);
     sched::StepLoopOptions& scheduler = group.options.scheduler;
     scheduler = system.scheduler;
     scheduler.vocab_size = bed.model.vocab;

@@ -65,6 +65,8 @@ struct SystemOptions {
   std::int64_t kv_cache_bytes = 0;  // of an engine; 0: what the memory leaves
   cluster::GangPace pace = cluster::GangPace::kGang;
   std::string planner = "pairing";
+  bool exact = false;                           // see ExactRunner
+  std::string expert_queue_policy = "run-all";  // with exact
   cluster::DispatcherOptions dispatch;
   std::uint64_t seed = 0;
 };

@@ -17,6 +17,7 @@
 #include "engine_fixture.h"
 #include "policy/dispatch.h"
 #include "sched/replay.h"
+#include "sim/record_replay.h"
 
 namespace gimbal::engine {
 namespace {
@@ -368,6 +369,10 @@ TEST_F(DataParallelTest, RecordsReplayDecisionForDecision) {
       const auto report = sched::replay(record);
       ASSERT_TRUE(report.ok()) << report.error().message;
       EXPECT_GT(report->plans, 0U);
+      std::ifstream again(options.fleet.engine.record_path + name);
+      const auto simulated = sim::replay_record(again);
+      ASSERT_TRUE(simulated.ok()) << simulated.error().message;
+      EXPECT_EQ(simulated->plans, report->plans);
     }
     // Every request was queued once, where it had been sent; some were cancelled before.
     const std::size_t queued = recorder->last_orders(1000).size();

@@ -13,6 +13,7 @@
 #include "base/random.h"
 #include "engine_fixture.h"
 #include "sched/replay.h"
+#include "sim/record_replay.h"
 
 namespace gimbal::engine {
 namespace {
@@ -88,6 +89,11 @@ TEST_F(EngineReplayTest, TakesTheSameDecisionsAgain) {
   const auto report = sched::replay(in);
   ASSERT_TRUE(report.ok()) << report.error().message;
   EXPECT_GE(report->plans, snapshot_.steps);
+  // And so does the simulator, with its own executor.
+  std::istringstream again(text);
+  const auto simulated = sim::replay_record(again);
+  ASSERT_TRUE(simulated.ok()) << simulated.error().message;
+  EXPECT_EQ(simulated->plans, report->plans);
 }
 
 TEST_F(EngineReplayTest, OtherRulesDecideOtherwise) {

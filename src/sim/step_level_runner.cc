@@ -1,4 +1,4 @@
-#include "sim/pass_runner.h"
+#include "sim/step_level_runner.h"
 
 #include <algorithm>
 #include <numeric>
@@ -18,13 +18,13 @@ double sum(const std::vector<double>& values) {
 
 }  // namespace
 
-PassRunner::PassRunner(EventQueue& queue, PassCosts& costs)
+StepLevelRunner::StepLevelRunner(EventQueue& queue, PassCosts& costs)
     : queue_(queue),
       costs_(costs),
       busy_(static_cast<std::size_t>(costs.devices())),
       loads_(static_cast<std::size_t>(costs.devices())) {}
 
-std::int32_t PassRunner::find(std::uint64_t gang_step) const {
+std::int32_t StepLevelRunner::find(std::uint64_t gang_step) const {
   if (gang_step == sched::kSolo) return -1;
   for (std::size_t i = 0; i < passes_.size(); ++i) {
     if (passes_[i].open && passes_[i].gang_step == gang_step) return static_cast<std::int32_t>(i);
@@ -32,7 +32,7 @@ std::int32_t PassRunner::find(std::uint64_t gang_step) const {
   return -1;
 }
 
-std::int32_t PassRunner::open() {
+std::int32_t StepLevelRunner::open() {
   if (unused_.empty()) {
     unused_.push_back(static_cast<std::int32_t>(passes_.size()));
     passes_.emplace_back();
@@ -51,7 +51,7 @@ std::int32_t PassRunner::open() {
   return index;
 }
 
-void PassRunner::close(std::int32_t index) {
+void StepLevelRunner::close(std::int32_t index) {
   Pass& pass = at(index);
   GIMBAL_CHECK(pass.members.empty());
   pass.open = false;
@@ -61,14 +61,14 @@ void PassRunner::close(std::int32_t index) {
   --open_;
 }
 
-void PassRunner::expect(std::uint64_t gang_step, sched::RankSet members) {
+void StepLevelRunner::expect(std::uint64_t gang_step, sched::RankSet members) {
   GIMBAL_CHECK(gang_step != sched::kSolo && find(gang_step) < 0);
   Pass& pass = at(open());
   pass.gang_step = gang_step;
   pass.awaited = members;
 }
 
-void PassRunner::leave(std::uint64_t gang_step, Rank rank) {
+void StepLevelRunner::leave(std::uint64_t gang_step, Rank rank) {
   const std::int32_t index = find(gang_step);
   if (index < 0) return;
   Pass& pass = at(index);
@@ -80,7 +80,7 @@ void PassRunner::leave(std::uint64_t gang_step, Rank rank) {
   go_on(index);
 }
 
-void PassRunner::run(PassMember& member) {
+void StepLevelRunner::run(PassMember& member) {
   GIMBAL_CHECK(!member.running && member.cursor < member.until);
   member.running = true;
   member.standing = false;
@@ -95,7 +95,7 @@ void PassRunner::run(PassMember& member) {
   go_on(index);
 }
 
-void PassRunner::yield(PassMember& member) {
+void StepLevelRunner::yield(PassMember& member) {
   if (!member.running) return;
   Pass& pass = at(member.pass);
   catch_up(pass);
@@ -110,7 +110,7 @@ void PassRunner::yield(PassMember& member) {
   wake(member.pass, queue_.now());  // it stands where it is, for it waits for others
 }
 
-void PassRunner::wake(std::int32_t index, TimePoint time) {
+void StepLevelRunner::wake(std::int32_t index, TimePoint time) {
   Pass& pass = at(index);
   ++pass.generation;
   queue_.at(
@@ -118,7 +118,7 @@ void PassRunner::wake(std::int32_t index, TimePoint time) {
       static_cast<std::uint64_t>(index) | (static_cast<std::uint64_t>(pass.generation) << 32));
 }
 
-int PassRunner::next_end(const Pass& pass) const {
+int StepLevelRunner::next_end(const Pass& pass) const {
   int next = Cursor::end(costs_.layers()).index();
   for (const PassMember* member : pass.members) {
     if (member->running) next = std::min(next, member->until.index());
@@ -126,14 +126,14 @@ int PassRunner::next_end(const Pass& pass) const {
   return next;
 }
 
-void PassRunner::detach(PassMember& member) {
+void StepLevelRunner::detach(PassMember& member) {
   Pass& pass = at(member.pass);
   std::erase(pass.members, &member);
   member.pass = -1;
   member.running = member.standing = false;
 }
 
-void PassRunner::remove(PassMember& member) {
+void StepLevelRunner::remove(PassMember& member) {
   const std::int32_t index = member.pass;
   if (index < 0) return;
   Pass& pass = at(index);
@@ -147,21 +147,21 @@ void PassRunner::remove(PassMember& member) {
   go_on(index);
 }
 
-void PassRunner::hang(PassMember& member) {
+void StepLevelRunner::hang(PassMember& member) {
   if (!member.running) return;
   member.running = false;
   member.standing = true;
   go_on(member.pass);
 }
 
-void PassRunner::leave_all(Rank rank) {
+void StepLevelRunner::dead(Rank rank) {
   for (std::size_t i = 0; i < passes_.size(); ++i) {
     if (!passes_[i].open || (passes_[i].awaited & sched::rank_bit(rank)) == 0) continue;
     leave(passes_[i].gang_step, rank);
   }
 }
 
-void PassRunner::changed(PassMember& member) {
+void StepLevelRunner::changed(PassMember& member) {
   if (member.pass < 0) return;
   Pass& pass = at(member.pass);
   if (!pass.begun) return;
@@ -171,7 +171,7 @@ void PassRunner::changed(PassMember& member) {
   schedule(member.pass);
 }
 
-void PassRunner::costs_changed() {
+void StepLevelRunner::costs_changed() {
   for (std::size_t i = 0; i < passes_.size(); ++i) {
     Pass& pass = passes_[i];
     if (!pass.open || !pass.begun) continue;
@@ -184,7 +184,7 @@ void PassRunner::costs_changed() {
 }
 
 // What the members' rows make of its stages.
-void PassRunner::shape(Pass& pass) {
+void StepLevelRunner::shape(Pass& pass) {
   double attention = 0;
   double dense = 0;
   double most = 0;
@@ -197,17 +197,20 @@ void PassRunner::shape(Pass& pass) {
       pass.tokens[topic] += member->tokens[topic];
   }
   pass.experts = costs_.experts(pass.tokens, most, pass.loads);
+  pass.services.clear();
+  for (std::size_t device = 0; device < pass.loads.size(); ++device)
+    pass.services.push_back(costs_.service_ms(device, pass.loads[device]));
   pass.shape = PassShape(costs_, attention, dense, pass.experts);
 }
 
-void PassRunner::reshape(Pass& pass) {
+void StepLevelRunner::reshape(Pass& pass) {
   const PassShape before = pass.shape;
   shape(pass);
   pass.position = before.moved_to(pass.shape, pass.position);
 }
 
 // Time passes for a pass when all its members have come and have a lease.
-void PassRunner::go_on(std::int32_t index) {
+void StepLevelRunner::go_on(std::int32_t index) {
   Pass& pass = at(index);
   const bool moves = pass.awaited == 0 && !pass.members.empty() &&
                      std::all_of(pass.members.begin(), pass.members.end(),
@@ -233,7 +236,7 @@ void PassRunner::go_on(std::int32_t index) {
 }
 
 // Brings the pass to the present.
-void PassRunner::catch_up(Pass& pass) {
+void StepLevelRunner::catch_up(Pass& pass) {
   if (!pass.moving) return;
   const double wall_ms = to_ms(queue_.now() - pass.since);
   pass.since = queue_.now();
@@ -243,14 +246,14 @@ void PassRunner::catch_up(Pass& pass) {
   note_progress(pass, from, pass.position, wall_ms);
 }
 
-void PassRunner::note_progress(Pass& pass, double from, double to, double wall_ms) {
+void StepLevelRunner::note_progress(Pass& pass, double from, double to, double wall_ms) {
   const double moe = pass.shape.moe_layers_at(to) - pass.shape.moe_layers_at(from);
   const double dense = pass.shape.dense_layers_at(to) - pass.shape.dense_layers_at(from);
   const double all = sum(pass.tokens);
   double services = 0;
   for (std::size_t device = 0; device < loads_.size(); ++device) {
     const cost::ExpertLoad& load = pass.loads[device];
-    const double ms = costs_.service_ms(device, load);
+    const double ms = pass.services[device];
     services += ms;
     loads_[device].rows += moe * load.rows;
     loads_[device].distinct += moe * load.distinct;
@@ -270,12 +273,12 @@ void PassRunner::note_progress(Pass& pass, double from, double to, double wall_m
 // Passes beside it take time of the devices. With u, the most that a service works for others:
 // attention waits while it does, 1/(1 − u) as long, and a run of its own finds the service at work
 // with probability u and then waits for about as long as its own run takes.
-double PassRunner::rate_of(const Pass& pass) const {
+double StepLevelRunner::rate_of(const Pass& pass) const {
   if (moving_.size() < 2) return 1;
   double busiest = 0;
   const double own_total = pass.shape.total();
   for (std::size_t device = 0; device < busy_.size(); ++device) {
-    const double own_ms = costs_.moe_layers() * costs_.service_ms(device, pass.loads[device]);
+    const double own_ms = costs_.moe_layers() * pass.services[device];
     busiest = std::max(busiest, busy_[device] - (own_total > 0 ? own_ms / own_total : 0));
   }
   busiest = std::clamp(busiest, 0.0, kMostBusy);
@@ -286,7 +289,7 @@ double PassRunner::rate_of(const Pass& pass) const {
   return longer > 0 ? own_total / longer : 1;
 }
 
-void PassRunner::update_rates() {
+void StepLevelRunner::update_rates() {
   std::fill(busy_.begin(), busy_.end(), 0.0);
   if (moving_.size() > 1) {
     for (const std::int32_t index : moving_) {
@@ -294,8 +297,7 @@ void PassRunner::update_rates() {
       const double total = pass.shape.total();
       if (!(total > 0)) continue;
       for (std::size_t device = 0; device < busy_.size(); ++device) {
-        busy_[device] +=
-            costs_.moe_layers() * costs_.service_ms(device, pass.loads[device]) / total;
+        busy_[device] += costs_.moe_layers() * pass.services[device] / total;
       }
     }
   }
@@ -310,7 +312,7 @@ void PassRunner::update_rates() {
 }
 
 // Puts the pass's next end of a lease into the queue.
-void PassRunner::schedule(std::int32_t index) {
+void StepLevelRunner::schedule(std::int32_t index) {
   const Pass& pass = at(index);
   if (!pass.moving) return;
   const double nominal = std::max(0.0, pass.shape.begin_of(next_end(pass)) - pass.position);
@@ -318,7 +320,7 @@ void PassRunner::schedule(std::int32_t index) {
   wake(index, queue_.now() + std::max(Duration::zero(), wait));
 }
 
-void PassRunner::on_event(std::uint64_t what) {
+void StepLevelRunner::on_event(std::uint64_t what) {
   const auto index = static_cast<std::int32_t>(what & 0xffffffffU);
   Pass& pass = at(index);
   if (!pass.open || pass.generation != static_cast<std::uint32_t>(what >> 32)) return;

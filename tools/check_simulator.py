@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the real server under load and the simulator on the same workload, and compares the two.
 
-    tools/check_simulator.py MODEL_DIR [--gimbal build/release/gimbal] [--json FILE]
+    tools/check_simulator.py MODEL_DIR [--gimbal build/release/gimbal] [--engines N] [--json FILE]
 
 For each workload: how many requests a second the server clears when all come at once; then a run at each
 load, with the scheduler's record; a profile from that record (`bench calibrate --record`); and
@@ -94,20 +94,24 @@ def bench(options, server: Server, flags: list[str], result: pathlib.Path):
 
 def measure(options, workload: Workload, folder: pathlib.Path):
     flags = [*workload.flags, "--num-prompts", str(workload.requests), "--seed", str(options.seed)]
-    with Server(options, workload.serve, folder / "saturation.log") as server:
+    engines = ["--data-parallel-size", str(options.engines), *options.serve_flags.split()]
+    serve = [*workload.serve, *engines]
+    with Server(options, serve, folder / "saturation.log") as server:
         full = bench(options, server, flags, folder / "saturation.json")
     for load in options.loads:
         rate = load * full["request_throughput"]
         at_rate = [*flags, "--request-rate", f"{rate:.4f}"]
         record = folder / f"{load}.record"
-        with Server(options, [*workload.serve, "--record", str(record)], folder / f"{load}.log") as server:
+        with Server(options, [*serve, "--record", str(record)], folder / f"{load}.log") as server:
             real = bench(options, server, at_rate, folder / f"{load}.real.json")
         profile = folder / f"{load}.profile.json"
-        run([options.gimbal, "bench", "calibrate", options.model_dir, "--record", str(record), "--output",
-             str(profile)])
+        records = [record] if options.engines == 1 else [
+            folder / f"{load}.record.engine{i}" for i in range(options.engines)]
+        run([options.gimbal, "bench", "calibrate", options.model_dir, "--record", *map(str, records),
+             "--output", str(profile)])
         simulated = folder / f"{load}.simulated.json"
-        run([options.gimbal, "simulate", "--model", options.model_dir, "--profile", str(profile), "--engines",
-             "1", "--no-progress", *SERVE, *workload.serve, *at_rate, "--json", str(simulated)])
+        run([options.gimbal, "simulate", "--model", options.model_dir, "--profile", str(profile),
+             "--no-progress", *SERVE, *serve, *at_rate, "--json", str(simulated)])
         fit = json.loads(profile.read_text(encoding="utf-8"))["fitted"][-1]["mean_error_percent"]
         yield {"workload": workload.name, "load": load, "requests_per_second": rate,
                "fit_error_percent": fit,
@@ -131,6 +135,8 @@ def main() -> int:
     parser.add_argument("--gimbal", default="build/release/gimbal")
     parser.add_argument("--loads", type=float, nargs="+", default=[0.5, 0.85])
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--engines", type=int, default=1)
+    parser.add_argument("--serve-flags", default="", help="for serve and simulate alike, in one text")
     parser.add_argument("--workloads", type=int, nargs="+", default=list(range(len(WORKLOADS))))
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--folder", type=pathlib.Path, help="keep what was measured there")

@@ -102,13 +102,13 @@ std::string error_table(const cost::CostModel& model, std::span<const cost::Meas
   return table.to_markdown();
 }
 
-Result<std::vector<cost::MeasuredStep>> measure(const Arguments& arguments) {
-  std::vector<cost::MeasuredStep> steps;
+// The step logs of all ranks.
+Result<std::vector<std::vector<cost::MeasuredStep>>> measure(const Arguments& arguments) {
+  std::vector<std::vector<cost::MeasuredStep>> ranks;
   for (const std::string& record : arguments.records) {
-    GIMBAL_ASSIGN_OR_RETURN(const auto some, cost::read_step_log(record));
-    steps.insert(steps.end(), some.begin(), some.end());
+    GIMBAL_ASSIGN_OR_RETURN(ranks.emplace_back(), cost::read_step_log(record));
   }
-  if (!arguments.records.empty()) return steps;
+  if (!arguments.records.empty()) return ranks;
   GIMBAL_ASSIGN_OR_RETURN(const LoadedModel loaded, load_model(arguments.model));
   engine::ServingEngineOptions engine;
   engine.isa = loaded.isa;
@@ -116,25 +116,29 @@ Result<std::vector<cost::MeasuredStep>> measure(const Arguments& arguments) {
   engine.scheduler.prefix_caching = false;
   engine.scheduler.max_num_batched_tokens = arguments.max_num_batched_tokens;
   engine.scheduler.max_model_len = static_cast<int>(arguments.model.max_model_len);
-  return run_calibration(loaded, engine, arguments.run);
+  GIMBAL_ASSIGN_OR_RETURN(ranks.emplace_back(), run_calibration(loaded, engine, arguments.run));
+  return ranks;
 }
 
 Result<void> calibrate(const Arguments& arguments) {
   GIMBAL_ASSIGN_OR_RETURN(const cost::ModelShape shape,
                           cost::find_model(arguments.model.model_dir));
   const CpuWatch watch;
-  GIMBAL_ASSIGN_OR_RETURN(const auto steps, measure(arguments));
+  GIMBAL_ASSIGN_OR_RETURN(const auto ranks, measure(arguments));
   const std::string origin = arguments.records.empty()
                                  ? "a mix of prompts and decodes on one engine"
                                  : fmt::format("{}", fmt::join(arguments.records, ", "));
+  const cost::HardwareProfile start = unmeasured(arguments);
   GIMBAL_ASSIGN_OR_RETURN(const cost::HardwareProfile profile,
-                          cost::fit_steps(shape, steps, unmeasured(arguments), origin));
+                          ranks.size() == 1 ? cost::fit_steps(shape, ranks.front(), start, origin)
+                                            : cost::fit_group_steps(shape, ranks, start, origin));
   GIMBAL_ASSIGN_OR_RETURN(const cost::CostModel model, cost::CostModel::make(shape, profile));
   std::ofstream file(arguments.output);
   file << cost::profile_to_json(profile).dump(2) << '\n';
   file.flush();
   if (!file) return io_error("--output " + arguments.output, errno);
-  fmt::print("{}\n{}", cost::describe(profile), error_table(model, steps));
+  fmt::print("{}\n", cost::describe(profile));
+  if (ranks.size() == 1) fmt::print("{}", error_table(model, ranks.front()));
   if (arguments.records.empty() && watch.disturbed())
     fmt::print("other programs used the CPUs meanwhile\n");
   fmt::print("written to {}\n", arguments.output);
@@ -170,7 +174,8 @@ void add_bench_calibrate(CLI::App& bench, int& status) {
   command->add_option("--output", arguments->output, "the profile")->capture_default_str();
   command->add_option("--name", arguments->name, "of the profile")->capture_default_str();
   command->add_option("--record", arguments->records,
-                      "fit to these files of serve --record, and run nothing");
+                      "fit to this file of serve --record, or to those of all engines of one "
+                      "group, and run nothing");
   command->add_option("--longest-prompt", arguments->run.longest_prompt, "tokens")
       ->check(CLI::Range(64, 1 << 20))
       ->capture_default_str();

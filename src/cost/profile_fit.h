@@ -39,4 +39,13 @@ namespace gimbal::cost {
                                                 const HardwareProfile& start,
                                                 std::string_view origin);
 
+// The same from the logs of all ranks of one group that shares experts. What a gang step takes
+// beyond its longest attention and the mean of its ranks' service times is the exchange: latency
+// and bandwidth of `same_node` are fitted to it, over 2 messages a layer, and what comes once a
+// step is in there too. kInvalidArgument: as above, or fewer than 20 steps that all ranks were part
+// of.
+[[nodiscard]] Result<HardwareProfile> fit_group_steps(
+    const ModelShape& model, std::span<const std::vector<MeasuredStep>> ranks,
+    const HardwareProfile& start, std::string_view origin);
+
 }  // namespace gimbal::cost

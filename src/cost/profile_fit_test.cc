@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/random.h"
@@ -143,6 +144,34 @@ TEST(ProfileFitTest, WhatIsFittedCanBeWrittenAndRead) {
   const auto again = profile_from_json(profile_to_json(*profile));
   ASSERT_TRUE(again.ok()) << again.error().message;
   EXPECT_EQ(*again, *profile);
+}
+
+TEST(ProfileFitTest, WhatGangStepsTakeBeyondTheirWorkIsTheExchange) {
+  std::vector<std::vector<MeasuredStep>> ranks = {
+      steps_of(machine(), 100, [](Rng&) { return 1.0; }),
+      steps_of(machine(), 100, [](Rng&) { return 1.0; })};
+  std::ranges::reverse(ranks[1]);
+  const double messages = 2.0 * shape().moe_layers();
+  for (std::size_t i = 0; i < 100; ++i) {
+    MeasuredStep& a = ranks[0][i];
+    MeasuredStep& b = ranks[1][i];
+    const double rows = a.work.prefill_rows + a.work.decodes + b.work.prefill_rows + b.work.decodes;
+    // 50 us a message, and half of each row's choices at 2 GB/s.
+    const double exchange =
+        messages * (0.05 + rows / 2 * shape().experts_per_token / 2 * shape().row_bytes() / 2e6);
+    a.gang_step = b.gang_step = i + 1;
+    a.whole_ms = b.whole_ms =
+        std::max(a.attention_ms, b.attention_ms) + (a.service_ms + b.service_ms) / 2 + exchange;
+  }
+  const auto profile = fit_group_steps(shape(), ranks, guess(), "a gang");
+  ASSERT_TRUE(profile.ok()) << profile.error().message;
+  EXPECT_NEAR(profile->same_node.latency_us, 50, 0.5);
+  EXPECT_NEAR(profile->same_node.gb_per_s, 2, 0.02);
+  EXPECT_LT(profile->fitted.back().max_error_percent, 0.1);
+  EXPECT_EQ(profile->fitted.back().points, 100);
+  for (MeasuredStep& step : ranks[1])
+    step.gang_step = 0;
+  EXPECT_FALSE(fit_group_steps(shape(), ranks, guess(), "no gang").ok());
 }
 
 TEST(ProfileFitTest, TooFewStepsOrOneKindOnlyAreRefused) {

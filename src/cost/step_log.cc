@@ -40,6 +40,7 @@ class StepLog {
     std::uint64_t batch = 0;
     TimePoint planned{};
     RankWork work;
+    std::uint64_t gang_step = 0;
   };
 
   void handle(const sched::SubmitGroup& event) {
@@ -53,11 +54,13 @@ class StepLog {
                         .attention_ms = to_ms(event.attention),
                         .service_ms = to_ms(event.service),
                         .wait_ms = to_ms(event.wait),
-                        .whole_ms = to_ms(now_ - running_->planned)});
+                        .whole_ms = to_ms(now_ - running_->planned),
+                        .gang_step = running_->gang_step});
     }
     running_.reset();
   }
   void handle(const sched::StepFailed& /*event*/) { running_.reset(); }
+  void handle(const sched::StartStep& event) { gang_step_ = event.members == 0 ? 0 : event.number; }
   template <class Other>
   void handle(const Other& /*event*/) {}
 
@@ -66,7 +69,9 @@ class StepLog {
     GIMBAL_ASSIGN_OR_RETURN(const auto batch, object.integer("plan", 0, UINT32_MAX));
     const Json* rows = object.raw("rows");
     if (rows == nullptr || !rows->is_array()) return object.wrong("rows", "an array");
-    Running running{.batch = static_cast<std::uint64_t>(batch.value_or(0)), .planned = now_};
+    Running running{.batch = static_cast<std::uint64_t>(batch.value_or(0)),
+                    .planned = now_,
+                    .gang_step = gang_step_};
     for (const Json& row : *rows)
       GIMBAL_RETURN_IF_ERROR(add(row, running.work));
     running_ = running;
@@ -105,6 +110,7 @@ class StepLog {
   }
 
   TimePoint now_{};
+  std::uint64_t gang_step_ = 0;                          // of the next plan
   std::unordered_map<RequestId, std::int64_t> prompts_;  // tokens
   std::optional<Running> running_;
   std::vector<MeasuredStep> steps_;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <iosfwd>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@ struct MeasuredStep {
   double service_ms = 0;        // experts
   double wait_ms = 0;           // for experts elsewhere
   double whole_ms = 0;          // from when it was planned to when its end was handled
+  std::uint64_t gang_step = 0;  // that it was part of, with other ranks; 0: none
 
   bool operator==(const MeasuredStep&) const = default;
 };

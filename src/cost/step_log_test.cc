@@ -107,6 +107,21 @@ TEST(StepLogTest, PrefillAndDecodeStepsByHand) {
   EXPECT_EQ(steps_of(record), expected);
 }
 
+TEST(StepLogTest, StepsOfAGangSayWhich) {
+  Record record;
+  record.submit(1, 7, 10)
+      .line(R"({"events": [{"start": 5, "members": 3}], "now": 2000000})")
+      .line(R"({"plan": 0, "rows": [[7, 0, 10, true]]})")
+      .finished(5, 0, 2, 1, 0.5, 0)
+      .line(R"({"events": [{"start": 6, "members": 0}], "now": 6000000})")
+      .line(R"({"plan": 1, "rows": [[7, 10, 1, true]]})")
+      .finished(7, 1, 0.5, 0.25, 0, 0);
+  const std::vector<MeasuredStep> steps = steps_of(record);
+  ASSERT_EQ(steps.size(), 2U);
+  EXPECT_EQ(steps[0].gang_step, 5U);
+  EXPECT_EQ(steps[1].gang_step, 0U);
+}
+
 TEST(StepLogTest, StepsThatFailedOrLostMembersOrNeverEndedAreLeftOut) {
   Record record;
   record.submit(1, 7, 10)

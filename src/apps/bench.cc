@@ -7,6 +7,7 @@
 #include "apps/bench_engine.h"
 #include "apps/bench_load.h"
 #include "apps/bench_parallel.h"
+#include "apps/bench_reproduce.h"
 #include "apps/bench_serve.h"
 #include "apps/bench_simulate.h"
 
@@ -24,6 +25,7 @@ void add_bench(CLI::App& program, int& status) {
   add_bench_compare(*command, status);
   add_bench_calibrate(*command, status);
   add_bench_profile(*command, status);
+  add_bench_reproduce(*command, status);
 }
 
 }  // namespace gimbal::apps

@@ -25,7 +25,7 @@ namespace {
 struct Arguments {
   std::string what;
   std::vector<std::uint64_t> seeds = {1, 2, 3, 4, 5};
-  int num_prompts = 400;
+  int num_prompts = 1000;
   std::vector<std::string> workloads;
   std::string profile;
   std::string folder = "reproduced";
@@ -34,15 +34,11 @@ struct Arguments {
 // Runs simulations by their flags; machines are made once.
 class Simulations {
  public:
-  explicit Simulations(int num_prompts) : num_prompts_(num_prompts) {}
-
   Result<RunNumbers> run(const std::vector<std::string>& given, std::uint64_t seed) {
     CLI::App command;
     SimulateFlags flags;
     flags.add_to(command);
     std::vector<std::string> all = given;
-    for (const std::string& flag : {std::string("--num-prompts"), fmt::format("{}", num_prompts_)})
-      all.push_back(flag);
     std::ranges::reverse(all);  // as CLI11 takes them
     try {
       command.parse(all);
@@ -80,7 +76,6 @@ class Simulations {
                       .request_throughput = all.request_throughput};
   }
 
-  int num_prompts_;
   std::unique_ptr<sim::Testbed> testbed_;
 };
 
@@ -106,7 +101,8 @@ Result<void> bench_reproduce(const Arguments& arguments) {
   std::error_code error;
   std::filesystem::create_directories(arguments.folder, error);
   if (error) return io_error("--folder " + arguments.folder, error.value());
-  Simulations simulations(arguments.num_prompts);
+  plan.num_prompts = arguments.num_prompts;
+  Simulations simulations;
   Progress progress("simulating", "runs", runs_of(plan, arguments.seeds.size()));
   auto result = reproduce(
       plan, arguments.seeds,

@@ -141,16 +141,19 @@ Result<ReproductionResult> reproduce(const Reproduction& reproduction,
   ReproductionResult result;
   std::size_t done = 0;
   for (const ReproducedWorkload& workload : reproduction.workloads) {
-    const auto flags_of = [&](const ReproducedSystem& system) {
+    const auto flags_of = [&](const ReproducedSystem& system, int num_prompts) {
       std::vector<std::string> flags = reproduction.flags;
+      flags.insert(flags.end(), {"--num-prompts", fmt::format("{}", num_prompts)});
       flags.insert(flags.end(), workload.flags.begin(), workload.flags.end());
       flags.insert(flags.end(), system.flags.begin(), system.flags.end());
       return flags;
     };
     double saturation = 0;
     for (const std::uint64_t seed : seeds) {
-      GIMBAL_ASSIGN_OR_RETURN(const RunNumbers all_at_once,
-                              run(flags_of(reproduction.systems.front()), seed));
+      GIMBAL_ASSIGN_OR_RETURN(
+          const RunNumbers all_at_once,
+          run(flags_of(reproduction.systems.front(), kSaturationRuns * reproduction.num_prompts),
+              seed));
       saturation += all_at_once.request_throughput / static_cast<double>(seeds.size());
       progress(++done);
     }
@@ -158,7 +161,7 @@ Result<ReproductionResult> reproduce(const Reproduction& reproduction,
       ReproducedCell cell{
           .workload = workload.name, .load = load, .request_rate = load * saturation, .runs = {}};
       for (const ReproducedSystem& system : reproduction.systems) {
-        std::vector<std::string> flags = flags_of(system);
+        std::vector<std::string> flags = flags_of(system, reproduction.num_prompts);
         flags.emplace_back("--request-rate");
         flags.push_back(fmt::format("{:.4f}", cell.request_rate));
         for (const std::uint64_t seed : seeds) {
@@ -176,10 +179,12 @@ Result<ReproductionResult> reproduce(const Reproduction& reproduction,
 std::string reproduction_text(const Reproduction& reproduction, const ReproductionResult& result) {
   std::string text = fmt::format("# {}\n\n", reproduction.title);
   text += fmt::format(
-      "Simulated with `{}`. Load 1 is what `{}` clears when all requests come at "
-      "once; changes are against the best baseline of each column, with bootstrap "
-      "intervals over seeds.\n\n",
-      fmt::join(reproduction.flags, " "), reproduction.systems.front().name);
+      "Simulated with `{}`. Load 1 is what `{}` clears of a backlog of {} requests; each run has "
+      "{}. "
+      "Changes are against the best baseline of each column, with bootstrap intervals over "
+      "seeds.\n\n",
+      fmt::join(reproduction.flags, " "), reproduction.systems.front().name,
+      kSaturationRuns * reproduction.num_prompts, reproduction.num_prompts);
   text += cells_table(reproduction, result).to_markdown();
   if (!reproduction.claims.empty()) text += "\n";
   for (const PaperClaim& claim : reproduction.claims) {
@@ -221,11 +226,9 @@ Json reproduction_to_json(const Reproduction& reproduction, const ReproductionRe
                        {"runs", std::move(seeds)}});
     }
   }
-  return {{"name", reproduction.name},
-          {"title", reproduction.title},
-          {"flags", reproduction.flags},
-          {"claims", std::move(claims)},
-          {"cells", std::move(cells)}};
+  return {{"name", reproduction.name},   {"title", reproduction.title},
+          {"flags", reproduction.flags}, {"num_prompts", reproduction.num_prompts},
+          {"claims", std::move(claims)}, {"cells", std::move(cells)}};
 }
 
 }  // namespace gimbal::apps

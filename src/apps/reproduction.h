@@ -37,6 +37,9 @@ struct PaperClaim {
   double lowest_load = 0;  // cells that count: from this load on
 };
 
+// A backlog so long that its ends do not count.
+inline constexpr int kSaturationRuns = 5;
+
 // An experiment: systems on workloads at loads with seeds, and what it is held against.
 struct Reproduction {
   std::string name;
@@ -46,6 +49,8 @@ struct Reproduction {
   std::vector<ReproducedWorkload> workloads;
   std::vector<double> loads;
   std::vector<PaperClaim> claims;
+  int num_prompts =
+      1000;  // of a run; of those that measure saturation, kSaturationRuns times as many
 };
 
 // "v1", "v2" or "front". Errors list the names.

@@ -66,6 +66,9 @@ TEST(ReproductionTest, RunsEverySystemOnEverySeedAtSharesOfTheBaselinesSaturatio
         EXPECT_EQ(after(flags, "--model"), "m");
         if (!has(flags, "--request-rate")) {
           EXPECT_TRUE(has(flags, "--a"));
+          EXPECT_EQ(after(flags, "--num-prompts"), "5000");
+        } else {
+          EXPECT_EQ(after(flags, "--num-prompts"), "1000");
         }
         rates.push_back(after(flags, "--request-rate"));
         return Result<RunNumbers>(numbers(flags, seed));

@@ -70,6 +70,10 @@ void SimulateFlags::add_to(CLI::App& command) {
   machines("--routing-seed", routing_seed, "which experts are popular (zipf)")
       ->capture_default_str();
   command
+      .add_flag("--exact", exact,
+                "run every row through the expert services, instead of expected times of steps")
+      ->group("Machines");
+  command
       .add_option("--preset", presets,
                   fmt::format("systems to compare, one after the other: {}; single options "
                               "override them all; default: gimbal",

@@ -43,6 +43,12 @@ Result<int> kv_pages(const GroupHardware& hardware, const GroupSpec& group, std:
                                         model.name, devices, hardware.model.profile().memory_gb),
                             "kv_cache_memory_bytes");
   }
+  if (tokens < page_tokens) {
+    return invalid_argument(
+        fmt::format("kv_cache_memory_bytes must hold a page, which takes {:.0f} bytes, is {}",
+                    page_tokens * model.kv_bytes_per_token(), bytes),
+        "kv_cache_memory_bytes");
+  }
   return static_cast<int>(
       std::min<double>(tokens / page_tokens, std::numeric_limits<int>::max() / page_tokens));
 }

@@ -104,7 +104,8 @@ def test_exact_and_its_difference(simulate):
         (("--json", "no-such-folder/out.json"), "no-such-folder"),
         (("--order", "alphabetical"), "alphabetical"),
         (("--exact", "--compare-exact"), "--compare-exact"),
-        (("--kv-cache-memory-bytes", "1000", "--max-model-len", "4096"), "max_model_len"),
+        (("--kv-cache-memory-bytes", "1000"), "kv_cache_memory_bytes"),
+        (("--kv-cache-memory-bytes", "10000000", "--max-model-len", "4096"), "max_model_len"),
     ],
 )
 def test_refuses_what_is_wrong_and_leaves_nothing(simulate, tmp_path, arguments, complaint):

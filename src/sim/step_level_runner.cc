@@ -1,6 +1,7 @@
 #include "sim/step_level_runner.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -9,8 +10,11 @@
 namespace gimbal::sim {
 namespace {
 
-constexpr double kMostBusy = 0.9;  // of a rank's time that services of others take from attention
-constexpr double kClose = 1e-7;    // ms: nearer than this is there
+constexpr double kMostBusy = 0.9;   // of a rank's time that services of others take from attention
+constexpr int kRounds = 4;          // towards the rates' fixed point
+constexpr double kStep = 0.5;       // of the way, a round
+constexpr double kSameRate = 1e-3;  // relative: nearer rates are left as they are
+constexpr double kClose = 1e-7;     // ms: nearer than this is there
 
 double sum(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0);
@@ -201,6 +205,10 @@ void StepLevelRunner::shape(Pass& pass) {
   for (std::size_t device = 0; device < pass.loads.size(); ++device)
     pass.services.push_back(costs_.service_ms(device, pass.loads[device]));
   pass.shape = PassShape(costs_, attention, dense, pass.experts);
+  const double total = pass.shape.total();
+  pass.shares.clear();
+  for (const double ms : pass.services)
+    pass.shares.push_back(total > 0 ? costs_.moe_layers() * ms / total : 0);
 }
 
 void StepLevelRunner::reshape(Pass& pass) {
@@ -271,42 +279,45 @@ void StepLevelRunner::note_progress(Pass& pass, double from, double to, double w
 }
 
 // Passes beside it take time of the devices. With u, the most that a service works for others:
-// attention waits while it does, 1/(1 − u) as long, and a run of its own finds the service at work
-// with probability u and then waits for about as long as its own run takes.
+// attention waits while it does, 1/(1 − u) as long. Of n services that a layer needs one at least
+// is at work for others with probability 1 − (1 − u)^n, and then the layer waits for about as long
+// as its own runs take.
 double StepLevelRunner::rate_of(const Pass& pass) const {
-  if (moving_.size() < 2) return 1;
   double busiest = 0;
-  const double own_total = pass.shape.total();
-  for (std::size_t device = 0; device < busy_.size(); ++device) {
-    const double own_ms = costs_.moe_layers() * pass.services[device];
-    busiest = std::max(busiest, busy_[device] - (own_total > 0 ? own_ms / own_total : 0));
-  }
+  for (std::size_t device = 0; device < busy_.size(); ++device)
+    busiest = std::max(busiest, busy_[device] - pass.shares[device] * pass.next_rate);
   busiest = std::clamp(busiest, 0.0, kMostBusy);
+  const double met = 1 - std::pow(1 - busiest, costs_.devices());
+  const double total = pass.shape.total();
   const double service = costs_.moe_layers() * pass.experts.service;
   const double exchange = costs_.moe_layers() * pass.experts.exchange;
-  const double attention = std::max(0.0, own_total - service - exchange);
-  const double longer = attention / (1 - busiest) + service * (1 + busiest) + exchange;
-  return longer > 0 ? own_total / longer : 1;
+  const double attention = std::max(0.0, total - service - exchange);
+  const double longer = attention / (1 - busiest) + service * (1 + met) + exchange;
+  return longer > 0 ? total / longer : 1;
 }
 
+// A pass that is slowed down works the services less: the rates are a fixed point, which is
+// approached from the former ones.
 void StepLevelRunner::update_rates() {
-  std::fill(busy_.begin(), busy_.end(), 0.0);
-  if (moving_.size() > 1) {
+  for (const std::int32_t index : moving_)
+    at(index).next_rate = moving_.size() > 1 ? at(index).rate : 1;
+  for (int round = 0; round < kRounds && moving_.size() > 1; ++round) {
+    std::fill(busy_.begin(), busy_.end(), 0.0);
     for (const std::int32_t index : moving_) {
       const Pass& pass = at(index);
-      const double total = pass.shape.total();
-      if (!(total > 0)) continue;
-      for (std::size_t device = 0; device < busy_.size(); ++device) {
-        busy_[device] += costs_.moe_layers() * pass.services[device] / total;
-      }
+      for (std::size_t device = 0; device < busy_.size(); ++device)
+        busy_[device] += pass.shares[device] * pass.next_rate;
+    }
+    for (const std::int32_t index : moving_) {
+      Pass& pass = at(index);
+      pass.next_rate += kStep * (rate_of(pass) - pass.next_rate);
     }
   }
   for (const std::int32_t index : moving_) {
     Pass& pass = at(index);
-    const double rate = rate_of(pass);
-    if (rate == pass.rate) continue;
+    if (std::abs(pass.next_rate - pass.rate) <= kSameRate * pass.rate) continue;
     catch_up(pass);
-    pass.rate = rate;
+    pass.rate = pass.next_rate;
     schedule(index);
   }
 }

@@ -44,9 +44,11 @@ class StepLevelRunner final : public PassRunner, public EventTarget {
     std::vector<double> tokens;           // [topics], of all members
     std::vector<cost::ExpertLoad> loads;  // by device, a MoE layer
     std::vector<double> services;         // by device, ms a MoE layer
+    std::vector<double> shares;           // by device, of the pass's time that its service works
     double position = 0;                  // nominal ms, at `since`
     TimePoint since{};
-    double rate = 1;  // nominal ms a ms
+    double rate = 1;       // nominal ms a ms
+    double next_rate = 1;  // work space
     bool open = false;
     bool begun = false;            // has a shape
     bool moving = false;           // time passes for it

@@ -6,9 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
-#include <csignal>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -21,6 +19,7 @@
 #include "apps/metric_sampler.h"
 #include "apps/model_flags.h"
 #include "apps/serve_target.h"
+#include "apps/stop_signals.h"
 #include "apps/workload_flags.h"
 #include "base/json.h"
 #include "base/progress.h"
@@ -65,18 +64,6 @@ struct Plan {
   report::ServeJsonOptions shown;
   report::RunInfo info;
 };
-
-std::atomic<bool> stop_asked{false};
-static_assert(std::atomic<bool>::is_always_lock_free);  // a signal handler sets it
-
-// The first Ctrl-C ends the run with what there is; a second one ends the program.
-void watch_signals() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { stop_asked.store(true); };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
-}
 
 // One file a connection: as many as the system lets this process have.
 void allow_many_connections() {
@@ -139,7 +126,6 @@ Result<Plan> make_plan(const Arguments& arguments) {
   GIMBAL_ASSIGN_OR_RETURN(plan.load.request, request_options(arguments, plan.requests));
   plan.load.max_concurrency = arguments.max_concurrency;
   plan.load.keep_text = arguments.save_detailed;
-  plan.load.stop = &stop_asked;
   GIMBAL_ASSIGN_OR_RETURN(plan.shown.metrics, report::parse_metrics(arguments.percentile_metrics));
   GIMBAL_ASSIGN_OR_RETURN(plan.shown.percentiles,
                           report::parse_percentiles(arguments.metric_percentiles));
@@ -252,7 +238,7 @@ Result<int> bench_serve(const Arguments& arguments) {
   plan.load.request.model = plan.info.model_id = target.model;
   plan.load.request.api_key = target.api_key;
   plan.info.base_url = "http://" + target.url.authority() + target.url.base_path;
-  watch_signals();
+  plan.load.stop = &watch_stop_signals();
   if (arguments.num_warmups > 0) {
     GIMBAL_RETURN_IF_ERROR(warm_up(arguments, plan, target));
   }

@@ -56,7 +56,8 @@ void DispatchFlags::add_to(CLI::App& command) {
                    "dispatch sees the pressure on experts (default)");
   command.add_option(
       "--decisions", decisions_path,
-      "write every dispatch and ordering decision to this file, one JSON document a line");
+      "write every dispatch decision to this file (serve: and every ordering decision), one "
+      "JSON document a line");
 }
 
 void DispatchFlags::apply(const policy::Preset& preset, const CLI::App& command) {

@@ -5,7 +5,6 @@
 #include <CLI/CLI.hpp>
 #include <atomic>
 #include <chrono>
-#include <csignal>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,6 +12,7 @@
 #include "apps/model_flags.h"
 #include "apps/output_file.h"
 #include "apps/simulate_flags.h"
+#include "apps/stop_signals.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/trace.h"
@@ -43,20 +43,10 @@ struct Plan {
   report::ServeResultOptions summary;
   report::ServeJsonOptions shown;
   std::size_t copies = 1;  // of each run
+  const std::atomic<bool>* stop = nullptr;
 
   [[nodiscard]] std::size_t runs() const { return presets.size() * seeds.size() * copies; }
 };
-
-std::atomic<bool> stop_asked{false};
-static_assert(std::atomic<bool>::is_always_lock_free);  // a signal handler sets it
-
-void watch_signals() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { stop_asked.store(true); };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
-}
 
 Result<Plan> make_plan(const Arguments& arguments, const CLI::App& command) {
   const SimulateFlags& flags = arguments.flags;
@@ -183,10 +173,10 @@ Result<sim::RunResult> run_one(const Arguments& arguments, const Plan& plan,
   const TimePoint started = clock.now();
   cluster->run([&](std::size_t ended) {
     if (!arguments.no_progress) progress.update(ended);
-    return !stop_asked.load();
+    return !plan.stop->load();
   });
   progress.finish();
-  if (stop_asked.load()) return Error{ErrorCode::kCancelled, "stopped"};
+  if (plan.stop->load()) return Error{ErrorCode::kCancelled, "stopped"};
   sim::RunResult result = sim::result_of(*cluster, label, plan.summary);
   result.wall_s = to_ms(clock.now() - started) * 1e-3;
   GIMBAL_RETURN_IF_ERROR(files->commit());
@@ -240,8 +230,9 @@ void print_ends(const std::vector<sim::RunResult>& results) {
 }
 
 Result<int> simulate(const Arguments& arguments, const CLI::App& command) {
-  watch_signals();
-  GIMBAL_ASSIGN_OR_RETURN(const Plan plan, make_plan(arguments, command));
+  const std::atomic<bool>& stop = watch_stop_signals();
+  GIMBAL_ASSIGN_OR_RETURN(Plan plan, make_plan(arguments, command));
+  plan.stop = &stop;
   std::unique_ptr<OutputFile> json;
   if (!arguments.json_path.empty()) {
     GIMBAL_ASSIGN_OR_RETURN(json, OutputFile::open(arguments.json_path));

@@ -6,19 +6,19 @@
 #include <filesystem>
 
 #include "cost/shipped_files.h"
+#include "model_config/size_limits.h"
 
 namespace gimbal::cost {
 namespace {
 
-// Bounds as model_config has them, so that products stay finite.
-constexpr int kMaxHidden = 1 << 16;
-constexpr int kMaxLayers = 1 << 10;
-constexpr int kMaxHeads = 1 << 10;
-constexpr int kMaxHeadDim = 1 << 10;
-constexpr int kMaxVocab = 1 << 22;
-constexpr int kMaxPositions = 1 << 27;
-constexpr int kMaxIntermediate = 1 << 20;
-constexpr int kMaxExperts = 1 << 12;
+using model_config::kMaxExperts;
+using model_config::kMaxHeadDim;
+using model_config::kMaxHeads;
+using model_config::kMaxHidden;
+using model_config::kMaxIntermediate;
+using model_config::kMaxLayers;
+using model_config::kMaxPositions;
+using model_config::kMaxVocab;
 
 constexpr double kGated = 3;  // matrices of a feed-forward: gate, up, down
 

@@ -8,21 +8,12 @@
 #include "model_config/layer_plan.h"
 #include "model_config/model_config.h"
 #include "model_config/rope_config.h"
+#include "model_config/size_limits.h"
 #include "model_config/unsupported_fields.h"
 
 namespace gimbal::model_config {
 namespace {
 
-// Bounds that no real model comes near. With them every product of sizes in this program
-// (parameters, bytes, KV bytes of a full context) fits in 63 bits.
-constexpr int kMaxHidden = 1 << 16;
-constexpr int kMaxLayers = 1 << 10;
-constexpr int kMaxHeads = 1 << 10;
-constexpr int kMaxHeadDim = 1 << 10;
-constexpr int kMaxVocab = 1 << 22;
-constexpr int kMaxPositions = 1 << 27;
-constexpr int kMaxIntermediate = 1 << 20;
-constexpr int kMaxExperts = 1 << 12;
 constexpr std::size_t kMaxSpecialTokens = 1024;
 constexpr std::size_t kMaxConfigBytes = 16U << 20;
 

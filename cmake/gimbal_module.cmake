@@ -18,8 +18,10 @@ if(GIMBAL_FUZZ)  # coverage for libFuzzer; its targets alone link the fuzzer its
   target_compile_options(gimbal_options INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
-# Where compile time matters more than the code it gives (tests, wiring of the program): optimized little, and in
-# sanitizer presets without the checks of every pointer, which the modules' own code keeps.
+# Where compile time matters more than the code it gives: tests, and in sanitizer presets everything but the modules
+# that handle raw memory. Those keep UndefinedBehaviorSanitizer's checks of every pointer; elsewhere AddressSanitizer
+# finds what they would find.
+set(GIMBAL_RAW_MEMORY_MODULES tensor kernels comm checkpoint kv model)
 add_library(gimbal_quick_options INTERFACE)
 target_link_libraries(gimbal_quick_options INTERFACE gimbal_options)
 if(GIMBAL_SANITIZE)
@@ -30,6 +32,8 @@ if(GIMBAL_SANITIZE)
 else()
   target_compile_options(gimbal_quick_options INTERFACE -O1)
 endif()
+
+include(precompiled)
 
 # All test programs, without the rest.
 add_custom_target(gimbal_tests)
@@ -51,7 +55,13 @@ function(gimbal_module name)
   if(ARG_SRCS)
     add_library(${target} STATIC ${ARG_SRCS})
     set(scope PUBLIC)
-    target_link_libraries(${target} PRIVATE gimbal_options ${ARG_PRIVATE_LIBS})
+    if(GIMBAL_SANITIZE AND NOT name IN_LIST GIMBAL_RAW_MEMORY_MODULES)
+      target_link_libraries(${target} PRIVATE gimbal_quick_options)
+      gimbal_use_precompiled(${target})
+    else()
+      target_link_libraries(${target} PRIVATE gimbal_options)
+    endif()
+    target_link_libraries(${target} PRIVATE ${ARG_PRIVATE_LIBS})
   else()
     add_library(${target} INTERFACE)
     set(scope INTERFACE)
@@ -72,6 +82,7 @@ function(gimbal_module name)
     add_executable(${target}_test ${ARG_TESTS})
     target_link_libraries(${target}_test PRIVATE gimbal_quick_options gimbal::${name} ${ARG_TEST_DEPS}
                           ${ARG_TEST_LIBS} GTest::gmock GTest::gtest_main)
+    gimbal_use_precompiled(${target}_test)
     add_dependencies(gimbal_tests ${target}_test)
     gtest_discover_tests(${target}_test DISCOVERY_MODE PRE_TEST
                          PROPERTIES LABELS "${ARG_TEST_LABELS}" TIMEOUT 300)

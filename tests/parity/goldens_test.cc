@@ -59,7 +59,7 @@ std::string sha256_of(const fs::path& path) {
 }
 
 void run_make_model(const std::string& folder, const Json& arguments) {
-  std::string command = std::string("'") + GIMBAL_PROGRAM + "' make-model '" + folder + "'";
+  std::string command = std::string("'") + GIMBAL_MAKE_MODEL + "' make-model '" + folder + "'";
   for (const std::string argument : arguments)
     command += " '" + argument + "'";
   const int status = std::system((command + " > /dev/null").c_str());

@@ -225,8 +225,9 @@ void CostModelExecutor::answer(Batch& batch) {
     totals_.rows += static_cast<std::uint64_t>(row.rows);
     if (!row.decode) totals_.prefill_rows += static_cast<std::uint64_t>(row.rows);
     if (row.samples) {
-      finished.sequences[i].token =
-          simulated_token(row.request, row.position + row.rows, vocab_size_);
+      const SaidToken said = owner_.token_at(row.request, row.position + row.rows, vocab_size_);
+      finished.sequences[i].token = said.token;
+      if (said.ends) finished.sequences[i].finish = sched::FinishReason::kStop;
     }
   }
   totals_.attention_ms += took.attention_ms;

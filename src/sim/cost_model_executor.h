@@ -14,25 +14,19 @@
 #include "sim/event_queue.h"
 #include "sim/pass_costs.h"
 #include "sim/pass_runner.h"
+#include "sim/request_text.h"
 
 namespace gimbal::sim {
 
-// The token that a simulated model puts at a position of a request: a fixed pseudo-random stream,
-// whatever the schedule.
-[[nodiscard]] TokenId simulated_token(RequestId request, std::int64_t position, int vocab_size);
-
 // What the executor has to ask of requests, and to whom it answers.
-class ExecutorOwner {
+class ExecutorOwner : public RequestText {
  public:
-  virtual ~ExecutorOwner() = default;
-  // Topic of the request's tokens, in [0, topics).
-  [[nodiscard]] virtual int topic_of(RequestId request) const = 0;
   virtual void on_executor_event(sched::Event event) = 0;
 };
 
 // A sched::BatchExecutor that computes nothing: batches take the time that a PassRunner says, stage
-// boundaries and all. Tokens are simulated_token(); no sequence ends by itself, so outputs are as
-// long as max_tokens says. One thread; the collaborators must outlive it.
+// boundaries and all. Tokens are what its owner says. One thread; the collaborators must outlive
+// it.
 class CostModelExecutor final : public sched::BatchExecutor,
                                 public PassListener,
                                 public EventTarget {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/clock.h"
@@ -25,6 +26,12 @@ class EventQueue {
   void at(TimePoint time, EventTarget& target, std::uint64_t what);
   // Goes on to the next event and handles it. False: there is none.
   bool run_one();
+  // Time goes on to `time` without an event. Requires: none is due before; not before now().
+  void skip_to(TimePoint time);
+  // When the next event is due. nullopt: there is none.
+  [[nodiscard]] std::optional<TimePoint> next() const {
+    return heap_.empty() ? std::nullopt : std::optional(heap_.front().time);
+  }
 
   [[nodiscard]] TimePoint now() const { return clock_.now(); }
   [[nodiscard]] const Clock& clock() const { return clock_; }

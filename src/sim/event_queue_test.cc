@@ -60,6 +60,26 @@ TEST(EventQueueTest, IsAStableSortOfRandomTimes) {
   EXPECT_EQ(diary.entries, expected);
 }
 
+TEST(EventQueueTest, TimeMayPassWithoutAnEvent) {
+  EventQueue queue;
+  Diary diary(queue);
+  EXPECT_EQ(queue.next(), std::nullopt);
+  queue.skip_to(at(5));
+  EXPECT_EQ(queue.now(), at(5));
+  queue.at(at(7), diary, 1);
+  EXPECT_EQ(queue.next(), at(7));
+  queue.skip_to(at(7));
+  EXPECT_TRUE(queue.run_one());
+  EXPECT_EQ(queue.now(), at(7));
+}
+
+TEST(EventQueueDeathTest, SkipsNothing) {
+  EventQueue queue;
+  Diary diary(queue);
+  queue.at(at(7), diary, 1);
+  EXPECT_DEATH(queue.skip_to(at(8)), "left behind");
+}
+
 TEST(EventQueueDeathTest, RefusesThePast) {
   EventQueue queue;
   Diary diary(queue);

@@ -34,12 +34,6 @@ bool is_good(const RequestEntry& entry, const std::vector<report::GoodputLimit>&
 
 }  // namespace
 
-std::string_view to_string(RequestEnd end) {
-  constexpr std::array<std::string_view, kRequestEnds> kNames = {
-      "unfinished", "completed", "too long", "refused", "failed", "cancelled"};
-  return kNames[static_cast<std::size_t>(end)];
-}
-
 RequestLog::RequestLog(const workload::Workload& workload, std::size_t most_gaps) {
   entries_.reserve(workload.requests.size());
   std::int64_t tokens = 0;

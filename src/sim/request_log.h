@@ -2,26 +2,14 @@
 
 #include <array>
 #include <cstdint>
-#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
 #include "report/serve_result.h"
+#include "sim/request_end.h"
 #include "workload/request_spec.h"
 
 namespace gimbal::sim {
-
-// How a request ended.
-enum class RequestEnd : std::uint8_t {
-  kNone,       // not yet, or never
-  kCompleted,  // with all its tokens
-  kTooLong,    // longer than the engines' max_model_len
-  kRefused,    // every queue was full
-  kFailed,     // its engine failed after it had said something, or no engine was left
-  kCancelled,
-};
-inline constexpr int kRequestEnds = 6;
-[[nodiscard]] std::string_view to_string(RequestEnd end);
 
 // What became of one request; times from the run's start. 64 bytes, for there are millions.
 struct RequestEntry {

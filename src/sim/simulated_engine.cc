@@ -32,10 +32,6 @@ Result<std::unique_ptr<SimulatedEngine>> SimulatedEngine::make(
   return engine;
 }
 
-int SimulatedEngine::topic_of(RequestId request) const {
-  return with_.topics[static_cast<std::size_t>(request.value()) - 1];
-}
-
 void SimulatedEngine::submit(std::vector<sched::Request> group) {
   GIMBAL_CHECK(accepts());
   handle(sched::SubmitGroup{std::move(group)});

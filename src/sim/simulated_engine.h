@@ -54,7 +54,7 @@ class SimulatedEngine final : private ExecutorOwner {
     EventQueue& queue;
     PassRunner& runner;
     const PassCosts& costs;
-    const std::vector<std::uint8_t>& topics;  // by request: of ids from 1 on
+    const RequestText& text;
     EngineSeat& group;
     EngineObserver& cluster;
     sched::EventRecorder* recorder = nullptr;
@@ -100,7 +100,13 @@ class SimulatedEngine final : private ExecutorOwner {
  private:
   SimulatedEngine(const SimulatedEngineOptions& options, const Collaborators& collaborators);
   void handle(sched::Event event);
-  [[nodiscard]] int topic_of(RequestId request) const override;
+  [[nodiscard]] int topic_of(RequestId request) const override {
+    return with_.text.topic_of(request);
+  }
+  [[nodiscard]] SaidToken token_at(RequestId request, std::int64_t position,
+                                   int vocab_size) const override {
+    return with_.text.token_at(request, position, vocab_size);
+  }
   void on_executor_event(sched::Event event) override { handle(std::move(event)); }
 
   SimulatedEngineOptions options_;

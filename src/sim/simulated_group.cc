@@ -65,7 +65,7 @@ Result<std::unique_ptr<SimulatedGroup>> SimulatedGroup::make(const SimulatedGrou
             {.queue = collaborators.queue,
              .runner = *group->runner_,
              .costs = group->costs_,
-             .topics = collaborators.topics,
+             .text = collaborators.text,
              .group = *group,
              .cluster = collaborators.cluster,
              .recorder = collaborators.recorders.empty() ? nullptr : collaborators.recorders[place],

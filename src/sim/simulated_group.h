@@ -53,7 +53,7 @@ class SimulatedGroup final : private EngineSeat, private EventTarget {
     const cost::RoutingModel& routing;
     const cost::ExpertLoadTable& loads;  // of `map`
     const policy::ExpertMap& map;
-    const std::vector<std::uint8_t>& topics;  // by request: of ids from 1 on
+    const RequestText& text;
     EngineObserver& cluster;
     const std::vector<sched::EventRecorder*>& recorders;  // by engine of the cluster; or empty
     Trace* trace = nullptr;

@@ -1,15 +1,16 @@
 // What the dispatcher of a simulated cluster gets to know of its engines, and when; and what
 // happens to engines.
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
-#include "sim/simulated_cluster.h"
+#include "sim/serving_cluster.h"
 
 namespace gimbal::sim {
 
-// Brings what engines have published to the dispatcher, where signals take no time.
-void SimulatedCluster::fetch() {
+void ServingCluster::fetch() {
   keep_down();
   if (!options_.signals.instant()) return;
   for (int i = 0; i < size(); ++i) {
@@ -24,7 +25,7 @@ void SimulatedCluster::fetch() {
   }
 }
 
-void SimulatedCluster::note_pressure(EngineId id) {
+void ServingCluster::note_pressure(EngineId id) {
   Place& place = places_[static_cast<std::size_t>(id.value())];
   const std::optional<double> pressure =
       groups_[static_cast<std::size_t>(place.group)]->pressure(place.rank);
@@ -35,7 +36,7 @@ void SimulatedCluster::note_pressure(EngineId id) {
 }
 
 // Sends what the engine says of itself now on its way.
-void SimulatedCluster::publish(SimulatedEngine& from) {
+void ServingCluster::publish(SimulatedEngine& from) {
   Place& place = places_[static_cast<std::size_t>(from.id().value())];
   if (place.noted == from.version()) return;
   place.noted = from.version();
@@ -56,7 +57,7 @@ void SimulatedCluster::publish(SimulatedEngine& from) {
 }
 
 // Signals may overtake each other: the dispatcher ignores what is older than what it has.
-void SimulatedCluster::take_signal(std::size_t number) {
+void ServingCluster::take_signal(std::size_t number) {
   Signal& signal = signals_[number - first_signal_];
   dispatcher_->note_snapshot(signal.engine, signal.snapshot);
   dispatcher_->note_prefix(signal.engine, signal.prefix);
@@ -73,7 +74,7 @@ void SimulatedCluster::take_signal(std::size_t number) {
 
 // An engine that is down does not come back by itself: each time that its exclusion ends, it is
 // excluded again.
-void SimulatedCluster::keep_down() {
+void ServingCluster::keep_down() {
   if (down_ == 0) return;
   for (int i = 0; i < size(); ++i) {
     if (!places_[static_cast<std::size_t>(i)].down) continue;
@@ -82,7 +83,7 @@ void SimulatedCluster::keep_down() {
   }
 }
 
-void SimulatedCluster::set_down(EngineId id, bool down) {
+void ServingCluster::set_down(EngineId id, bool down) {
   Place& place = places_[static_cast<std::size_t>(id.value())];
   if (place.down == down) return;
   place.down = down;
@@ -90,7 +91,7 @@ void SimulatedCluster::set_down(EngineId id, bool down) {
   if (!down) dispatcher_->note_health(id, true, queue_.now());
 }
 
-void SimulatedCluster::play(const ScriptEvent& event) {
+void ServingCluster::play(const ScriptEvent& event) {
   const EngineId id = event.engine;
   SimulatedEngine& one = engine(id.value());
   if (one.failed()) return;
@@ -118,21 +119,19 @@ void SimulatedCluster::play(const ScriptEvent& event) {
   send_all();
 }
 
-void SimulatedCluster::notice_failure(EngineId id) {
+void ServingCluster::notice_failure(EngineId id) {
   const Place& place = places_[static_cast<std::size_t>(id.value())];
   set_down(id, true);
   keep_down();
   groups_[static_cast<std::size_t>(place.group)]->bury(place.rank);
-  for (std::size_t i = 0; i < log_.size(); ++i) {  // pinned ones are not known to the dispatcher
-    const RequestEntry& entry = log_.at(i);
-    const RequestId request{static_cast<RequestId::rep>(i + 1)};
-    if (entry.end != RequestEnd::kNone || entry.engine != id.value()) continue;
+  const Error why{ErrorCode::kUnavailable, fmt::format("engine {} failed", id.value())};
+  for (const RequestId request : book_.requests_at(id)) {  // pinned ones too
     const auto where = dispatcher_->engine_of(request);
-    if (where == id && entry.output_tokens == 0) {
-      retry(id, request, RequestEnd::kFailed);
+    if (where == id && !book_.told(request)) {
+      retry(id, request, RequestEnd::kFailed, why);
     } else if (where == id || !where) {
       dispatcher_->note_end(request);
-      end(i, RequestEnd::kFailed);
+      end(request, RequestEnd::kFailed, why);
     }
   }
   fetch();

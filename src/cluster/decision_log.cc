@@ -21,4 +21,9 @@ std::vector<DecisionRecord> DecisionLog::of(RequestId request) const {
   return found;
 }
 
+std::vector<DecisionRecord> DecisionLog::last(std::size_t most) const {
+  const auto count = static_cast<std::ptrdiff_t>(std::min(most, records_.size()));
+  return {records_.end() - count, records_.end()};
+}
+
 }  // namespace gimbal::cluster

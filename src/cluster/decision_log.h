@@ -45,6 +45,8 @@ class DecisionLog {
   [[nodiscard]] const std::deque<DecisionRecord>& records() const { return records_; }
   // Those about a request, oldest first: more than one where an engine refused it or failed.
   [[nodiscard]] std::vector<DecisionRecord> of(RequestId request) const;
+  // The last ones, at most `most`, oldest first.
+  [[nodiscard]] std::vector<DecisionRecord> last(std::size_t most) const;
   [[nodiscard]] const std::array<std::uint64_t, policy::kDispatchReasons>& reasons() const {
     return reasons_;
   }

@@ -1,5 +1,7 @@
 #include "cluster/engine_snapshot.h"
 
+#include <algorithm>
+
 namespace gimbal::cluster {
 
 EngineSnapshot snapshot_of(const sched::StepLoop& loop, const SnapshotStamp& stamp) {
@@ -47,6 +49,44 @@ EngineSnapshot snapshot_of(const sched::StepLoop& loop, const SnapshotStamp& sta
           .max_waiting_prefill_tokens = loop.max_waiting_prefill_tokens(),
           .aging = counters.aging,
           .best_effort_aging = counters.best_effort_aging};
+}
+
+void add_snapshot(EngineSnapshot& sum, const EngineSnapshot& each) {
+  sum.sequence += each.sequence;
+  sum.steps += each.steps;
+  sum.taken = std::max(sum.taken, each.taken);
+  sum.pages_total += each.pages_total;
+  sum.pages_referenced += each.pages_referenced;
+  sum.page_tokens = each.page_tokens;
+  sum.running_prefill_tokens += each.running_prefill_tokens;
+  sum.waiting_prefill_tokens += each.waiting_prefill_tokens;
+  sum.waiting_best_effort_prefill_tokens += each.waiting_best_effort_prefill_tokens;
+  sum.waiting_requests += each.waiting_requests;
+  sum.running_requests += each.running_requests;
+  sum.decodes += each.decodes;
+  sum.decode_context_tokens += each.decode_context_tokens;
+  sum.prompt_tokens += each.prompt_tokens;
+  sum.generated_tokens += each.generated_tokens;
+  sum.prefix_queried_tokens += each.prefix_queried_tokens;
+  sum.prefix_hit_tokens += each.prefix_hit_tokens;
+  sum.evictions += each.evictions;
+  sum.evictions_for_heads += each.evictions_for_heads;
+  sum.recomputed_tokens += each.recomputed_tokens;
+  sum.pages_freed += each.pages_freed;
+  sum.pages_evicted += each.pages_evicted;
+  sum.finished_requests += each.finished_requests;
+  sum.finished_output_tokens += each.finished_output_tokens;
+  sum.prefill_rows += each.prefill_rows;
+  sum.expert_rows += each.expert_rows;
+  sum.distinct_experts += each.distinct_experts;
+  sum.max_waiting_prefill_tokens += each.max_waiting_prefill_tokens;
+  if (each.prefill_tokens_per_second) {
+    sum.prefill_tokens_per_second =
+        sum.prefill_tokens_per_second.value_or(0) + *each.prefill_tokens_per_second;
+  }
+  sum.experts = each.experts;
+  sum.aging = each.aging;
+  sum.best_effort_aging = each.best_effort_aging;
 }
 
 }  // namespace gimbal::cluster

@@ -20,4 +20,7 @@ struct SnapshotStamp {
 // its queue profiles).
 [[nodiscard]] EngineSnapshot snapshot_of(const sched::StepLoop& loop, const SnapshotStamp& stamp);
 
+// Adds what can be added: counts and rates, and of the rest what is the same for all engines.
+void add_snapshot(EngineSnapshot& sum, const EngineSnapshot& each);
+
 }  // namespace gimbal::cluster

@@ -1,6 +1,7 @@
 #include "cluster/inspector.h"
 
 #include "cluster/decision_json.h"
+#include "cluster/dispatcher.h"
 #include "cluster/json_fields.h"
 #include "cluster/struct_fields.h"
 
@@ -22,6 +23,14 @@ const char* name_of(policy::Freshness freshness) {
 }
 
 }  // namespace
+
+DispatchStatus dispatch_status_of(const Dispatcher& dispatcher) {
+  return {.rule = dispatcher.options().rule,
+          .late = dispatcher.options().late,
+          .queued_groups = dispatcher.queued_groups(),
+          .queued_prefill_tokens = dispatcher.queued_prefill_tokens(),
+          .reasons = dispatcher.log().reasons()};
+}
 
 Json status_to_json(const std::vector<EngineStatus>& engines, const DispatchStatus& dispatch) {
   Json list = Json::array();

@@ -50,6 +50,9 @@ class Inspector {
   [[nodiscard]] virtual std::vector<DecisionRecord> last_decisions(std::size_t most) const = 0;
 };
 
+class Dispatcher;
+[[nodiscard]] DispatchStatus dispatch_status_of(const Dispatcher& dispatcher);
+
 // The picture of /debug/engines.
 [[nodiscard]] Json status_to_json(const std::vector<EngineStatus>& engines,
                                   const DispatchStatus& dispatch);

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "cluster/engine_snapshot.h"
 
 namespace gimbal::engine {
 namespace {
@@ -16,44 +17,6 @@ using cluster::EngineSnapshot;
 using cluster::TokenOutput;
 
 constexpr std::string_view kGivenUp = "the engine hangs and was given up";
-
-void add(EngineSnapshot& sum, const EngineSnapshot& each) {
-  sum.sequence += each.sequence;
-  sum.steps += each.steps;
-  sum.taken = std::max(sum.taken, each.taken);
-  sum.pages_total += each.pages_total;
-  sum.pages_referenced += each.pages_referenced;
-  sum.page_tokens = each.page_tokens;
-  sum.running_prefill_tokens += each.running_prefill_tokens;
-  sum.waiting_prefill_tokens += each.waiting_prefill_tokens;
-  sum.waiting_best_effort_prefill_tokens += each.waiting_best_effort_prefill_tokens;
-  sum.waiting_requests += each.waiting_requests;
-  sum.running_requests += each.running_requests;
-  sum.decodes += each.decodes;
-  sum.decode_context_tokens += each.decode_context_tokens;
-  sum.prompt_tokens += each.prompt_tokens;
-  sum.generated_tokens += each.generated_tokens;
-  sum.prefix_queried_tokens += each.prefix_queried_tokens;
-  sum.prefix_hit_tokens += each.prefix_hit_tokens;
-  sum.evictions += each.evictions;
-  sum.evictions_for_heads += each.evictions_for_heads;
-  sum.recomputed_tokens += each.recomputed_tokens;
-  sum.pages_freed += each.pages_freed;
-  sum.pages_evicted += each.pages_evicted;
-  sum.finished_requests += each.finished_requests;
-  sum.finished_output_tokens += each.finished_output_tokens;
-  sum.prefill_rows += each.prefill_rows;
-  sum.expert_rows += each.expert_rows;
-  sum.distinct_experts += each.distinct_experts;
-  sum.max_waiting_prefill_tokens += each.max_waiting_prefill_tokens;
-  if (each.prefill_tokens_per_second) {
-    sum.prefill_tokens_per_second =
-        sum.prefill_tokens_per_second.value_or(0) + *each.prefill_tokens_per_second;
-  }
-  sum.experts = each.experts;
-  sum.aging = each.aging;
-  sum.best_effort_aging = each.best_effort_aging;
-}
 
 }  // namespace
 
@@ -360,7 +323,7 @@ std::vector<EngineSnapshot> DataParallelEngine::snapshots() const {
 EngineSnapshot DataParallelEngine::snapshot() const {
   EngineSnapshot sum;
   for (const EngineSnapshot& each : snapshots())
-    add(sum, each);
+    cluster::add_snapshot(sum, each);
   const std::lock_guard lock(mutex_);
   sum.waiting_requests += static_cast<std::int64_t>(dispatcher_->queued_requests().size());
   sum.waiting_prefill_tokens += static_cast<std::int64_t>(dispatcher_->queued_prefill_tokens());
@@ -396,11 +359,7 @@ std::vector<cluster::EngineStatus> DataParallelEngine::engine_status() const {
 
 cluster::DispatchStatus DataParallelEngine::dispatch_status() const {
   const std::lock_guard lock(mutex_);
-  return {.rule = dispatcher_->options().rule,
-          .late = dispatcher_->options().late,
-          .queued_groups = dispatcher_->queued_groups(),
-          .queued_prefill_tokens = dispatcher_->queued_prefill_tokens(),
-          .reasons = dispatcher_->log().reasons()};
+  return cluster::dispatch_status_of(*dispatcher_);
 }
 
 std::vector<cluster::DecisionRecord> DataParallelEngine::decisions_of(RequestId request) const {
@@ -410,9 +369,7 @@ std::vector<cluster::DecisionRecord> DataParallelEngine::decisions_of(RequestId 
 
 std::vector<cluster::DecisionRecord> DataParallelEngine::last_decisions(std::size_t most) const {
   const std::lock_guard lock(mutex_);
-  const auto& records = dispatcher_->log().records();
-  const auto count = static_cast<std::ptrdiff_t>(std::min(most, records.size()));
-  return {records.end() - count, records.end()};
+  return dispatcher_->log().last(most);
 }
 
 const ServingEngineOptions& DataParallelEngine::engine_options() const {

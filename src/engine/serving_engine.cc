@@ -91,26 +91,6 @@ ServingEngine::~ServingEngine() {
   if (thread_.joinable()) thread_.join();
 }
 
-Result<void> ServingEngine::check(const sched::Request& request) const {
-  const auto prompt = static_cast<std::int64_t>(request.prompt.size());
-  if (prompt == 0)
-    return invalid_argument("the prompt must have at least one token, has none", "prompt");
-  if (prompt + request.max_tokens > limits_.max_model_len) {
-    return invalid_argument(
-        fmt::format("prompt and max_tokens must be at most {} tokens, are {} + {}",
-                    limits_.max_model_len, prompt, request.max_tokens),
-        "prompt");
-  }
-  for (const TokenId token : request.prompt) {
-    if (token < 0 || token >= limits_.vocab_size) {
-      return invalid_argument(
-          fmt::format("token ids must be from 0 to {}, one is {}", limits_.vocab_size - 1, token),
-          "prompt");
-    }
-  }
-  return {};
-}
-
 Result<void> ServingEngine::submit(std::vector<sched::Request> group) {
   for (const sched::Request& request : group)
     GIMBAL_RETURN_IF_ERROR(check(request));

@@ -17,6 +17,7 @@
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "cluster/engine.h"
+#include "cluster/request_check.h"
 #include "comm/in_process/doorbell.h"
 #include "engine/model_executor.h"
 #include "engine/rank_member.h"
@@ -53,7 +54,9 @@ class ServingEngine final : public cluster::Engine {
   [[nodiscard]] bool declared_dead() const;
 
   // What submit() would say of a request's own fields.
-  [[nodiscard]] Result<void> check(const sched::Request& request) const;
+  [[nodiscard]] Result<void> check(const sched::Request& request) const {
+    return cluster::check_request(request, limits_);
+  }
   // Moves the changes of the prefix cache since the last call, at least those up to the newest
   // snapshot, to the end of `events`; with scheduler.record_prefix_events. Call now and then: they
   // are kept until then.

@@ -1,5 +1,7 @@
 #include "sim/simulated_group.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 #include <variant>
@@ -85,20 +87,54 @@ void SimulatedGroup::set_factor(Rank rank, double factor) {
 }
 
 void SimulatedGroup::bury(Rank rank) {
-  if (options_.ranks > 1) {
-    if (!own_map_) own_map_ = with_.map;
+  const bool survivors = std::any_of(engines_.begin(), engines_.end(),
+                                     [](const auto& each) { return !each->failed(); });
+  if (options_.ranks > 1 && survivors) {
+    policy::ExpertMap left = map();
     for (const Rank device : devices_of(rank))
-      own_map_ = own_map_->without_rank(device);
-    auto loads = std::make_unique<cost::ExpertLoadTable>(with_.routing, *own_map_);
-    costs_.set_loads(*loads);
-    own_loads_ = std::move(loads);
-    pressure_.map_changed();
+      left = left.without_rank(device);
+    take_map(std::move(left));
   }
   engine(rank).bury();
   if (options_.ranks > 1) runner_->dead(rank);
   if (coordinator_) events_.emplace_back(cluster::GangRankDead{rank});
   runner_->costs_changed();
   pump();
+}
+
+void SimulatedGroup::take_map(policy::ExpertMap map) {
+  own_map_ = std::move(map);
+  auto loads = std::make_unique<cost::ExpertLoadTable>(with_.routing, *own_map_);
+  costs_.set_loads(*loads);
+  own_loads_ = std::move(loads);
+  pressure_.map_changed();
+}
+
+Result<std::uint32_t> SimulatedGroup::set_map(policy::ExpertMap next) {
+  if (options_.exact) return unsupported("an exact simulation keeps its expert map", "version");
+  const policy::ExpertMap& now = map();
+  if (!(next.shape() == now.shape())) {
+    return invalid_argument(fmt::format("the expert map must be of {} layers and {} ranks and the "
+                                        "model's experts, is of {} layers and {} ranks",
+                                        now.layers(), now.ranks(), next.layers(), next.ranks()),
+                            "expert_map");
+  }
+  const std::uint32_t version = std::max(next.version(), now.version() + 1);
+  for (int rank = 0; rank < now.ranks(); ++rank) {
+    if (!now.taken_out(Rank{rank})) continue;
+    for (int layer = 0; layer < next.layers(); ++layer) {
+      if (next.copies_on(LayerIndex{layer}, Rank{rank}) == 0) continue;
+      return invalid_argument(fmt::format("the expert map must leave out rank {}, which is gone, "
+                                          "but has experts of layer {} on it",
+                                          rank, layer),
+                              "rank");
+    }
+    next = next.without_rank(Rank{rank});  // it stays out when another one goes
+  }
+  next.set_version(version);
+  take_map(std::move(next));
+  runner_->costs_changed();
+  return map().version();
 }
 
 // What an engine has said of its steps goes to the coordinator, whose answers come when all have

@@ -68,6 +68,16 @@ class SimulatedGroup final : private EngineSeat, private EventTarget {
   [[nodiscard]] const SimulatedEngine& engine(Rank rank) const { return *engines_[index(rank)]; }
   [[nodiscard]] const PassRunner& runner() const { return *runner_; }
   [[nodiscard]] std::optional<cluster::GangCounters> gang_counters() const;
+  [[nodiscard]] cluster::GangPace pace() const { return options_.pace; }
+  [[nodiscard]] bool shares_experts() const {
+    return options_.ranks > 1 && with_.model.model().moe_layers() > 0;
+  }
+  [[nodiscard]] const cost::RoutingModel& routing() const { return with_.routing; }
+  // Where its experts are now.
+  [[nodiscard]] const policy::ExpertMap& map() const { return own_map_ ? *own_map_ : with_.map; }
+  // Rows go by this map from now on; moving the weights takes no time. Returns its version.
+  // kInvalidArgument: another shape, or experts at a rank that is gone. kUnsupported: with exact.
+  [[nodiscard]] Result<std::uint32_t> set_map(policy::ExpertMap map);
 
   // The rank's device takes `factor` times as long from now on.
   void set_factor(Rank rank, double factor);
@@ -103,6 +113,7 @@ class SimulatedGroup final : private EngineSeat, private EventTarget {
   void answer(const cluster::GangCommand& command);
   void start_dummy(const cluster::GangAnswer& answer, Rank rank);
   [[nodiscard]] std::vector<Rank> devices_of(Rank rank) const;
+  void take_map(policy::ExpertMap map);
   void note_load();
 
   SimulatedGroupOptions options_;
@@ -113,8 +124,8 @@ class SimulatedGroup final : private EngineSeat, private EventTarget {
   std::optional<cluster::GangCoordinator> coordinator_;  // of more ranks than one
   std::vector<cluster::GangRank> seats_;                 // by rank
   std::vector<std::unique_ptr<Dummy>> dummies_;          // by rank
-  std::unique_ptr<cost::ExpertLoadTable> own_loads_;     // once a rank is gone
-  std::optional<policy::ExpertMap> own_map_;
+  std::optional<policy::ExpertMap> own_map_;             // once it is not the first one
+  std::unique_ptr<cost::ExpertLoadTable> own_loads_;     // of own_map_
   cluster::ExpertPressure pressure_;
   std::uint64_t noted_steps_ = 0;
   std::vector<std::uint64_t> load_rows_;      // by device, work space

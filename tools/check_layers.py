@@ -29,11 +29,12 @@ ALLOWED = {
     "engine": "base tensor kernels comm checkpoint kv model model_config policy sched cluster",
     "cost": "base policy kv sched model_config",
     "sim": "base policy kv sched cluster workload report model_config cost",
+    "live": "base policy kv sched cluster workload cost sim",
     "server": "base text sched cluster",
     "gateway": "base sched cluster server",
     "python": "base interpreter policy workload report sched cluster sim",
 }
-THREADS_ALLOWED = {"base", "comm", "engine", "server", "gateway", "loadgen", "apps"}
+THREADS_ALLOWED = {"base", "comm", "engine", "live", "server", "gateway", "loadgen", "apps"}
 THREAD_HEADERS = {"thread", "mutex", "condition_variable", "shared_mutex", "future", "semaphore", "barrier", "latch"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)')
 

@@ -53,25 +53,25 @@ Result<void> ParallelFlags::complete(const engine::ServingEngineOptions& engine)
   return dispatch.complete(engine.scheduler.max_num_batched_tokens);
 }
 
-Result<std::unique_ptr<Recordings>> Recordings::open(const ParallelFlags& flags,
-                                                     const ModelFlags& model_flags,
-                                                     const model::Model& model) {
-  std::unique_ptr<Recordings> recordings(new Recordings());
+Result<void> Recordings::open_routing(const ParallelFlags& flags, const ModelFlags& model_flags,
+                                      const model::Model& model) {
+  if (flags.routing_path.empty()) return {};
   const model_config::ModelConfig& config = model.config();
-  if (!flags.routing_path.empty()) {
-    if (config.moe_layers() == 0) {
-      return invalid_argument("--record-routing: the model has no experts", "record-routing");
-    }
-    GIMBAL_ASSIGN_OR_RETURN(const std::uint64_t hash,
-                            checkpoint::fingerprint(model_flags.model_dir));
-    auto routing =
-        engine::RoutingRecorder::open(flags.routing_path, {.model_hash = hash,
-                                                           .layers = config.num_layers(),
-                                                           .experts = config.experts,
-                                                           .k = config.experts_per_token});
-    if (!routing.ok()) return routing.error().within("--record-routing");
-    recordings->routing_ = std::move(routing).value();
+  if (config.moe_layers() == 0) {
+    return invalid_argument("--record-routing: the model has no experts", "record-routing");
   }
+  GIMBAL_ASSIGN_OR_RETURN(const std::uint64_t hash, checkpoint::fingerprint(model_flags.model_dir));
+  auto routing = engine::RoutingRecorder::open(flags.routing_path, {.model_hash = hash,
+                                                                    .layers = config.num_layers(),
+                                                                    .experts = config.experts,
+                                                                    .k = config.experts_per_token});
+  if (!routing.ok()) return routing.error().within("--record-routing");
+  routing_ = std::move(routing).value();
+  return {};
+}
+
+Result<std::unique_ptr<Recordings>> Recordings::open(const ParallelFlags& flags, TimePoint origin) {
+  std::unique_ptr<Recordings> recordings(new Recordings());
   auto decisions = engine::DecisionRecorder::open(flags.dispatch.decisions_path, kMostOrders);
   if (!decisions.ok()) return decisions.error().within("--decisions");
   recordings->decisions_ = std::move(decisions).value();
@@ -81,8 +81,7 @@ Result<std::unique_ptr<Recordings>> Recordings::open(const ParallelFlags& flags,
   if (!recordings->trace_file_) return io_error("--trace-out " + flags.trace_path, errno);
   recordings->trace_ = std::make_unique<Trace>(
       recordings->trace_file_,
-      TraceOptions{.max_events = static_cast<std::size_t>(flags.trace_events),
-                   .origin = SteadyClock().now()});
+      TraceOptions{.max_events = static_cast<std::size_t>(flags.trace_events), .origin = origin});
   recordings->flusher_ = std::jthread(
       [raw = recordings.get()](std::stop_token stop) { raw->flush_now_and_then(std::move(stop)); });
   return recordings;
@@ -115,6 +114,17 @@ void Recordings::give_to(engine::ServingEngineOptions& engine) {
   engine.trace = trace_.get();
   engine.routing = routing_.get();
   engine.decisions = decisions_.get();
+}
+
+void Recordings::give_to(sim::SimulatedClusterOptions& cluster, const cluster::OrderRule& order) {
+  cluster.trace = trace_.get();
+  cluster.on_decision = [this](const cluster::DecisionRecord& record) {
+    decisions_->note_dispatch(record);
+  };
+  cluster.on_orders = [this, order](EngineId engine, TimePoint time,
+                                    std::span<const sched::OrderDecision> decisions) {
+    decisions_->note_orders(engine, time, order, decisions);
+  };
 }
 
 Result<StartedEngines> start_engines(const ParallelFlags& flags, const ModelFlags& model_flags,

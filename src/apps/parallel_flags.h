@@ -12,6 +12,7 @@
 #include "apps/expert_flags.h"
 #include "apps/model_flags.h"
 #include "apps/scheduler_flags.h"
+#include "base/clock.h"
 #include "base/result.h"
 #include "base/trace.h"
 #include "cluster/engine.h"
@@ -21,6 +22,7 @@
 #include "engine/routing_recorder.h"
 #include "engine/serving_engine.h"
 #include "model/forward.h"
+#include "sim/serving_cluster.h"
 
 namespace CLI {
 class App;
@@ -49,12 +51,17 @@ struct ParallelFlags {
 // What engines write while they serve. Must outlive them.
 class Recordings {
  public:
-  // Opens the files. Errors name the flag.
+  // Opens the files, but for that of --record-routing; `origin` is time 0 of the trace. Errors name
+  // the flag.
   [[nodiscard]] static Result<std::unique_ptr<Recordings>> open(const ParallelFlags& flags,
-                                                                const ModelFlags& model_flags,
-                                                                const model::Model& model);
+                                                                TimePoint origin);
+  // Opens the file of --record-routing.
+  [[nodiscard]] Result<void> open_routing(const ParallelFlags& flags, const ModelFlags& model_flags,
+                                          const model::Model& model);
   ~Recordings();  // ends the files; says in the log what could not be written
   void give_to(engine::ServingEngineOptions& engine);
+  // `order`: of the cluster's engines.
+  void give_to(sim::SimulatedClusterOptions& cluster, const cluster::OrderRule& order);
   [[nodiscard]] const cluster::OrderInspector& orders() const { return *decisions_; }
 
  private:

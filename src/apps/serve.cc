@@ -7,6 +7,7 @@
 #include <atomic>
 #include <csignal>
 #include <filesystem>
+#include <functional>
 #include <future>
 #include <limits>
 #include <memory>
@@ -17,6 +18,7 @@
 #include "apps/model_flags.h"
 #include "apps/parallel_flags.h"
 #include "apps/scheduler_flags.h"
+#include "apps/serve_simulation.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "server/server.h"
@@ -40,6 +42,7 @@ struct Arguments {
   engine::ServingEngineOptions engine;
   SchedulerFlags scheduler;
   ParallelFlags parallel;
+  SimulationFlags simulation;
   std::string default_class = "default";
   std::string log_level = "info";
   int block_size = kernels::kPageTokens;
@@ -90,8 +93,9 @@ void add_server_flags(CLI::App& command, Arguments& arguments) {
 // What follows from several flags together. Errors name the flag.
 Result<void> complete(Arguments& arguments, const CLI::App& command) {
   server::ServerOptions& server = arguments.server;
+  GIMBAL_RETURN_IF_ERROR(arguments.simulation.check(command));
   GIMBAL_RETURN_IF_ERROR(arguments.parallel.apply_preset(command, arguments.scheduler));
-  if (arguments.parallel.engines() > 1) server.engine_label = "all";
+  if (arguments.parallel.engines() > 1 || arguments.simulation.asked()) server.engine_label = "all";
   if (server.http.ssl_certfile.empty() && !server.http.ssl_keyfile.empty()) {
     return invalid_argument("--ssl-keyfile needs --ssl-certfile", "ssl-certfile");
   }
@@ -100,7 +104,11 @@ Result<void> complete(Arguments& arguments, const CLI::App& command) {
                                         kMostSeconds, arguments.shutdown_timeout),
                             "shutdown-timeout");
   }
-  if (arguments.model.model_dir.empty()) {
+  if (arguments.simulation.asked()) {
+    if (server.served_model_names.empty()) {
+      server.served_model_names = {fs::path(arguments.simulation.model).filename().string()};
+    }
+  } else if (arguments.model.model_dir.empty()) {
     if (server.served_model_names.empty()) server.served_model_names = {"demo"};
     GIMBAL_ASSIGN_OR_RETURN(arguments.model.model_dir, ensure_demo_model());
   }
@@ -120,7 +128,7 @@ Result<void> complete(Arguments& arguments, const CLI::App& command) {
   return arguments.parallel.complete(arguments.engine);
 }
 
-void print_greeting(const Arguments& arguments, std::uint16_t port, const LoadedText& text) {
+void print_greeting(const Arguments& arguments, std::uint16_t port, bool takes_chats) {
   const server::ServerOptions& server = arguments.server;
   const bool tls = !server.http.ssl_certfile.empty();
   const std::string host = server.http.host == "0.0.0.0" ? "127.0.0.1" : server.http.host;
@@ -130,7 +138,7 @@ void print_greeting(const Arguments& arguments, std::uint16_t port, const Loaded
   const std::string& name = server.served_model_names.front();
   log_info("serving {} on {}", name, base);
   const std::string key = server.api_keys.empty() ? "" : " -H 'Authorization: Bearer YOUR_KEY'";
-  if (text.chat_template) {
+  if (takes_chats) {
     fmt::print(
         "Try:\n  curl -N{} {}/v1/chat/completions -H 'Content-Type: application/json' -d "
         "'{{\"model\": \"{}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}], "
@@ -182,23 +190,28 @@ class Signals {
   std::shared_ptr<State> state_ = std::make_shared<State>();  // owners: this and the thread
 };
 
-Result<void> serve(Arguments& arguments, const CLI::App& command) {
-  set_log_level(arguments.log_level == "debug"     ? LogLevel::kDebug
-                : arguments.log_level == "info"    ? LogLevel::kInfo
-                : arguments.log_level == "warning" ? LogLevel::kWarning
-                                                   : LogLevel::kError);
-  GIMBAL_RETURN_IF_ERROR(complete(arguments, command));
-  Signals signals;
-  const SteadyClock clock;
+// Serves until a signal comes, then lets what runs end. `drain`: the engine takes nothing new.
+void serve_until_signal(const Arguments& arguments, server::Server& server, Signals& signals,
+                        bool takes_chats, const std::function<void()>& drain) {
+  print_greeting(arguments, server.port(), takes_chats);
+  signals.wait();
+  drain();
+  const bool drained = server.drain(from_ms(arguments.shutdown_timeout * 1000.0));
+  if (!drained) log_warning("requests still ran after {} s", arguments.shutdown_timeout);
+  server.stop();
+  log_info("stopped");
+}
+
+Result<void> serve_model(Arguments& arguments, server::Server& server, Signals& signals,
+                         const Clock& clock) {
   const TimePoint started = clock.now();
-  server::Server server(arguments.server, clock);
-  GIMBAL_RETURN_IF_ERROR(server.start());
   GIMBAL_ASSIGN_OR_RETURN(const LoadedText text, load_text(arguments.model));
   const auto codec = server::make_text_codec(*text.tokenizer, text.chat_template.get());
   GIMBAL_ASSIGN_OR_RETURN(const LoadedModel loaded, load_model(arguments.model));
   arguments.engine.isa = loaded.isa;
-  GIMBAL_ASSIGN_OR_RETURN(const auto recordings,
-                          Recordings::open(arguments.parallel, arguments.model, *loaded.model));
+  GIMBAL_ASSIGN_OR_RETURN(const auto recordings, Recordings::open(arguments.parallel, clock.now()));
+  GIMBAL_RETURN_IF_ERROR(
+      recordings->open_routing(arguments.parallel, arguments.model, *loaded.model));
   recordings->give_to(arguments.engine);
   arguments.engine.nice = arguments.model.nice;
   GIMBAL_ASSIGN_OR_RETURN(
@@ -218,15 +231,41 @@ Result<void> serve(Arguments& arguments, const CLI::App& command) {
            static_cast<double>(loaded.model->weight_bytes()) * 1e-6, loaded.pool->workers(),
            kernels::to_string(loaded.isa), scheduler.kv_pages, scheduler.page_tokens,
            to_ms(clock.now() - started) / 1000.0);
-  print_greeting(arguments, server.port(), text);
-
-  signals.wait();
-  engines.drain();
-  const bool drained = server.drain(from_ms(arguments.shutdown_timeout * 1000.0));
-  if (!drained) log_warning("requests still ran after {} s", arguments.shutdown_timeout);
-  server.stop();
-  log_info("stopped");
+  serve_until_signal(arguments, server, signals, text.chat_template != nullptr, engines.drain);
   return {};
+}
+
+Result<void> serve_simulation(const Arguments& arguments, const CLI::App& command,
+                              server::Server& server, Signals& signals, const Clock& clock) {
+  GIMBAL_ASSIGN_OR_RETURN(const auto recordings, Recordings::open(arguments.parallel, TimePoint()));
+  GIMBAL_ASSIGN_OR_RETURN(const auto simulation,
+                          ServedSimulation::start(arguments.simulation,
+                                                  {.scheduler = arguments.scheduler,
+                                                   .parallel = arguments.parallel,
+                                                   .max_model_len = arguments.model.max_model_len,
+                                                   .seed = arguments.server.seed},
+                                                  command, *recordings, clock, server.sink()));
+  live::LiveEngine& engine = simulation->engine();
+  server.serve(engine, simulation->codec(),
+               {.inspector = &engine, .orders = &recordings->orders()});
+  signals.ready();
+  log_info("{}", simulation->summary());
+  serve_until_signal(arguments, server, signals, true, [&engine] { engine.drain(); });
+  return {};
+}
+
+Result<void> serve(Arguments& arguments, const CLI::App& command) {
+  set_log_level(arguments.log_level == "debug"     ? LogLevel::kDebug
+                : arguments.log_level == "info"    ? LogLevel::kInfo
+                : arguments.log_level == "warning" ? LogLevel::kWarning
+                                                   : LogLevel::kError);
+  GIMBAL_RETURN_IF_ERROR(complete(arguments, command));
+  Signals signals;
+  const SteadyClock clock;
+  server::Server server(arguments.server, clock);
+  GIMBAL_RETURN_IF_ERROR(server.start());
+  return arguments.simulation.asked() ? serve_simulation(arguments, command, server, signals, clock)
+                                      : serve_model(arguments, server, signals, clock);
 }
 
 }  // namespace
@@ -244,6 +283,7 @@ void add_serve(CLI::App& program, int& status) {
       ->check(CLI::IsMember({kernels::kPageTokens}))
       ->capture_default_str();
   arguments->parallel.add_to(*command);
+  arguments->simulation.add_to(*command);
   command->add_option("--config", arguments->config,
                       "a file with any of these options, one NAME = VALUE a line");
   command->callback([arguments, command, &status] {

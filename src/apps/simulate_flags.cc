@@ -13,7 +13,6 @@
 namespace gimbal::apps {
 namespace {
 
-constexpr int kGpuBatchedTokens = 8192;  // as vLLM's own there
 constexpr std::uint64_t kMostSeeds = 10'000;
 
 std::optional<std::uint64_t> parse_seed(std::string_view text) {
@@ -130,7 +129,7 @@ Result<sim::TestbedOptions> SimulateFlags::testbed() const {
                             sim::uniform_cluster(experts.data_parallel_size, ranks));
   } else {
     auto read = sim::read_cluster_spec(cluster_path);
-    if (!read.ok()) return read.error().within("--cluster");
+    if (!read.ok()) return read.error().within(cluster_flag);
     options.cluster = std::move(read).value();
   }
   if (!experts.exchange_profile.empty()) {

@@ -19,11 +19,14 @@ class App;
 
 namespace gimbal::apps {
 
+inline constexpr int kGpuBatchedTokens = 8192;  // rows of a step, as vLLM's own there
+
 // What `gimbal simulate` asks: machines, model, workload, and every scheduling flag of `serve`.
 struct SimulateFlags {
   WorkloadFlags workload;
   std::string workload_spec;  // a dataset's name or a file; beside --dataset-name and --trace
   std::string cluster_path;   // empty: --engines and --expert-parallel-size
+  std::string cluster_flag = "--cluster";  // that gave it, for errors
   std::string model = "qwen3-30b-a3b";
   std::string profile = "h200";
   std::vector<std::string> presets;  // empty: gimbal

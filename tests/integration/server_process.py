@@ -15,10 +15,12 @@ _SERVING = re.compile(r"serving (\S+) on (https?://\S+:(\d+))")
 
 class ServerProcess:
     def __init__(self, program, python_env, model, *flags, env=None, start_timeout=60):
-        """`model` None: the program's own demo model. `env`: added to this process's."""
+        """`model` None: the program's own demo model. `python_env` None: not given. `env`: added
+        to this process's."""
         command = [program, "serve", *([] if model is None else [str(model)])]
         self.process = subprocess.Popen(
-            command + ["--port", "0", "--python-env", python_env, *flags],
+            command
+            + ["--port", "0", *([] if python_env is None else ["--python-env", python_env]), *flags],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -111,6 +111,17 @@ Result<Workload> make_qllm(const WorkloadFlags& flags) {
 
 Result<Workload> make_trace(const WorkloadFlags& flags) {
   GIMBAL_ASSIGN_OR_RETURN(Workload trace, read_dataset(flags));
+  if (flags.skip_prompts) {
+    const std::int64_t skipped = *flags.skip_prompts;
+    const auto size = static_cast<std::int64_t>(trace.requests.size());
+    if (!trace.has_arrivals || skipped < 0 || skipped >= size) {
+      return invalid_argument(
+          fmt::format("--skip-prompts must leave some of {} requests with arrivals, is {}",
+                      trace.has_arrivals ? size : 0, skipped),
+          "skip_prompts");
+    }
+    workload::drop_first(trace, static_cast<std::size_t>(skipped));
+  }
   if (!flags.num_prompts) return trace;
   const auto count = static_cast<std::size_t>(*flags.num_prompts);
   if (trace.has_arrivals) {
@@ -127,6 +138,8 @@ Result<Workload> make_dataset(const WorkloadFlags& flags) {
         fmt::format("--num-prompts must be at least 1, is {}", *flags.num_prompts), "num_prompts");
   }
   const std::string name = dataset_of(flags);
+  if (flags.skip_prompts && name != "trace")
+    return invalid_argument("--skip-prompts is of traces, not of " + name, "skip_prompts");
   if (name == "trace") return make_trace(flags);
   if (name == "lengths") return make_lengths(flags);
   if (name == "multi-turn") return make_multi_turn(flags);
@@ -171,6 +184,8 @@ void add_common_options(CLI::App& command, WorkloadFlags& flags) {
   workload("--block-size", flags.block_size, "tokens of a block that a hash_id names");
   workload("--num-prompts", flags.num_prompts,
            "requests; default: the whole trace, 1000 of a generator");
+  workload("--skip-prompts", flags.skip_prompts,
+           "requests of a trace's beginning that are left out");
   workload("--seed", flags.seed, "of everything that is random")->capture_default_str();
   workload("--request-rate", flags.request_rate,
            "requests a second; the last of N arrives at N/rate. inf: all at once, or a trace's own "

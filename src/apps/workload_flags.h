@@ -22,7 +22,8 @@ struct WorkloadFlags {
   std::string dataset_path;
   std::string trace_format;
   std::optional<std::int64_t> block_size;
-  std::optional<std::int64_t> num_prompts;  // absent: the whole trace; 1000 of a generator
+  std::optional<std::int64_t> num_prompts;   // absent: the whole trace; 1000 of a generator
+  std::optional<std::int64_t> skip_prompts;  // at the beginning of a trace; needs arrivals
   std::uint64_t seed = 0;
   std::string request_rate = "inf";
   std::optional<double> burstiness;  // absent: a trace's own pattern, else 1

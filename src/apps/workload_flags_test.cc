@@ -124,6 +124,18 @@ TEST_F(WorkloadFlagsTrace, KeepsItsTimesUnlessToldOtherwise) {
             (std::vector<Duration>{milliseconds(0), milliseconds(10)}));
 }
 
+TEST_F(WorkloadFlagsTrace, WindowsStartAtZero) {
+  const Workload window = made({"--trace", path_, "--skip-prompts", "1", "--num-prompts", "2"});
+  EXPECT_EQ(arrivals_of(window), (std::vector<Duration>{milliseconds(0), milliseconds(10)}));
+  const std::vector<Duration> stretched{milliseconds(0), milliseconds(1000)};
+  EXPECT_EQ(arrivals_of(made({"--trace", path_, "--skip-prompts", "2", "--request-rate", "2"})),
+            stretched);
+  for (const char* count : {"4", "-1"})
+    EXPECT_THAT(from({"--trace", path_, "--skip-prompts", count}).error().message,
+                HasSubstr("--skip-prompts"));
+  EXPECT_THAT(from({"--skip-prompts", "1"}).error().message, HasSubstr("--skip-prompts"));
+}
+
 TEST_F(WorkloadFlagsTrace, ReadsItAsItIsTold) {
   EXPECT_FALSE(from({"--trace", path_, "--trace-format", "azure"}).ok());
   EXPECT_FALSE(from({"--trace", path_, "--block-size", "700"}).ok());

@@ -85,6 +85,16 @@ void keep_first(Workload& workload, std::size_t count) {
   if (workload.requests.size() > count) workload.requests.resize(count);
 }
 
+void drop_first(Workload& workload, std::size_t count) {
+  GIMBAL_CHECK(count < workload.requests.size());
+  const Duration before = workload.requests.front().arrival;
+  workload.requests.erase(workload.requests.begin(),
+                          workload.requests.begin() + static_cast<std::ptrdiff_t>(count));
+  const Duration earlier = workload.requests.front().arrival - before;
+  for (RequestSpec& request : workload.requests)
+    request.arrival -= earlier;
+}
+
 Workload sample_requests(const Workload& workload, std::size_t count, Rng& rng) {
   GIMBAL_CHECK(!workload.requests.empty());
   Workload sampled = workload;

@@ -22,6 +22,10 @@ void cap_lengths(Workload& workload, std::optional<std::int64_t> prompt_cap,
 // Keeps the first `count` requests in order of arrival.
 void keep_first(Workload& workload, std::size_t count);
 
+// Leaves out the first `count` requests; the others arrive earlier by as much as the workload then
+// starts later. Requires: count < the number of requests.
+void drop_first(Workload& workload, std::size_t count);
+
 // Requests drawn from a workload without arrivals, in random order: without replacement up to its
 // size (each round a fresh shuffle beyond that; repeated prompts get an identity of their own where
 // the workload has no prefixes). Requires: workload has requests.

@@ -3,80 +3,35 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "apps/draw.h"
 #include "apps/model_flags.h"
 #include "apps/output_file.h"
 #include "apps/reproduction.h"
-#include "apps/simulate_flags.h"
+#include "apps/reproduction_plans.h"
+#include "apps/reproduction_plot_script.h"
+#include "apps/reproduction_report.h"
+#include "apps/served_runs.h"
+#include "apps/simulated_runs.h"
 #include "base/progress.h"
-#include "policy/preset.h"
-#include "sim/run_report.h"
-#include "sim/simulation.h"
 
 namespace gimbal::apps {
 namespace {
 
+namespace fs = std::filesystem;
+
 struct Arguments {
-  std::string what;
+  ReproductionOptions plan;
   std::vector<std::uint64_t> seeds = {1, 2, 3, 4, 5};
-  int num_prompts = 1000;
-  std::vector<std::string> workloads;
-  std::string profile;
+  std::vector<std::string> traces;
+  std::string server;  // a model's folder; empty: simulate
+  std::string python_env;
   std::string folder = "reproduced";
-};
-
-// Runs simulations by their flags; machines are made once.
-class Simulations {
- public:
-  Result<RunNumbers> run(const std::vector<std::string>& given, std::uint64_t seed) {
-    CLI::App command;
-    SimulateFlags flags;
-    flags.add_to(command);
-    std::vector<std::string> all = given;
-    std::ranges::reverse(all);  // as CLI11 takes them
-    try {
-      command.parse(all);
-    } catch (const CLI::ParseError& error) {
-      return invalid_argument(error.what());
-    }
-    GIMBAL_ASSIGN_OR_RETURN(const WorkloadFlags workload_flags, flags.workload_of(seed));
-    GIMBAL_ASSIGN_OR_RETURN(const workload::Workload requests, make_workload(workload_flags));
-    GIMBAL_ASSIGN_OR_RETURN(const policy::Preset preset,
-                            policy::find_preset(flags.presets.front()));
-    GIMBAL_ASSIGN_OR_RETURN(sim::SystemOptions system, flags.system(preset, command));
-    system.seed = seed;
-    if (!testbed_) {
-      GIMBAL_ASSIGN_OR_RETURN(sim::TestbedOptions machines, flags.testbed());
-      GIMBAL_ASSIGN_OR_RETURN(testbed_, sim::Testbed::make(std::move(machines)));
-    }
-    GIMBAL_ASSIGN_OR_RETURN(sim::SimulatedClusterOptions options,
-                            sim::cluster_options(*testbed_, system));
-    GIMBAL_ASSIGN_OR_RETURN(const auto cluster,
-                            sim::SimulatedCluster::make(std::move(options), requests));
-    cluster->run([](std::size_t /*ended*/) { return true; });
-    const sim::RunResult result = sim::result_of(*cluster, {.preset = system.name, .seed = seed});
-    return numbers_of(result);
-  }
-
- private:
-  static Result<RunNumbers> numbers_of(const sim::RunResult& result) {
-    const auto completed = result.ends[static_cast<std::size_t>(sim::RequestEnd::kCompleted)];
-    if (completed == 0) return Error{ErrorCode::kInternal, "no request was completed"};
-    const report::GroupResult& all = result.served.all;
-    return RunNumbers{.mean_ttft_ms = all.latency(report::Metric::kTtft).mean(),
-                      .p99_ttft_ms = all.latency(report::Metric::kTtft).percentile(99),
-                      .mean_tpot_ms = all.latency(report::Metric::kTpot).mean(),
-                      .mean_e2el_ms = all.latency(report::Metric::kE2el).mean(),
-                      .request_throughput = all.request_throughput};
-  }
-
-  std::unique_ptr<sim::Testbed> testbed_;
+  DrawOptions draw{.out = ""};  // empty: no plots
 };
 
 Result<void> write(const std::string& path, const std::string& text) {
@@ -85,65 +40,117 @@ Result<void> write(const std::string& path, const std::string& text) {
   return file->commit();
 }
 
-Result<void> bench_reproduce(const Arguments& arguments) {
-  GIMBAL_ASSIGN_OR_RETURN(Reproduction plan, find_reproduction(arguments.what));
-  if (!arguments.profile.empty()) {
-    const auto at = std::ranges::find(plan.flags, "--profile");
-    *(at + 1) = arguments.profile;
+std::string name_of_model(const std::string& folder) {
+  fs::path path = fs::absolute(folder).lexically_normal();
+  if (path.filename().empty()) path = path.parent_path();
+  return path.filename().string();
+}
+
+// Simulated or served, and named in errors by its flags.
+Result<ReproductionRun> runner(const Arguments& arguments) {
+  ReproductionRun run;
+  if (arguments.server.empty()) {
+    run = [simulated = std::make_shared<SimulatedRuns>()](
+              const RunFlags& flags, std::uint64_t seed) { return simulated->run(flags, seed); };
+  } else {
+    GIMBAL_ASSIGN_OR_RETURN(ServedRuns served,
+                            ServedRuns::make(arguments.server, arguments.python_env));
+    run = [served = std::move(served)](const RunFlags& flags, std::uint64_t seed) {
+      return served.run(flags, seed);
+    };
   }
-  if (!arguments.workloads.empty()) {
-    std::erase_if(plan.workloads, [&](const ReproducedWorkload& workload) {
-      return std::ranges::find(arguments.workloads, workload.name) == arguments.workloads.end();
-    });
-    if (plan.workloads.size() != arguments.workloads.size())
-      return invalid_argument("--workloads: unknown workload among them", "workloads");
+  return ReproductionRun([run](const RunFlags& flags, std::uint64_t seed) {
+    auto numbers = run(flags, seed);
+    if (numbers.ok()) return numbers;
+    return Result<RunNumbers>(
+        numbers.error().within(fmt::format("seed {} of {}", seed, fmt::join(flags.all(), " "))));
+  });
+}
+
+Result<void> bench_reproduce(Arguments arguments) {
+  for (const std::string& text : arguments.traces) {
+    GIMBAL_ASSIGN_OR_RETURN(arguments.plan.traces.emplace_back(), parse_reproduced_trace(text));
   }
+  if (!arguments.server.empty()) arguments.plan.server_model = name_of_model(arguments.server);
+  GIMBAL_ASSIGN_OR_RETURN(const Reproduction plan, make_reproduction(arguments.plan));
+  GIMBAL_ASSIGN_OR_RETURN(const ReproductionRun run, runner(arguments));
   std::error_code error;
-  std::filesystem::create_directories(arguments.folder, error);
+  fs::create_directories(arguments.folder, error);
   if (error) return io_error("--folder " + arguments.folder, error.value());
-  plan.num_prompts = arguments.num_prompts;
-  Simulations simulations;
-  Progress progress("simulating", "runs", runs_of(plan, arguments.seeds.size()));
-  auto result = reproduce(
-      plan, arguments.seeds,
-      [&](const std::vector<std::string>& flags, std::uint64_t seed) {
-        auto numbers = simulations.run(flags, seed);
-        if (!numbers.ok())
-          return Result<RunNumbers>(
-              numbers.error().within(fmt::format("simulate {}", fmt::join(flags, " "))));
-        return numbers;
-      },
-      [&](std::size_t done) { progress.update(done); });
+  Progress progress(arguments.server.empty() ? "simulating" : "serving", "runs",
+                    runs_of(plan, arguments.seeds.size()));
+  const auto result =
+      reproduce(plan, arguments.seeds, run, [&](std::size_t done) { progress.update(done); });
   progress.finish();
   if (!result.ok()) return result.error();
   const std::string text = reproduction_text(plan, *result);
-  const std::string base = (std::filesystem::path(arguments.folder) / plan.name).string();
+  const std::string base = (fs::path(arguments.folder) / plan.name).string();
   GIMBAL_RETURN_IF_ERROR(write(base + ".md", text));
   GIMBAL_RETURN_IF_ERROR(write(base + ".json", reproduction_to_json(plan, *result).dump(1) + "\n"));
   fmt::print("{}\nwritten to {}.md and {}.json\n", text, base, base);
-  return {};
+  std::fflush(stdout);
+  if (arguments.draw.out.empty()) return {};
+  return draw(kReproductionPlotScript, {{"files", {base + ".json"}}}, arguments.draw);
+}
+
+void add_plan_options(CLI::App& command, Arguments& arguments) {
+  ReproductionOptions& plan = arguments.plan;
+  command.add_option("what", plan.what, fmt::format("{}", fmt::join(reproduction_names(), ", ")))
+      ->required();
+  command.add_option("--seeds", arguments.seeds, "of workloads and systems")
+      ->delimiter(',')
+      ->capture_default_str();
+  command.add_option("--num-prompts", plan.num_prompts, "requests of a run")
+      ->check(CLI::Range(10, 1'000'000))
+      ->capture_default_str();
+  command
+      .add_option("--workloads", plan.workloads,
+                  "only these length distributions; default: all, or none with --trace")
+      ->delimiter(',');
+  command
+      .add_option("--trace", arguments.traces,
+                  "NAME=FILE or FILE, several times: run on a trace, with its own arrivals "
+                  "stretched to the load; the n-th seed takes its n-th --num-prompts requests")
+      ->allow_extra_args(false);
+  command.add_option("--loads", plan.loads, "shares of saturation; default: the plan's own")
+      ->delimiter(',');
+  command
+      .add_option("--scale-lengths", plan.scale_lengths,
+                  "multiply prompts and outputs, and the budgets of front, to fit a small machine")
+      ->capture_default_str();
+  command
+      .add_option("--topics", plan.topics,
+                  "requests come from 64 users who write about so many topics, each with popular "
+                  "experts of its own")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
 }
 
 }  // namespace
 
 void add_bench_reproduce(CLI::App& bench, int& status) {
   auto* command = bench.add_subcommand(
-      "reproduce", "a paper's claims in the simulator: tables, and a verdict for each");
+      "reproduce",
+      "a paper's claims, in the simulator or on real servers: tables, and a verdict for each");
   const auto arguments = std::make_shared<Arguments>();
+  add_plan_options(*command, *arguments);
+  auto* profile =
+      command->add_option("--profile", arguments->plan.profile, "simulated: the hardware")
+          ->capture_default_str();
   command
-      ->add_option("what", arguments->what,
-                   fmt::format("{}", fmt::join(reproduction_names(), ", ")))
-      ->required();
-  command->add_option("--seeds", arguments->seeds, "of workloads and systems")
-      ->delimiter(',')
+      ->add_option("--routing", arguments->plan.routing,
+                   "simulated: uniform, zipf:EXPONENT, or a file of `serve --record-routing`")
       ->capture_default_str();
-  command->add_option("--num-prompts", arguments->num_prompts, "requests of a run")
-      ->check(CLI::Range(10, 1'000'000))
-      ->capture_default_str();
-  command->add_option("--workloads", arguments->workloads, "only these")->delimiter(',');
-  command->add_option("--profile", arguments->profile, "instead of h200-vllm");
+  command
+      ->add_option("--server", arguments->server,
+                   "a model's folder: instead of simulating, start a `gimbal serve` of it for each "
+                   "run and load it over HTTP")
+      ->excludes(profile);
+  command->add_option("--python-env", arguments->python_env, "with --server: as for `serve`");
   command->add_option("--folder", arguments->folder, "where NAME.md and NAME.json go")
       ->capture_default_str();
+  command->add_option("--plots", arguments->draw.out, "draw them too, as PNG and SVG, here");
+  command->add_option("--report-env", arguments->draw.environment, kReportEnvHelp);
   command->callback([arguments, &status] {
     const auto result = bench_reproduce(*arguments);
     if (!result.ok()) status = report_failure("bench reproduce", result.error());

@@ -2,7 +2,6 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -16,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/load_run.h"
 #include "apps/metric_sampler.h"
 #include "apps/model_flags.h"
 #include "apps/serve_target.h"
@@ -64,23 +64,6 @@ struct Plan {
   report::ServeJsonOptions shown;
   report::RunInfo info;
 };
-
-// One file a connection: as many as the system lets this process have.
-void allow_many_connections() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-int topics_of(const WorkloadFlags& flags, const workload::Workload& requests) {
-  int topics = std::max(1, flags.topics);
-  for (const auto& request : requests.requests) {
-    for (const auto& part : request.prompt)
-      topics = std::max(topics, part.topic + 1);
-  }
-  return topics;
-}
 
 Result<loadgen::RequestOptions> request_options(const Arguments& arguments,
                                                 const workload::Workload& requests) {
@@ -139,26 +122,6 @@ Result<Plan> make_plan(const Arguments& arguments) {
       spread ? arguments.max_lag_ms : std::numeric_limits<double>::infinity();
   GIMBAL_ASSIGN_OR_RETURN(plan.info, run_info(arguments, plan.requests));
   return plan;
-}
-
-// Requests of the lengths that come first, but with prompts of their own, all at once.
-Result<void> warm_up(const Arguments& arguments, const Plan& plan, const ServeTarget& target) {
-  workload::Workload warm;
-  const auto count =
-      std::min(plan.requests.requests.size(), static_cast<std::size_t>(arguments.num_warmups));
-  for (std::size_t i = 0; i < count; ++i) {
-    warm.requests.push_back(plan.requests.requests[i]);
-    warm.requests.back().arrival = Duration{};
-    for (auto& part : warm.requests.back().prompt)
-      part.identity = ~part.identity;
-  }
-  GIMBAL_ASSIGN_OR_RETURN(const loadgen::LoadResult result,
-                          loadgen::run_load(warm, target.url, plan.load));
-  for (const report::RequestRecord& record : result.records) {
-    if (record.completed()) continue;
-    return Error{ErrorCode::kUnavailable, "a warm-up request failed: " + record.error};
-  }
-  return {};
 }
 
 // A run, and what the server said of itself meanwhile.
@@ -240,7 +203,7 @@ Result<int> bench_serve(const Arguments& arguments) {
   plan.info.base_url = "http://" + target.url.authority() + target.url.base_path;
   plan.load.stop = &watch_stop_signals();
   if (arguments.num_warmups > 0) {
-    GIMBAL_RETURN_IF_ERROR(warm_up(arguments, plan, target));
+    GIMBAL_RETURN_IF_ERROR(warm_up(plan.requests, arguments.num_warmups, target.url, plan.load));
   }
   fmt::print("{}: {} requests to {} of {}, rate {}\n", plan.info.workload, plan.info.num_prompts,
              target.model, plan.info.base_url, arguments.workload.request_rate);

@@ -4,22 +4,8 @@ namespace gimbal::apps {
 
 // The Python side of `gimbal report`: reads one JSON object on standard input, {"files": paths of
 // saved results, "names": one each, "out": folder, "formats": ["png", …]}, draws, and prints the
-// path of each file it wrote. Needs matplotlib; ends with exit code 3 when that cannot be imported.
+// path of each file it wrote. For draw().
 inline constexpr const char* kPlotScript = R"python(
-import json
-import os
-import sys
-
-try:
-    import matplotlib
-except ImportError as missing:
-    print(missing, file=sys.stderr)
-    sys.exit(3)
-matplotlib.use("Agg")
-matplotlib.rcParams["svg.hashsalt"] = "gimbal"  # the same picture is the same file
-import matplotlib.pyplot as plt
-
-
 def completed(result, values):
     """Entries of a list of one entry a request, of those that were answered."""
     errors = result.get("errors") or [""] * len(values)

@@ -1,14 +1,8 @@
 #include "apps/report_command.h"
 
 #include <fmt/format.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <array>
-#include <cerrno>
-#include <csignal>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -16,32 +10,25 @@
 #include <string>
 #include <vector>
 
+#include "apps/draw.h"
 #include "apps/model_flags.h"
 #include "apps/plot_script.h"
+#include "apps/reproduction_plot_script.h"
+#include "apps/reproduction_report.h"
+#include "base/json.h"
 #include "report/serve_result_json.h"
-
-extern char** environ;
 
 namespace gimbal::apps {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kNoMatplotlib = 3;  // exit code of the script
+constexpr std::size_t kMostBytes = std::size_t{4} << 30;  // of a result with details
 
 struct Arguments {
   std::vector<std::string> files;
-  std::string out = "report";
-  std::vector<std::string> formats{"png", "svg"};
-  std::string environment;
+  DrawOptions draw;
 };
-
-// build/report-env beside build/release/gimbal.
-std::string default_environment() {
-  std::error_code error;
-  const fs::path program = fs::read_symlink("/proc/self/exe", error);
-  return (program.parent_path().parent_path() / "report-env").string();
-}
 
 // Labels, else names of files; numbered where two are the same.
 std::vector<std::string> names_of(const std::vector<report::SavedResult>& results) {
@@ -62,84 +49,45 @@ std::vector<std::string> names_of(const std::vector<report::SavedResult>& result
   return names;
 }
 
-// Runs the script with `input` on its standard input; returns its exit code, 127 when Python is not
-// there.
-Result<int> run_script(const std::string& python, const std::string& input) {
-  std::array<int, 2> pipe{};
-  if (::pipe(pipe.data()) != 0) return io_error("pipe", errno);
-  posix_spawn_file_actions_t actions;
-  ::posix_spawn_file_actions_init(&actions);
-  ::posix_spawn_file_actions_adddup2(&actions, pipe[0], STDIN_FILENO);
-  ::posix_spawn_file_actions_addclose(&actions, pipe[0]);
-  ::posix_spawn_file_actions_addclose(&actions, pipe[1]);
-  std::string program = python;
-  std::string option = "-c";
-  std::string script = kPlotScript;
-  std::array<char*, 4> arguments{program.data(), option.data(), script.data(), nullptr};
-  pid_t child = 0;
-  const int failure =
-      ::posix_spawn(&child, program.c_str(), &actions, nullptr, arguments.data(), environ);
-  ::posix_spawn_file_actions_destroy(&actions);
-  ::close(pipe[0]);
-  if (failure != 0) {
-    ::close(pipe[1]);
-    return 127;
-  }
-  std::signal(SIGPIPE, SIG_IGN);  // a script that ends early says why itself
-  for (std::size_t at = 0; at < input.size();) {
-    const ssize_t count = ::write(pipe[1], input.data() + at, input.size() - at);
-    if (count <= 0) break;
-    at += static_cast<std::size_t>(count);
-  }
-  ::close(pipe[1]);
-  int status = 0;
-  if (::waitpid(child, &status, 0) < 0) return io_error("waitpid", errno);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
-}
-
 Result<void> report_command(const Arguments& arguments) {
   std::vector<report::SavedResult> results;
+  std::vector<std::string> paths;
+  std::vector<std::string> reproductions;
   for (const std::string& file : arguments.files) {
-    GIMBAL_ASSIGN_OR_RETURN(report::SavedResult result, report::read_saved_result(file));
+    GIMBAL_ASSIGN_OR_RETURN(Json document, read_json_file(file, kMostBytes));
+    if (is_reproduction(document)) {
+      reproductions.push_back(file);
+      continue;
+    }
+    GIMBAL_ASSIGN_OR_RETURN(report::SavedResult result,
+                            report::parse_saved_result(std::move(document), file));
     if (result.records.empty() || !result.fields.contains("start_times")) {
       return invalid_argument(file + ": has no details of requests: save it with --save-detailed");
     }
     results.push_back(std::move(result));
+    paths.push_back(file);
   }
-  const std::string environment =
-      arguments.environment.empty() ? default_environment() : arguments.environment;
-  const nlohmann::json task{{"files", arguments.files},
-                            {"names", names_of(results)},
-                            {"out", arguments.out},
-                            {"formats", arguments.formats}};
-  GIMBAL_ASSIGN_OR_RETURN(const int code, run_script(environment + "/bin/python3", task.dump()));
-  if (code == 127 || code == kNoMatplotlib) {
-    return Error{ErrorCode::kNotFound,
-                 "plots need matplotlib, which is not in this environment (`make report-env` makes "
-                 "build/report-env; --report-env names another): " +
-                     environment};
-  }
-  if (code != 0) {
-    return Error{ErrorCode::kInternal, fmt::format("drawing failed with exit code {}", code)};
-  }
-  return {};
+  if (!reproductions.empty())
+    GIMBAL_RETURN_IF_ERROR(
+        draw(kReproductionPlotScript, {{"files", reproductions}}, arguments.draw));
+  if (results.empty()) return {};
+  return draw(kPlotScript, {{"files", paths}, {"names", names_of(results)}}, arguments.draw);
 }
 
 }  // namespace
 
 void add_report(CLI::App& program, int& status) {
-  auto* command =
-      program.add_subcommand("report", "draw results that `bench serve --save-detailed` saved");
+  auto* command = program.add_subcommand(
+      "report", "draw results that `bench serve --save-detailed` or `bench reproduce` saved");
   const auto arguments = std::make_shared<Arguments>();
   command->add_option("FILE", arguments->files, "saved results")->required();
-  command->add_option("--out", arguments->out, "folder of the pictures")->capture_default_str();
-  command->add_option("--formats", arguments->formats, "png, svg, pdf")
+  command->add_option("--out", arguments->draw.out, "folder of the pictures")
+      ->capture_default_str();
+  command->add_option("--formats", arguments->draw.formats, "png, svg, pdf")
       ->delimiter(',')
       ->check(CLI::IsMember({"png", "svg", "pdf"}))
       ->capture_default_str();
-  command->add_option("--report-env", arguments->environment,
-                      "virtual environment with matplotlib; default: report-env beside the "
-                      "program's folder");
+  command->add_option("--report-env", arguments->draw.environment, kReportEnvHelp);
   command->callback([arguments, &status] {
     const auto result = report_command(*arguments);
     if (!result.ok()) status = report_failure("report", result.error());

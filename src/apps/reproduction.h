@@ -6,12 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "base/json.h"
 #include "base/result.h"
 
 namespace gimbal::apps {
 
-// One system that is compared, as flags of `gimbal simulate`.
+// One system that is compared, as scheduling flags of `gimbal simulate` and `gimbal serve`.
 struct ReproducedSystem {
   std::string name;
   std::vector<std::string> flags;
@@ -20,7 +19,12 @@ struct ReproducedSystem {
 
 struct ReproducedWorkload {
   std::string name;
-  std::vector<std::string> flags;
+  std::vector<std::string> flags;          // as `gimbal workload` takes them
+  std::vector<std::string> system_flags;   // what systems need for it: no prefix cache
+  std::vector<std::string> backlog_flags;  // what makes all requests arrive at once; a trace's own
+                                           // times stand in the way of that
+  // A trace: requests are the same whatever the seed, so that each seed gets a window of its own.
+  bool windows = false;
 };
 
 // What a paper says, and what of it is looked at.
@@ -44,18 +48,16 @@ inline constexpr int kSaturationRuns = 5;
 struct Reproduction {
   std::string name;
   std::string title;
+  std::string place;                      // what ran it, for people: "Simulated"
   std::vector<std::string> flags;         // of every run: machines and model
   std::vector<ReproducedSystem> systems;  // the first baseline's saturation is load 1
   std::vector<ReproducedWorkload> workloads;
   std::vector<double> loads;
   std::vector<PaperClaim> claims;
+  bool front = false;  // systems are points of two curves: baselines, and the rest
   int num_prompts =
       1000;  // of a run; of those that measure saturation, kSaturationRuns times as many
 };
-
-// "v1", "v2" or "front". Errors list the names.
-[[nodiscard]] Result<Reproduction> find_reproduction(const std::string& name);
-[[nodiscard]] std::vector<std::string> reproduction_names();
 
 // What one run came to.
 struct RunNumbers {
@@ -64,7 +66,10 @@ struct RunNumbers {
   double mean_tpot_ms = 0;
   double mean_e2el_ms = 0;
   double request_throughput = 0;
+  std::int64_t refused = 0;  // requests that were not answered; the means are of the others
+  bool valid = true;         // false: the client sent requests late (see `bench serve`)
 };
+using RunField = double RunNumbers::*;
 
 // A workload at a load: numbers of each system, one a seed, seeds in the same order.
 struct ReproducedCell {
@@ -75,25 +80,28 @@ struct ReproducedCell {
 };
 
 struct ReproductionResult {
+  std::vector<std::uint64_t> seeds;
   std::vector<ReproducedCell> cells;
 };
 
-// Runs it in the simulator. `run` does one simulation of these flags and this seed; `progress` is
-// called after each with how many are done. Errors of a run name its flags.
-using SimulationRun =
-    std::function<Result<RunNumbers>(const std::vector<std::string>& flags, std::uint64_t seed)>;
+// The flags of one run, by what they are about.
+struct RunFlags {
+  std::vector<std::string> machines;  // Reproduction::flags
+  std::vector<std::string> system;
+  std::vector<std::string> workload;
+
+  [[nodiscard]] std::vector<std::string> all() const;
+};
+
+// Runs it: for each cell, all systems with a seed one after the other, so that what disturbs a
+// machine falls on all alike. `run` does one run of these flags and this seed; `progress` is called
+// after each with how many are done. Errors of a run name its flags.
+using ReproductionRun =
+    std::function<Result<RunNumbers>(const RunFlags& flags, std::uint64_t seed)>;
 [[nodiscard]] Result<ReproductionResult> reproduce(
     const Reproduction& reproduction, const std::vector<std::uint64_t>& seeds,
-    const SimulationRun& run, const std::function<void(std::size_t done)>& progress);
+    const ReproductionRun& run, const std::function<void(std::size_t done)>& progress);
 // How many calls of `run` that takes.
 [[nodiscard]] std::size_t runs_of(const Reproduction& reproduction, std::size_t seeds);
-
-// Markdown: a table of all cells with bootstrap intervals over seeds, and a line of verdict for
-// each claim. A claim is held against the better of the baselines, cell by cell and metric by
-// metric.
-[[nodiscard]] std::string reproduction_text(const Reproduction& reproduction,
-                                            const ReproductionResult& result);
-[[nodiscard]] Json reproduction_to_json(const Reproduction& reproduction,
-                                        const ReproductionResult& result);
 
 }  // namespace gimbal::apps

@@ -1,6 +1,11 @@
+#include "apps/reproduction_plans.h"
+
 #include <fmt/format.h>
 
-#include "apps/reproduction.h"
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <utility>
 
 namespace gimbal::apps {
 namespace {
@@ -8,27 +13,26 @@ namespace {
 using Metric = PaperClaim::Metric;
 using Over = PaperClaim::Over;
 
-// Two ranks that share the experts, on what the papers improved: vLLM's own step times. Nothing is
-// refused, as a backlog measures saturation, and loads beyond it are asked for.
-std::vector<std::string> machines() {
-  return {"--model",
-          "qwen3-30b-a3b",
-          "--profile",
-          "h200-vllm",
-          "--engines",
-          "2",
-          "--max-waiting-prefill-tokens",
-          "1000000000"};
-}
+// With topics requests are of users, each of whom writes about one.
+constexpr int kUsers = 64;
+constexpr long kSmallestBudget = 16;  // tokens
+constexpr const char* kShapes[] = {"random", "central", "descending", "two-end", "average"};
 
-std::vector<ReproducedWorkload> length_distributions() {
-  std::vector<ReproducedWorkload> workloads;
-  for (const char* shape : {"random", "central", "descending", "two-end", "average"}) {
-    workloads.push_back({shape,
-                         {"--lengths", shape, "--exact-count", "--burstiness", "0.25",
-                          "--no-enable-prefix-caching"}});
+// Two ranks that share the experts. In the simulator on what the papers improved, which is vLLM's
+// own step times. Nothing is refused, as a backlog measures saturation, and loads beyond it are
+// asked for.
+std::vector<std::string> machines(const ReproductionOptions& options) {
+  std::vector<std::string> flags;
+  if (options.server_model.empty()) {
+    flags = {"--model", "qwen3-30b-a3b", "--profile", options.profile, "--engines", "2"};
+    if (options.routing != "uniform") flags.insert(flags.end(), {"--routing", options.routing});
+    if (options.topics > 1)
+      flags.insert(flags.end(), {"--routing-topics", fmt::format("{}", options.topics)});
+  } else {
+    flags = {"--data-parallel-size", "2"};
   }
-  return workloads;
+  flags.insert(flags.end(), {"--max-waiting-prefill-tokens", "1000000000"});
+  return flags;
 }
 
 std::vector<ReproducedSystem> baselines() {
@@ -36,11 +40,8 @@ std::vector<ReproducedSystem> baselines() {
 }
 
 Reproduction v1() {
-  Reproduction v1{.name = "v1",
-                  .title = "Gimbal v1: dispatch and order, without placement",
-                  .flags = machines(),
+  Reproduction v1{.title = "Gimbal v1: dispatch and order, without placement",
                   .systems = baselines(),
-                  .workloads = length_distributions(),
                   .loads = {0.5, 0.7, 0.85, 0.95},
                   .claims = {}};
   v1.systems.push_back({"dispatch", {"--preset", "vllm-rr", "--dispatch", "gimbal-v1"}, false});
@@ -53,16 +54,15 @@ Reproduction v1() {
 }
 
 Reproduction v2() {
-  Reproduction v2{.name = "v2",
-                  .title = "Gimbal v2: dispatch and order, without placement",
-                  .flags = machines(),
+  Reproduction v2{.title = "Gimbal v2: dispatch and order, without placement",
                   .systems = baselines(),
-                  .workloads = length_distributions(),
                   .loads = {0.5, 0.7, 0.85, 0.95, 1.05, 1.2},
                   .claims = {}};
   v2.systems.push_back(
       {"dispatch", {"--preset", "vllm", "--dispatch", "gimbal-v2", "--feedback"}, false});
   v2.systems.push_back({"order", {"--preset", "vllm", "--order", "sjf-aging"}, false});
+  v2.systems.push_back(
+      {"gimbal-v2, no feedback", {"--preset", "gimbal-v2", "--no-feedback"}, false});
   v2.systems.push_back({"gimbal-v2", {"--preset", "gimbal-v2"}, false});
   v2.systems.push_back({"gimbal", {"--preset", "gimbal"}, false});
   v2.claims = {{"TTFT -25.1 % (dispatch and order)", "R", "gimbal-v2", Metric::kTtft, Over::kMean,
@@ -75,19 +75,19 @@ Reproduction v2() {
 }
 
 // What a budget trades: the baseline with B swept, the default with k swept.
-Reproduction front() {
-  Reproduction front{.name = "front",
-                     .title = "gimbal with k swept against vllm with B swept",
-                     .flags = machines(),
-                     .systems = {},
-                     .workloads = length_distributions(),
+Reproduction front(double scale) {
+  Reproduction front{.title = "gimbal with k swept against vllm with B swept",
                      .loads = {0.7, 0.85, 0.95},
-                     .claims = {}};
-  for (const int budget : {8192, 512, 1024, 2048, 4096}) {
-    front.systems.push_back(
-        {fmt::format("vllm B={}", budget),
-         {"--preset", "vllm", "--max-num-batched-tokens", fmt::format("{}", budget)},
-         true});
+                     .claims = {},
+                     .front = true};
+  for (const int full : {8192, 512, 1024, 2048, 4096}) {
+    const auto budget = std::max(kSmallestBudget, std::lround(full * scale));
+    ReproducedSystem system{
+        fmt::format("vllm B={}", budget),
+        {"--preset", "vllm", "--max-num-batched-tokens", fmt::format("{}", budget)},
+        true};
+    const auto same = [&](const ReproducedSystem& other) { return other.name == system.name; };
+    if (std::ranges::none_of(front.systems, same)) front.systems.push_back(std::move(system));
   }
   for (const int steps : {1, 2, 4, 8, 16}) {
     front.systems.push_back({fmt::format("gimbal k={}", steps),
@@ -97,20 +97,108 @@ Reproduction front() {
   return front;
 }
 
+// Length distributions as v1's, and traces with their own arrivals and prefixes.
+Result<std::vector<ReproducedWorkload>> workloads(const ReproductionOptions& options) {
+  std::vector<ReproducedWorkload> workloads;
+  std::vector<std::string> shapes = options.workloads;
+  if (shapes.empty() && options.traces.empty())
+    shapes.assign(std::begin(kShapes), std::end(kShapes));
+  for (const std::string& shape : shapes) {
+    if (std::ranges::find(kShapes, shape) == std::end(kShapes)) {
+      return invalid_argument(
+          fmt::format("--workloads: must be of {}, is {}", fmt::join(kShapes, ", "), shape),
+          "workloads");
+    }
+    workloads.push_back({.name = shape,
+                         .flags = {"--lengths", shape, "--exact-count", "--burstiness", "0.25"},
+                         .system_flags = {"--no-enable-prefix-caching"},
+                         .backlog_flags = {}});
+  }
+  for (const ReproducedTrace& trace : options.traces) {
+    workloads.push_back({.name = trace.name,
+                         .flags = {"--trace", trace.path},
+                         .system_flags = {},
+                         .backlog_flags = {"--burstiness", "1"},
+                         .windows = true});
+  }
+  for (ReproducedWorkload& workload : workloads) {
+    const auto same = [&](const ReproducedWorkload& other) { return other.name == workload.name; };
+    if (std::ranges::count_if(workloads, same) > 1)
+      return invalid_argument("two workloads have the name " + workload.name, "workloads");
+    if (options.scale_lengths != 1) {
+      workload.flags.insert(workload.flags.end(),
+                            {"--scale-lengths", fmt::format("{:g}", options.scale_lengths)});
+    }
+    if (options.topics > 1) {
+      workload.flags.insert(workload.flags.end(), {"--users", fmt::format("{}", kUsers), "--topics",
+                                                   fmt::format("{}", options.topics)});
+    }
+  }
+  return workloads;
+}
+
+Result<void> check(const ReproductionOptions& options) {
+  if (!options.server_model.empty() && options.routing != "uniform") {
+    return invalid_argument(
+        "--routing is the simulator's: a server's model has its own, not " + options.routing,
+        "routing");
+  }
+  if (!(options.scale_lengths > 0 && options.scale_lengths <= 1000)) {
+    return invalid_argument(fmt::format("--scale-lengths must be above 0 and at most 1000, is {}",
+                                        options.scale_lengths),
+                            "scale-lengths");
+  }
+  for (const double load : options.loads) {
+    if (!(load > 0 && load <= 10)) {
+      return invalid_argument(
+          fmt::format("--loads must be shares of saturation, above 0 and at most 10, not {}", load),
+          "loads");
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 std::vector<std::string> reproduction_names() {
   return {"v1", "v2", "front"};
 }
 
-Result<Reproduction> find_reproduction(const std::string& name) {
-  for (const auto& plan : {v1(), v2(), front()}) {
-    if (plan.name == name) return plan;
+Result<Reproduction> make_reproduction(const ReproductionOptions& options) {
+  GIMBAL_RETURN_IF_ERROR(check(options));
+  Reproduction plan;
+  if (options.what == "v1") {
+    plan = v1();
+  } else if (options.what == "v2") {
+    plan = v2();
+  } else if (options.what == "front") {
+    plan = front(options.scale_lengths);
+  } else {
+    return Error{ErrorCode::kNotFound,
+                 fmt::format("what to reproduce must be one of {}, is {}",
+                             fmt::join(reproduction_names(), ", "), options.what),
+                 "what"};
   }
-  return Error{ErrorCode::kNotFound,
-               fmt::format("what to reproduce must be one of {}, is {}",
-                           fmt::join(reproduction_names(), ", "), name),
-               "what"};
+  plan.name = options.what;
+  plan.flags = machines(options);
+  plan.place = options.server_model.empty()
+                   ? "Simulated"
+                   : fmt::format("Real servers of the model `{}`, started", options.server_model);
+  GIMBAL_ASSIGN_OR_RETURN(plan.workloads, workloads(options));
+  if (!options.loads.empty()) plan.loads = options.loads;
+  plan.num_prompts = options.num_prompts;
+  return plan;
+}
+
+Result<ReproducedTrace> parse_reproduced_trace(const std::string& text) {
+  const auto equals = text.find('=');
+  ReproducedTrace trace;
+  trace.path = equals == std::string::npos ? text : text.substr(equals + 1);
+  trace.name = equals == std::string::npos ? std::filesystem::path(text).stem().string()
+                                           : text.substr(0, equals);
+  if (trace.path.empty() || trace.name.empty())
+    return invalid_argument("--trace is NAME=FILE or FILE, not " + text, "trace");
+  return trace;
 }
 
 }  // namespace gimbal::apps

@@ -1,0 +1,237 @@
+#include "apps/reproduction_report.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "apps/reproduction_front.h"
+#include "apps/reproduction_statistics.h"
+#include "report/table.h"
+
+namespace gimbal::apps {
+namespace {
+
+using report::Cell;
+
+constexpr RunField kChanges[] = {&RunNumbers::mean_ttft_ms, &RunNumbers::mean_tpot_ms,
+                                 &RunNumbers::mean_e2el_ms};
+
+report::Table cells_table(const Reproduction& reproduction, const ReproductionResult& result) {
+  report::Table table({"workload", "load", "system", "TTFT ms", "p99 TTFT", "TPOT ms", "E2E ms",
+                       "requests/s", "TTFT change", "TPOT change", "E2E change"});
+  for (const ReproducedCell& cell : result.cells) {
+    for (const ReproducedSystem& system : reproduction.systems) {
+      const std::vector<RunNumbers>& runs = cell.runs.at(system.name);
+      std::vector<Cell> row = {Cell::of_text(cell.workload),
+                               Cell::of_number(cell.load),
+                               Cell::of_text(system.name),
+                               Cell::of_number(mean_of(runs, &RunNumbers::mean_ttft_ms), 1),
+                               Cell::of_number(mean_of(runs, &RunNumbers::p99_ttft_ms), 1),
+                               Cell::of_number(mean_of(runs, &RunNumbers::mean_tpot_ms), 2),
+                               Cell::of_number(mean_of(runs, &RunNumbers::mean_e2el_ms), 0),
+                               Cell::of_number(mean_of(runs, &RunNumbers::request_throughput), 2)};
+      for (const RunField field : kChanges) {
+        row.push_back(
+            system.baseline
+                ? Cell::absent()
+                : Cell::of_change(ratio_of(best_baseline(reproduction, cell, field), runs, field)));
+      }
+      table.add_row(std::move(row));
+    }
+  }
+  return table;
+}
+
+// "0.0 %" where rounding leaves nothing, without a sign.
+std::string percent(double fraction) {
+  const double value = std::round(1000 * fraction) / 10;
+  return fmt::format("{:+.1f} %", value == 0 ? 0.0 : value);
+}
+
+std::string percent(const report::Interval& change) {
+  return fmt::format("{} [{}, {}]", percent(change.estimate), percent(change.low),
+                     percent(change.high));
+}
+
+std::string claims_text(const Reproduction& reproduction, const ReproductionResult& result) {
+  std::string text;
+  for (const PaperClaim& claim : reproduction.claims) {
+    const Verdict verdict = judge(reproduction, result, claim);
+    text += fmt::format("- {} [{}], `{}`: ", claim.text, claim.label, claim.system);
+    if (verdict.cells == 0) {
+      text += fmt::format("no load of {} or more was run\n", claim.lowest_load);
+      continue;
+    }
+    text += fmt::format("found {} ({}): ", percent(verdict.found), verdict.where);
+    text += verdict.reproduced ? "reproduced\n"
+                               : fmt::format("not reproduced, {:.1f} points short\n",
+                                             100 * std::abs(verdict.found.estimate - claim.change));
+  }
+  return text;
+}
+
+std::string fronts_text(const Reproduction& reproduction, const ReproductionResult& result) {
+  report::Table table({"workload", "load", "baseline points undominated", "TTFT at equal TPOT",
+                       "of", "E2E, each at its lowest", "of them"});
+  const std::vector<FrontVerdict> fronts = judge_front(reproduction, result);
+  std::size_t clear = 0;
+  const auto pair = [](const FrontPair& of) {
+    return Cell::of_text(fmt::format("{} / {}", of.system, of.baseline));
+  };
+  for (const FrontVerdict& front : fronts) {
+    if (front.undominated.empty()) ++clear;
+    const auto& equal = front.ttft_at_equal_tpot;
+    table.add_row({Cell::of_text(front.workload), Cell::of_number(front.load),
+                   front.undominated.empty()
+                       ? Cell::of_text("none")
+                       : Cell::of_text(fmt::format("{}", fmt::join(front.undominated, ", "))),
+                   equal ? Cell::of_change(equal->ratio) : Cell::absent(),
+                   equal ? pair(*equal) : Cell::absent(), Cell::of_change(front.best_e2el.ratio),
+                   pair(front.best_e2el)});
+  }
+  return table.to_markdown() + fmt::format(
+                                   "\n- No point of the baseline's is undominated within the "
+                                   "interval in {} of {} cells\n",
+                                   clear, fronts.size());
+}
+
+// What readers of the means must know.
+std::string warnings_text(const ReproductionResult& result) {
+  std::size_t runs = 0;
+  std::size_t late = 0;
+  std::int64_t refused = 0;
+  for (const ReproducedCell& cell : result.cells) {
+    for (const auto& [system, of_system] : cell.runs) {
+      for (const RunNumbers& run : of_system) {
+        ++runs;
+        late += run.valid ? 0 : 1;
+        refused += run.refused;
+      }
+    }
+  }
+  std::string text;
+  if (late > 0) {
+    text += fmt::format(
+        "In {} of {} runs the client sent requests late, as it shares the machine with the "
+        "server; TTFT counts from when they were sent. ",
+        late, runs);
+  }
+  if (refused > 0) {
+    text += fmt::format("{} requests of all runs were not answered, and are not in the means. ",
+                        refused);
+  }
+  return text;
+}
+
+Json to_json(const report::Interval& interval) {
+  return {{"estimate", interval.estimate}, {"low", interval.low}, {"high", interval.high}};
+}
+
+Json to_json(const FrontPair& pair) {
+  return {{"baseline", pair.baseline}, {"system", pair.system}, {"ratio", to_json(pair.ratio)}};
+}
+
+Json to_json(const RunNumbers& run) {
+  return {{"mean_ttft_ms", run.mean_ttft_ms},
+          {"p99_ttft_ms", run.p99_ttft_ms},
+          {"mean_tpot_ms", run.mean_tpot_ms},
+          {"mean_e2el_ms", run.mean_e2el_ms},
+          {"request_throughput", run.request_throughput},
+          {"refused", run.refused},
+          {"valid", run.valid}};
+}
+
+Json claims_to_json(const Reproduction& reproduction, const ReproductionResult& result) {
+  Json claims = Json::array();
+  for (const PaperClaim& claim : reproduction.claims) {
+    const Verdict verdict = judge(reproduction, result, claim);
+    claims.push_back({{"claim", claim.text},
+                      {"label", claim.label},
+                      {"system", claim.system},
+                      {"claimed_change", claim.change},
+                      {"found_change", to_json(verdict.found)},
+                      {"where", verdict.where},
+                      {"cells", verdict.cells},
+                      {"reproduced", verdict.reproduced}});
+  }
+  return claims;
+}
+
+Json cells_to_json(const Reproduction& reproduction, const ReproductionResult& result) {
+  Json cells = Json::array();
+  for (const ReproducedCell& cell : result.cells) {
+    for (const ReproducedSystem& system : reproduction.systems) {
+      const std::vector<RunNumbers>& runs = cell.runs.at(system.name);
+      Json seeds = Json::array();
+      for (const RunNumbers& run : runs)
+        seeds.push_back(to_json(run));
+      Json entry = {{"workload", cell.workload},
+                    {"load", cell.load},
+                    {"request_rate", cell.request_rate},
+                    {"system", system.name},
+                    {"baseline", system.baseline},
+                    {"mean_ttft_ms", to_json(interval_of(runs, &RunNumbers::mean_ttft_ms))},
+                    {"mean_tpot_ms", to_json(interval_of(runs, &RunNumbers::mean_tpot_ms))},
+                    {"mean_e2el_ms", to_json(interval_of(runs, &RunNumbers::mean_e2el_ms))},
+                    {"runs", std::move(seeds)}};
+      const auto ratio = [&](RunField field) {
+        return to_json(ratio_of(best_baseline(reproduction, cell, field), runs, field));
+      };
+      entry["ttft_ratio"] = ratio(&RunNumbers::mean_ttft_ms);
+      entry["tpot_ratio"] = ratio(&RunNumbers::mean_tpot_ms);
+      entry["e2el_ratio"] = ratio(&RunNumbers::mean_e2el_ms);
+      cells.push_back(std::move(entry));
+    }
+  }
+  return cells;
+}
+
+Json fronts_to_json(const Reproduction& reproduction, const ReproductionResult& result) {
+  Json fronts = Json::array();
+  if (!reproduction.front) return fronts;
+  for (const FrontVerdict& front : judge_front(reproduction, result)) {
+    fronts.push_back({{"workload", front.workload},
+                      {"load", front.load},
+                      {"undominated", front.undominated},
+                      {"ttft_at_equal_tpot",
+                       front.ttft_at_equal_tpot ? to_json(*front.ttft_at_equal_tpot) : Json()},
+                      {"best_e2el", to_json(front.best_e2el)}});
+  }
+  return fronts;
+}
+
+}  // namespace
+
+std::string reproduction_text(const Reproduction& reproduction, const ReproductionResult& result) {
+  std::string text = fmt::format("# {}\n\n", reproduction.title);
+  text += fmt::format(
+      "{} with `{}`. Load 1 is what `{}` clears of a backlog of {} requests; each run has {}, with "
+      "seeds {}. Changes are against the best baseline of each column, with bootstrap intervals "
+      "over seeds. {}",
+      reproduction.place, fmt::join(reproduction.flags, " "), reproduction.systems.front().name,
+      kSaturationRuns * reproduction.num_prompts, reproduction.num_prompts,
+      fmt::join(result.seeds, ", "), warnings_text(result));
+  text.erase(text.find_last_not_of(' ') + 1);
+  text += "\n\n" + cells_table(reproduction, result).to_markdown();
+  if (reproduction.front) text += "\n" + fronts_text(reproduction, result);
+  if (!reproduction.claims.empty()) text += "\n" + claims_text(reproduction, result);
+  return text;
+}
+
+Json reproduction_to_json(const Reproduction& reproduction, const ReproductionResult& result) {
+  return {{"name", reproduction.name},
+          {"title", reproduction.title},
+          {"place", reproduction.place},
+          {"flags", reproduction.flags},
+          {"num_prompts", reproduction.num_prompts},
+          {"seeds", result.seeds},
+          {"claims", claims_to_json(reproduction, result)},
+          {"fronts", fronts_to_json(reproduction, result)},
+          {"cells", cells_to_json(reproduction, result)}};
+}
+
+bool is_reproduction(const Json& document) {
+  return document.is_object() && document.contains("claims") && document.contains("cells");
+}
+
+}  // namespace gimbal::apps

@@ -1,0 +1,70 @@
+#include "apps/reproduction_report.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "apps/reproduction_fixture.h"
+
+namespace gimbal::apps {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+ReproductionResult result_of(const Reproduction& plan) {
+  auto result = reproduce(plan, {1, 2}, run_of_a_test, [](std::size_t) {});
+  EXPECT_TRUE(result.ok());
+  return *result;
+}
+
+TEST(ReproductionReportTest, ClaimsAreHeldAgainstTheBestBaselineOfEachMetric) {
+  const Reproduction plan = plan_of_a_test();
+  const std::string text = reproduction_text(plan, result_of(plan));
+  EXPECT_THAT(text, HasSubstr("TTFT up to -50 % [P], `new`: found -50.0 % [-50.0 %, -50.0 %] "
+                              "(long at 0.5): reproduced"));
+  EXPECT_THAT(text, HasSubstr("TPOT -10 % [R], `new`: found +0.0 % [+0.0 %, +0.0 %] (mean of 4 "
+                              "cells): not reproduced, 10.0 points short"));
+  EXPECT_THAT(text, HasSubstr("throughput +3 % [P], `new`: found +5.0 % [+5.0 %, +5.0 %] (mean of "
+                              "2 cells): reproduced"));
+  EXPECT_THAT(text, HasSubstr("with seeds 1, 2."));
+  EXPECT_THAT(text, AllOf(Not(HasSubstr("requests late")), Not(HasSubstr("undominated"))));
+}
+
+TEST(ReproductionReportTest, JsonHasTheSameAndNoDate) {
+  const Reproduction plan = plan_of_a_test();
+  const Json json = reproduction_to_json(plan, result_of(plan));
+  EXPECT_TRUE(is_reproduction(json));
+  EXPECT_FALSE(is_reproduction(Json::parse(R"({"completed": 3})")));
+  EXPECT_FALSE(is_reproduction(Json::parse(R"([1])")));
+  ASSERT_EQ(json["claims"].size(), 3U);
+  EXPECT_EQ(json["claims"][0]["reproduced"], true);
+  EXPECT_DOUBLE_EQ(json["claims"][0]["found_change"]["estimate"].get<double>(), -0.5);
+  ASSERT_EQ(json["cells"].size(), 4U * 3);
+  EXPECT_EQ(json["cells"][0]["runs"].size(), 2U);
+  EXPECT_DOUBLE_EQ(json["cells"][0]["mean_ttft_ms"]["estimate"].get<double>(), 101.5);
+  EXPECT_DOUBLE_EQ(json["cells"][2]["ttft_ratio"]["estimate"].get<double>(), 0.75);
+  EXPECT_EQ(json["fronts"].size(), 0U);
+  EXPECT_FALSE(json.contains("date"));
+  EXPECT_EQ(json.dump(), reproduction_to_json(plan, result_of(plan)).dump());
+}
+
+TEST(ReproductionReportTest, AClaimWhoseLoadsWereNotRunSaysSo) {
+  Reproduction plan = plan_of_a_test();
+  plan.loads = {0.5};
+  const std::string text = reproduction_text(plan, result_of(plan));
+  EXPECT_THAT(text, HasSubstr("throughput +3 % [P], `new`: no load of 1.05 or more was run"));
+}
+
+TEST(ReproductionReportTest, SaysWhatTheMeansLeaveOut) {
+  const Reproduction plan = plan_of_a_test();
+  ReproductionResult result = result_of(plan);
+  result.cells[1].runs.at("b")[0].valid = false;
+  result.cells[2].runs.at("new")[1].refused = 4;
+  const std::string text = reproduction_text(plan, result);
+  EXPECT_THAT(text, HasSubstr("In 1 of 24 runs the client sent requests late"));
+  EXPECT_THAT(text, HasSubstr("4 requests of all runs were not answered"));
+}
+
+}  // namespace
+}  // namespace gimbal::apps

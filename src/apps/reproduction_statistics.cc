@@ -1,0 +1,113 @@
+#include "apps/reproduction_statistics.h"
+
+#include <fmt/format.h>
+
+#include <numeric>
+
+#include "base/check.h"
+
+namespace gimbal::apps {
+namespace {
+
+constexpr double kEqual = 0.01;
+
+report::Interval as_change(const report::Interval& ratio) {
+  return {.estimate = ratio.estimate - 1, .low = ratio.low - 1, .high = ratio.high - 1};
+}
+
+// Mean over the cells, seed by seed, and then over seeds.
+report::Interval mean_change(const Reproduction& reproduction,
+                             const std::vector<const ReproducedCell*>& cells,
+                             const std::string& system, RunField field) {
+  std::vector<double> by_seed(cells.front()->runs.at(system).size(), 0.0);
+  for (const ReproducedCell* cell : cells) {
+    const std::vector<RunNumbers>& base = best_baseline(reproduction, *cell, field);
+    const std::vector<RunNumbers>& changed = cell->runs.at(system);
+    for (std::size_t seed = 0; seed < by_seed.size(); ++seed) {
+      by_seed[seed] +=
+          changed[seed].*field / (base[seed].*field) / static_cast<double>(cells.size());
+    }
+  }
+  return as_change(report::bootstrap_mean(by_seed));
+}
+
+}  // namespace
+
+std::vector<double> values_of(const std::vector<RunNumbers>& runs, RunField field) {
+  std::vector<double> values;
+  for (const RunNumbers& run : runs)
+    values.push_back(run.*field);
+  return values;
+}
+
+double mean_of(const std::vector<RunNumbers>& runs, RunField field) {
+  const std::vector<double> all = values_of(runs, field);
+  return std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size());
+}
+
+report::Interval interval_of(const std::vector<RunNumbers>& runs, RunField field) {
+  return report::bootstrap_mean(values_of(runs, field));
+}
+
+report::Interval ratio_of(const std::vector<RunNumbers>& base,
+                          const std::vector<RunNumbers>& changed, RunField field) {
+  return report::bootstrap_paired_ratio(values_of(base, field), values_of(changed, field));
+}
+
+bool more_is_better(RunField field) {
+  return field == &RunNumbers::request_throughput;
+}
+
+RunField field_of(PaperClaim::Metric metric) {
+  switch (metric) {
+    case PaperClaim::Metric::kTtft:
+      return &RunNumbers::mean_ttft_ms;
+    case PaperClaim::Metric::kTpot:
+      return &RunNumbers::mean_tpot_ms;
+    case PaperClaim::Metric::kThroughput:
+      return &RunNumbers::request_throughput;
+  }
+  return nullptr;
+}
+
+const std::vector<RunNumbers>& best_baseline(const Reproduction& reproduction,
+                                             const ReproducedCell& cell, RunField field) {
+  const std::vector<RunNumbers>* best = nullptr;
+  for (const ReproducedSystem& system : reproduction.systems) {
+    if (!system.baseline) continue;
+    const std::vector<RunNumbers>& runs = cell.runs.at(system.name);
+    if (best == nullptr || (mean_of(runs, field) < mean_of(*best, field)) != more_is_better(field))
+      best = &runs;
+  }
+  GIMBAL_CHECK(best != nullptr);
+  return *best;
+}
+
+Verdict judge(const Reproduction& reproduction, const ReproductionResult& result,
+              const PaperClaim& claim) {
+  const RunField field = field_of(claim.metric);
+  std::vector<const ReproducedCell*> cells;
+  for (const ReproducedCell& cell : result.cells) {
+    if (cell.load >= claim.lowest_load) cells.push_back(&cell);
+  }
+  Verdict verdict{.found = {}, .where = "not run", .cells = cells.size()};
+  if (cells.empty()) return verdict;
+  if (claim.over == PaperClaim::Over::kMean) {
+    verdict.found = mean_change(reproduction, cells, claim.system, field);
+    verdict.where = fmt::format("mean of {} cells", cells.size());
+  } else {
+    for (const ReproducedCell* cell : cells) {
+      const report::Interval found = as_change(
+          ratio_of(best_baseline(reproduction, *cell, field), cell->runs.at(claim.system), field));
+      const bool better = (found.estimate < verdict.found.estimate) != more_is_better(field);
+      if (cell != cells.front() && !better) continue;
+      verdict.found = found;
+      verdict.where = fmt::format("{} at {}", cell->workload, cell->load);
+    }
+  }
+  verdict.reproduced = more_is_better(field) ? verdict.found.estimate >= claim.change - kEqual
+                                             : verdict.found.estimate <= claim.change + kEqual;
+  return verdict;
+}
+
+}  // namespace gimbal::apps

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "apps/reproduction.h"
+#include "report/bootstrap.h"
+
+namespace gimbal::apps {
+
+// A field of runs, one a seed. Intervals are bootstrap ones over seeds.
+[[nodiscard]] std::vector<double> values_of(const std::vector<RunNumbers>& runs, RunField field);
+[[nodiscard]] double mean_of(const std::vector<RunNumbers>& runs, RunField field);
+[[nodiscard]] report::Interval interval_of(const std::vector<RunNumbers>& runs, RunField field);
+// changed / base, paired by seed.
+[[nodiscard]] report::Interval ratio_of(const std::vector<RunNumbers>& base,
+                                        const std::vector<RunNumbers>& changed, RunField field);
+
+// More of it is better: a throughput. Of all others less is.
+[[nodiscard]] bool more_is_better(RunField field);
+[[nodiscard]] RunField field_of(PaperClaim::Metric metric);
+
+// The baseline that is best at this in the cell, by the mean over seeds.
+[[nodiscard]] const std::vector<RunNumbers>& best_baseline(const Reproduction& reproduction,
+                                                           const ReproducedCell& cell,
+                                                           RunField field);
+
+// What became of a claim. Fractions, as claimed: -0.178.
+struct Verdict {
+  report::Interval found;
+  std::string where;      // the best cell, or how many the mean is of
+  std::size_t cells = 0;  // that count; 0: none was run
+  bool reproduced = false;
+};
+
+// Against the best baseline, cell by cell. Within a percent of what is claimed is reproduced.
+[[nodiscard]] Verdict judge(const Reproduction& reproduction, const ReproductionResult& result,
+                            const PaperClaim& claim);
+
+}  // namespace gimbal::apps

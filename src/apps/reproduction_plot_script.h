@@ -138,7 +138,7 @@ def claims_figure(result):
     figure, axes = plt.subplots(figsize=(9, 1.5 + 0.8 * len(claims)))
     for row, claim in enumerate(claims):
         found, found_bar = bar({k: 100 * v for k, v in claim["found_change"].items()})
-        colour = "C2" if claim["reproduced"] else "C3"
+        colour = {"reproduced": "C2", "not reproduced": "C3"}.get(claim["outcome"], "C7")
         axes.barh(row, found, height=0.4, color=colour, alpha=0.4)
         axes.errorbar(found, row, xerr=found_bar, color=colour, capsize=3)
         axes.plot(100 * claim["claimed_change"], row, marker="D", color="black", linestyle="")

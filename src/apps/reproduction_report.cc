@@ -62,10 +62,13 @@ std::string claims_text(const Reproduction& reproduction, const ReproductionResu
       text += fmt::format("no load of {} or more was run\n", claim.lowest_load);
       continue;
     }
-    text += fmt::format("found {} ({}): ", percent(verdict.found), verdict.where);
-    text += verdict.reproduced ? "reproduced\n"
-                               : fmt::format("not reproduced, {:.1f} points short\n",
-                                             100 * std::abs(verdict.found.estimate - claim.change));
+    text += fmt::format("found {} ({}): {}", percent(verdict.found), verdict.where,
+                        to_string(verdict.outcome));
+    if (verdict.outcome == Outcome::kNotReproduced) {
+      text += fmt::format(", {:.1f} points short",
+                          100 * std::abs(verdict.found.estimate - claim.change));
+    }
+    text += "\n";
   }
   return text;
 }
@@ -152,7 +155,8 @@ Json claims_to_json(const Reproduction& reproduction, const ReproductionResult& 
                       {"found_change", to_json(verdict.found)},
                       {"where", verdict.where},
                       {"cells", verdict.cells},
-                      {"reproduced", verdict.reproduced}});
+                      {"outcome", to_string(verdict.outcome)},
+                      {"reproduced", verdict.outcome == Outcome::kReproduced}});
   }
   return claims;
 }

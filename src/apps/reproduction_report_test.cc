@@ -56,6 +56,24 @@ TEST(ReproductionReportTest, AClaimWhoseLoadsWereNotRunSaysSo) {
   EXPECT_THAT(text, HasSubstr("throughput +3 % [P], `new`: no load of 1.05 or more was run"));
 }
 
+TEST(ReproductionReportTest, WhatNoiseFoundIsUndecided) {
+  const Reproduction plan = plan_of_a_test();
+  ReproductionResult noisy = result_of(plan);
+  noisy.cells[2].runs.at("new")[0].mean_ttft_ms = 0.1;
+  noisy.cells[2].runs.at("new")[1].mean_ttft_ms = 102.5;
+  noisy.cells[3].runs.at("new")[0].mean_ttft_ms = 200;
+  EXPECT_EQ(reproduction_to_json(plan, noisy)["claims"][0]["outcome"], "undecided");
+  ReproductionResult late = result_of(plan);
+  for (ReproducedCell& cell : late.cells) {
+    for (auto& [system, runs] : cell.runs)
+      runs[0].valid = false;
+  }
+  EXPECT_EQ(reproduction_to_json(plan, late)["claims"][0]["outcome"], "reproduced");
+  late.cells[0].runs.at("a")[1].valid = false;
+  EXPECT_EQ(reproduction_to_json(plan, late)["claims"][0]["outcome"], "undecided");
+  EXPECT_THAT(reproduction_text(plan, late), HasSubstr("(long at 0.5): undecided"));
+}
+
 TEST(ReproductionReportTest, SaysWhatTheMeansLeaveOut) {
   const Reproduction plan = plan_of_a_test();
   ReproductionResult result = result_of(plan);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "base/check.h"
@@ -13,6 +14,28 @@ constexpr double kEqual = 0.01;
 
 report::Interval as_change(const report::Interval& ratio) {
   return {.estimate = ratio.estimate - 1, .low = ratio.low - 1, .high = ratio.high - 1};
+}
+
+bool mostly_late(const std::vector<const ReproducedCell*>& cells) {
+  std::size_t runs = 0;
+  std::size_t late = 0;
+  for (const ReproducedCell* cell : cells) {
+    for (const auto& [system, of_system] : cell->runs) {
+      runs += of_system.size();
+      late += static_cast<std::size_t>(std::ranges::count(of_system, false, &RunNumbers::valid));
+    }
+  }
+  return 2 * late > runs;
+}
+
+Outcome outcome_of(const PaperClaim& claim, const report::Interval& found, bool late) {
+  if (late) return Outcome::kUndecided;
+  const bool more = more_is_better(field_of(claim.metric));
+  const bool enough =
+      more ? found.estimate >= claim.change - kEqual : found.estimate <= claim.change + kEqual;
+  if (!enough) return Outcome::kNotReproduced;
+  const bool certain = claim.change == 0 || (more ? found.low > 0 : found.high < 0);
+  return certain ? Outcome::kReproduced : Outcome::kUndecided;
 }
 
 // Mean over the cells, seed by seed, and then over seeds.
@@ -32,6 +55,18 @@ report::Interval mean_change(const Reproduction& reproduction,
 }
 
 }  // namespace
+
+std::string_view to_string(Outcome outcome) {
+  switch (outcome) {
+    case Outcome::kReproduced:
+      return "reproduced";
+    case Outcome::kNotReproduced:
+      return "not reproduced";
+    case Outcome::kUndecided:
+      return "undecided";
+  }
+  return "";
+}
 
 std::vector<double> values_of(const std::vector<RunNumbers>& runs, RunField field) {
   std::vector<double> values;
@@ -105,8 +140,7 @@ Verdict judge(const Reproduction& reproduction, const ReproductionResult& result
       verdict.where = fmt::format("{} at {}", cell->workload, cell->load);
     }
   }
-  verdict.reproduced = more_is_better(field) ? verdict.found.estimate >= claim.change - kEqual
-                                             : verdict.found.estimate <= claim.change + kEqual;
+  verdict.outcome = outcome_of(claim, verdict.found, mostly_late(cells));
   return verdict;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apps/reproduction.h"
@@ -25,12 +26,20 @@ namespace gimbal::apps {
                                                            const ReproducedCell& cell,
                                                            RunField field);
 
+enum class Outcome {
+  kReproduced,
+  kNotReproduced,
+  kUndecided,  // as much as claimed was found, but the interval holds no change too, or the client
+               // was late in more than half of the runs
+};
+[[nodiscard]] std::string_view to_string(Outcome outcome);  // "not reproduced"
+
 // What became of a claim. Fractions, as claimed: -0.178.
 struct Verdict {
   report::Interval found;
   std::string where;      // the best cell, or how many the mean is of
   std::size_t cells = 0;  // that count; 0: none was run
-  bool reproduced = false;
+  Outcome outcome = Outcome::kUndecided;
 };
 
 // Against the best baseline, cell by cell. Within a percent of what is claimed is reproduced.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/duration_histogram.h"
 #include "base/ids.h"
 #include "base/json.h"
 #include "base/result.h"
@@ -21,10 +22,13 @@ struct ServiceReading {
   std::uint64_t rows = 0;              // (row, expert) pairs
   std::uint64_t distinct_experts = 0;  // whose weights were read, summed over runs
   Duration busy{};
-  std::uint64_t holds = 0;      // (gang step, layer)s that were run as one
-  Duration held{};              // that posts waited in holds, summed
-  std::uint64_t bytes_in = 0;   // rows from other ranks
-  std::uint64_t bytes_out = 0;  // outputs to other ranks
+  std::uint64_t holds = 0;               // (gang step, layer)s that were run as one
+  Duration held{};                       // that posts waited in holds, summed
+  std::uint64_t bytes_in = 0;            // rows from other ranks
+  std::uint64_t bytes_out = 0;           // outputs to other ranks
+  DurationHistogram::Reading run_times;  // of runs
+  DurationHistogram::Reading waits;  // from a post to its run: the longest of each expert and run
+  DurationHistogram::Reading hold_times;  // of posts in holds, part of those waits
 };
 
 // A group of engines that share experts.

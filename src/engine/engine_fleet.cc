@@ -155,7 +155,8 @@ std::vector<cluster::GroupReading> EngineFleet::expert_groups() const {
     reading.map_version = experts.map_version();
     reading.gang = groups_[i].gang->counters();
     for (int rank = 0; rank < experts.ranks(); ++rank) {
-      const ExpertStation::Counters done = experts.station(Rank{rank}).counters();
+      const ExpertStation& station = experts.station(Rank{rank});
+      const ExpertStation::Counters done = station.counters();
       reading.services.push_back({.engine = EngineId{static_cast<int>(i) * experts.ranks() + rank},
                                   .alive = experts.alive(Rank{rank}),
                                   .runs = done.runs,
@@ -165,7 +166,10 @@ std::vector<cluster::GroupReading> EngineFleet::expert_groups() const {
                                   .holds = done.holds,
                                   .held = done.held,
                                   .bytes_in = done.bytes_in,
-                                  .bytes_out = done.bytes_out});
+                                  .bytes_out = done.bytes_out,
+                                  .run_times = station.service().run_times(),
+                                  .waits = station.service().waits(),
+                                  .hold_times = station.holds()});
     }
   }
   return readings;

@@ -58,7 +58,11 @@ std::span<const sched::ExpertEntry> ExpertService::run(const kernels::KernelCont
   ++counters_.runs;
   counters_.rows += run_.entries.size();
   counters_.distinct_experts += run_.groups.size();
-  counters_.busy += clock_.now() - started;
+  const Duration time = clock_.now() - started;
+  counters_.busy += time;
+  run_times_.record(time);
+  for (const sched::ExpertRun::Group& group : run_.groups)
+    waits_.record(started - group.oldest);
   return run_.entries;
 }
 

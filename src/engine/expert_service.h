@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/duration_histogram.h"
 #include "kernels/kernel_context.h"
 #include "model/batch_rows.h"
 #include "model/forward.h"
@@ -20,7 +21,7 @@ namespace gimbal::engine {
 // posted. Decisions are the queues' and their policy's; here rows are read where the sources keep
 // them and outputs written to the slots they named. With one rank, source and service share a
 // RowStore and nothing is sent; with several, all sources keep their rows in one store.
-// Thread-compatible: one thread at a time, but for traffic().
+// Thread-compatible: one thread at a time, but for what says "any thread".
 class ExpertService {
  public:
   struct Counters {
@@ -39,7 +40,9 @@ class ExpertService {
     policy_ = std::move(policy);
   }
 
-  void post(const sched::ExpertPost& post) { queues_.post(post, clock_.now()); }
+  void post(const sched::ExpertPost& post) { post_since(post, clock_.now()); }
+  // Of rows that wait for the service since then.
+  void post_since(const sched::ExpertPost& post, TimePoint since) { queues_.post(post, since); }
   // Forgets what a slot posted under `epoch`.
   void cancel(Rank source, sched::SourceSlot slot, std::uint32_t epoch) {
     queues_.cancel(source, slot, epoch);
@@ -51,6 +54,10 @@ class ExpertService {
   [[nodiscard]] int waiting() const { return queues_.entries(); }
 
   [[nodiscard]] const Counters& counters() const { return counters_; }
+  // Times of runs; and how long the row waited that waited longest, for each expert of each run.
+  // Any thread.
+  [[nodiscard]] DurationHistogram::Reading run_times() const { return run_times_.read(); }
+  [[nodiscard]] DurationHistogram::Reading waits() const { return waits_.read(); }
   // T[layer][source][expert]: rows that this service ran, since the start (`3-algorithms` §5). Any
   // thread; counts of one run may be seen in part.
   [[nodiscard]] std::uint64_t traffic(LayerIndex layer, Rank source, ExpertId expert) const {
@@ -84,6 +91,8 @@ class ExpertService {
   sched::ExpertRun run_;
   std::vector<model::ExpertRows> experts_;
   Counters counters_;
+  DurationHistogram run_times_;
+  DurationHistogram waits_;
   std::vector<std::atomic<std::uint64_t>> traffic_;   // [layers, sources, experts]
   std::vector<std::atomic<std::uint64_t>> rows_run_;  // [layers]
   std::vector<std::atomic<std::uint64_t>> distinct_;  // [layers]

@@ -160,6 +160,7 @@ void ExpertStation::release() {
   for (const std::int32_t number : release_.posts) {
     Held& held = held_[static_cast<std::size_t>(number)];
     add(totals_.held, (now - held.since).count());
+    hold_times_.record(now - held.since);
     if (trace_ != nullptr) {
       // Of different sources they overlap: spans, not one line's events.
       const std::uint64_t span = ++trace_spans_;
@@ -183,13 +184,14 @@ void ExpertStation::queue(Rank source, const PostHeader& header,
     rows_.push_back(entry.row);
     experts_.push_back(entry.expert.value());
   }
-  service_.post({.source = source,
-                 .layer = header.layer,
-                 .step = header.step,
-                 .members = header.members,
-                 .map_version = header.map_version,
-                 .rows = rows_,
-                 .experts = experts_});
+  service_.post_since({.source = source,
+                       .layer = header.layer,
+                       .step = header.step,
+                       .members = header.members,
+                       .map_version = header.map_version,
+                       .rows = rows_,
+                       .experts = experts_},
+                      header.since);
 }
 
 void ExpertStation::forget_the_dead() {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/duration_histogram.h"
 #include "base/trace.h"
 #include "comm/exchange_profile.h"
 #include "comm/in_process/doorbell.h"
@@ -91,6 +92,8 @@ class ExpertStation {
     std::uint64_t bytes_out = 0;  // outputs that went back to them
   };
   [[nodiscard]] Counters counters() const;
+  // How long each post waited in a hold. Any thread.
+  [[nodiscard]] DurationHistogram::Reading holds() const { return hold_times_.read(); }
   [[nodiscard]] const ExpertService& service() const { return service_; }
 
  private:
@@ -148,6 +151,7 @@ class ExpertStation {
   std::vector<std::int32_t> experts_;
   std::vector<sched::ExpertEntry> back_;
   Totals totals_;
+  DurationHistogram hold_times_;
   Trace* trace_ = nullptr;
   TraceTrack runs_track_;
   TraceTrack holds_track_;

@@ -36,7 +36,8 @@ void GroupPort::post(const sched::ExpertPost& post) {
   PostHeader header{.layer = post.layer,
                     .step = post.step,
                     .members = post.members,
-                    .map_version = post.map_version};
+                    .map_version = post.map_version,
+                    .since = group_.clock().now()};
   // In a gang step every service hears from every member, so that it knows when all have spoken.
   for (int to = 0; to < group_.ranks(); ++to) {
     const std::vector<PostedEntry>& list = lists_[static_cast<std::size_t>(to)];
@@ -49,6 +50,7 @@ void GroupPort::send(Rank to, const PostHeader& header, std::span<const PostedEn
   PostHeader timed = header;
   if (group_.options().profile) {
     timed.arrives = station.arrival(rank_, group_.clock().now(), entries.size());
+    timed.since = std::max(timed.since, timed.arrives);
   }
   // Rows are bounded by what comes back, but labels of gang steps that have no rows for a service
   // pile up where its rank does not get to run: then its mail is taken here, whoever may serve it.

@@ -19,7 +19,7 @@ struct WaitingExpertQueue {
   int latency_sensitive_rows = 0;  // rows in all >= 1
   int best_effort_rows = 0;
   int deferred_runs = 0;  // runs that passed it over while only best-effort rows waited in it
-  TimePoint oldest{};     // since when it has not been empty
+  TimePoint oldest{};     // when the row was posted that waits longest
 
   [[nodiscard]] bool best_effort_only() const { return latency_sensitive_rows == 0; }
   [[nodiscard]] int rows() const { return latency_sensitive_rows + best_effort_rows; }

@@ -45,12 +45,12 @@ void ExpertQueues::free_chunks(std::int32_t head, std::int32_t tail) {
   free_chunk_ = head;
 }
 
-void ExpertQueues::open(Queue& queue, LayerIndex layer, std::int32_t expert, TimePoint now) {
+void ExpertQueues::open(Queue& queue, LayerIndex layer, std::int32_t expert, TimePoint since) {
   queue.head = allocate_chunk();
   queue.tail = queue.head;
   queue.tail_entries = 0;
   queue.waiting = static_cast<std::int32_t>(waiting_.size());
-  waiting_.push_back({.layer = layer, .expert = ExpertId{expert}, .oldest = now});
+  waiting_.push_back({.layer = layer, .expert = ExpertId{expert}, .oldest = since});
 }
 
 void ExpertQueues::extend(Queue& queue) {
@@ -60,7 +60,7 @@ void ExpertQueues::extend(Queue& queue) {
   queue.tail_entries = 0;
 }
 
-void ExpertQueues::post(const ExpertPost& post, TimePoint now) {
+void ExpertQueues::post(const ExpertPost& post, TimePoint since) {
   if (post.rows.empty()) return;
   GIMBAL_CHECK(post.experts.size() % post.rows.size() == 0);
   GIMBAL_CHECK(post.layer.value() >= 0 && post.layer.value() < options_.layers);
@@ -79,7 +79,7 @@ void ExpertQueues::post(const ExpertPost& post, TimePoint now) {
       GIMBAL_CHECK(static_cast<std::uint32_t>(*chosen) < experts);
       Queue& queue = layer[*chosen];
       if (queue.waiting < 0) {
-        open(queue, post.layer, *chosen, now);
+        open(queue, post.layer, *chosen, since);
       } else if (queue.tail_entries == kChunkEntries) {
         extend(queue);
       }
@@ -94,7 +94,9 @@ void ExpertQueues::post(const ExpertPost& post, TimePoint now) {
       entry.step = post.step;
       entry.source = static_cast<std::int16_t>(post.source.value());
       entry.request_class = row.request_class;
-      ++(waiting_[static_cast<std::size_t>(queue.waiting)].*rows_of_class);
+      WaitingExpertQueue& waiting = waiting_[static_cast<std::size_t>(queue.waiting)];
+      waiting.oldest = std::min(waiting.oldest, since);
+      ++(waiting.*rows_of_class);
     }
   }
   live_ += static_cast<int>(post.experts.size());
@@ -113,7 +115,8 @@ void ExpertQueues::take(std::span<const int> queues, ExpertRun& run) {
   for (const int index : queues) {
     GIMBAL_CHECK(index >= 0 && static_cast<std::size_t>(index) < waiting_.size());
     const WaitingExpertQueue& waiting = waiting_[static_cast<std::size_t>(index)];
-    run.groups.push_back({waiting.layer, waiting.expert, static_cast<int>(total), waiting.rows()});
+    run.groups.push_back(
+        {waiting.layer, waiting.expert, static_cast<int>(total), waiting.rows(), waiting.oldest});
     total += static_cast<std::size_t>(waiting.rows());
   }
   run.entries.resize(total);

@@ -25,6 +25,7 @@ struct ExpertRun {
     ExpertId expert;
     int first = 0;  // its entries are [first, first + count)
     int count = 0;
+    TimePoint oldest{};  // when the entry was posted that waited longest
   };
   std::vector<Group> groups;          // in the order of the decision
   std::vector<ExpertEntry> entries;   // of a group in the order in which they were posted
@@ -44,8 +45,9 @@ class ExpertQueues {
   // Requires: all options >= 1.
   explicit ExpertQueues(const ExpertQueuesOptions& options);
 
+  // `since`: when the rows began to wait, which may be before those that are here already did.
   // Requires: experts in range, room for all entries.
-  void post(const ExpertPost& post, TimePoint now);
+  void post(const ExpertPost& post, TimePoint since);
 
   // What to run now, by the policy; indices into waiting(). Holds until the next call of any other
   // member than next.
@@ -83,7 +85,7 @@ class ExpertQueues {
   }
   [[nodiscard]] std::int32_t allocate_chunk();
   void free_chunks(std::int32_t head, std::int32_t tail);
-  void open(Queue& queue, LayerIndex layer, std::int32_t expert, TimePoint now);
+  void open(Queue& queue, LayerIndex layer, std::int32_t expert, TimePoint since);
   void extend(Queue& queue);
   void removed(int count);
   int cancel_in(policy::WaitingExpertQueue& waiting, const ExpertEntry& like);

@@ -106,6 +106,24 @@ TEST_F(ExpertQueuesTest, WaitingTellsClassesAndAges) {
   EXPECT_EQ(queues_.waiting()[2].oldest, now_);
 }
 
+// Of two sources the one whose mail is taken later may have posted earlier.
+TEST_F(ExpertQueuesTest, ARunTellsSinceWhenTheOldestRowOfAnExpertWaits) {
+  now_ += from_ms(5);
+  post(1, kLs, {0, 1});
+  now_ -= from_ms(3);
+  post(2, kLs, {1, 2}, 0, 1);
+  now_ += from_ms(4);
+  post(3, kLs, {2});
+  take({0, 1, 2});
+  ASSERT_EQ(run_.groups.size(), 3u);
+  EXPECT_EQ(run_.groups[0].oldest, TimePoint{} + from_ms(5));
+  EXPECT_EQ(run_.groups[1].oldest, TimePoint{} + from_ms(2));
+  EXPECT_EQ(run_.groups[2].oldest, TimePoint{} + from_ms(2));
+  post(1, kLs, {2});  // nothing is left of what waited before
+  take({0});
+  EXPECT_EQ(run_.groups[0].oldest, TimePoint{} + from_ms(6));
+}
+
 TEST_F(ExpertQueuesTest, OnlyBestEffortQueuesCountRunsThatPassThemOver) {
   post(1, kBe, {0});
   post(2, kLs, {1});

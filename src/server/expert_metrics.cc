@@ -3,6 +3,7 @@
 #include <prometheus/metric_family.h>
 
 #include <functional>
+#include <limits>
 #include <utility>
 
 #include "cluster/expert_json.h"
@@ -35,6 +36,23 @@ class FamilyWriter {
       metric.gauge.value = value;
     }
   }
+  // To the open family, which must be a histogram.
+  void add(const DurationHistogram::Reading& reading,
+           std::vector<prometheus::ClientMetric::Label> labels) {
+    prometheus::ClientMetric& metric = families_.back().metric.emplace_back();
+    metric.label = std::move(labels);
+    metric.label.push_back({"model_name", model_name_});
+    std::uint64_t sum = 0;
+    for (std::size_t i = 0; i < reading.counts.size(); ++i) {
+      sum += reading.counts[i];
+      const double bound = i < DurationHistogram::kBounds.size()
+                               ? to_ms(DurationHistogram::kBounds[i]) * 1e-3
+                               : std::numeric_limits<double>::infinity();
+      metric.histogram.bucket.push_back({.cumulative_count = sum, .upper_bound = bound});
+    }
+    metric.histogram.sample_count = sum;
+    metric.histogram.sample_sum = to_ms(reading.sum) * 1e-3;
+  }
 
  private:
   std::string model_name_;
@@ -43,6 +61,7 @@ class FamilyWriter {
 
 constexpr auto kCounter = prometheus::MetricType::Counter;
 constexpr auto kGauge = prometheus::MetricType::Gauge;
+constexpr auto kHistogram = prometheus::MetricType::Histogram;
 
 void add_service_metrics(const std::vector<GroupReading>& groups, FamilyWriter& out) {
   const auto each = [&](const char* name, const char* help,
@@ -70,6 +89,26 @@ void add_service_metrics(const std::vector<GroupReading>& groups, FamilyWriter& 
        [&](const ServiceReading& s) { return real(s.bytes_in); });
   each("gimbal:expert_exchange_out_bytes_total", "Outputs that an expert service sent back.",
        [&](const ServiceReading& s) { return real(s.bytes_out); });
+}
+
+void add_service_times(const std::vector<GroupReading>& groups, FamilyWriter& out) {
+  const auto each = [&](const char* name, const char* help,
+                        DurationHistogram::Reading ServiceReading::*times) {
+    out.open(name, help, kHistogram);
+    for (const GroupReading& group : groups) {
+      for (const ServiceReading& service : group.services)
+        out.add(service.*times, {{"engine", std::to_string(service.engine.value())}});
+    }
+  };
+  each("gimbal:expert_service_run_seconds", "Time of a run of an engine's expert service.",
+       &ServiceReading::run_times);
+  each("gimbal:expert_service_wait_seconds",
+       "From the post of an expert's rows to the run that takes them; of each expert's, those that "
+       "waited longest.",
+       &ServiceReading::waits);
+  each("gimbal:expert_service_hold_seconds",
+       "Time that a post waited at an expert service for the rest of its gang step.",
+       &ServiceReading::hold_times);
 }
 
 void add_gang_metrics(const std::vector<GroupReading>& groups, FamilyWriter& out) {
@@ -126,6 +165,7 @@ void add_expert_metrics(const cluster::ExpertInspector& inspector, std::string_v
   if (groups.empty()) return;
   FamilyWriter out(model_name, families);
   add_service_metrics(groups, out);
+  add_service_times(groups, out);
   add_gang_metrics(groups, out);
 }
 

@@ -6,6 +6,7 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -263,6 +264,32 @@ TEST_F(RankEngines, RanksThatStepTogetherJoinGangs) {
   EXPECT_EQ(counters.joins, 2 * counters.gang_steps);
   EXPECT_GT(group_->station(Rank{0}).counters().holds, 0U);
   EXPECT_GT(group_->station(Rank{1}).counters().rows, 0U);
+  stop_group();
+}
+
+std::uint64_t count(const DurationHistogram::Reading& reading) {
+  return std::accumulate(reading.counts.begin(), reading.counts.end(), std::uint64_t{0});
+}
+
+TEST_F(RankEngines, ServicesTellHowLongRunsTookAndRowsWaited) {
+  start_group({.ranks = 2, .least_wait = std::chrono::minutes(10)});
+  sink_.hold();
+  for (std::uint64_t id = 1; id <= 4; ++id)
+    submit(id % 2, id, 20, 20);
+  sink_.release();
+  sink_.wait_for_ends(4);
+  for (int rank = 0; rank < 2; ++rank) {
+    const ExpertStation& station = group_->station(Rank{rank});
+    const ExpertStation::Counters done = station.counters();
+    const DurationHistogram::Reading runs = station.service().run_times();
+    EXPECT_EQ(count(runs), done.runs);
+    EXPECT_EQ(runs.sum, done.busy);
+    EXPECT_EQ(count(station.service().waits()), done.distinct_experts);
+    EXPECT_EQ(station.holds().sum, done.held);
+    EXPECT_GE(count(station.holds()), done.holds);
+    // What waits in a hold waits for its run.
+    EXPECT_GT(station.service().waits().sum, Duration::zero());
+  }
   stop_group();
 }
 

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from data_parallel_test import _generate, _get, _texts
+from metrics_test import promtool
 
 LAYERS = 5
 EXPERTS = 16
@@ -83,6 +84,28 @@ def test_a_map_is_given_and_swapped(start_server, expected, tmp_path):
         ]:
             status, _, text = running.post("/debug/expert-map", wrong)
             assert status == 400 and named in text, text
+
+
+def test_metrics_have_the_times_of_services(start_server):
+    with start_server("--data-parallel-size", "2") as running:
+        _generate(running)
+        running.wait_until_idle()
+        text = running.get("/metrics")[2]
+        code, complaints = promtool(text.replace("vllm:", "vllm_").replace("gimbal:", "gimbal_"))
+        assert (code, complaints) == (0, [])
+        for engine in ("0", "1"):
+            count = running.metric("gimbal:expert_service_run_seconds_count", engine=engine)
+            assert count == running.metric("gimbal:expert_service_runs_total", engine=engine) > 0
+            waits = running.metric("gimbal:expert_service_wait_seconds_count", engine=engine)
+            experts = running.metric(
+                "gimbal:expert_service_distinct_experts_total", engine=engine
+            )
+            assert waits == experts > 0
+            last = running.metric(
+                "gimbal:expert_service_run_seconds_bucket", engine=engine, le="+Inf"
+            )
+            assert last == count
+            assert running.metric("gimbal:expert_service_hold_seconds_count", engine=engine) >= 0
 
 
 def test_a_trace_and_a_routing_record_are_written(start_server, tmp_path):

@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
+
+#include "base/json_place.h"
 
 namespace gimbal {
 namespace {
@@ -16,6 +19,8 @@ class Builder final : public nlohmann::json_sax<Json> {
   Builder(Json& root, const JsonParseOptions& options) : options_(options), dom_(root, false) {}
 
   std::optional<Error> error;
+  std::size_t error_byte = 0;  // of a text that is not JSON, from 1
+  std::string error_reason;    // of it, without the place
 
   bool null() override { return dom_.null(); }
   bool boolean(bool value) override { return dom_.boolean(value); }
@@ -57,12 +62,21 @@ class Builder final : public nlohmann::json_sax<Json> {
     if (const auto at = reason.find("parse error"); at != std::string_view::npos) {
       reason.remove_prefix(at);
     }
-    error = invalid_argument(
-        fmt::format("JSON: not valid at byte {}: {}", position, reason.substr(0, 200)));
+    reason = reason.substr(0, 200);
+    error = invalid_argument(fmt::format("JSON: not valid at byte {}: {}", position, reason));
+    error_byte = position;
+    error_reason = fmt::format("JSON: not valid: {}", without_place(reason));
     return false;
   }
 
  private:
+  // "parse error at line 1, column 5: reason" → "reason".
+  static std::string_view without_place(std::string_view text) {
+    if (!text.starts_with("parse error at")) return text;
+    const auto colon = text.find(": ");
+    return colon == std::string_view::npos ? text : text.substr(colon + 2);
+  }
+
   bool deeper() {
     if (++depth_ <= options_.max_depth) return true;
     error = invalid_argument(fmt::format("JSON: nested deeper than {} levels", options_.max_depth));
@@ -75,23 +89,44 @@ class Builder final : public nlohmann::json_sax<Json> {
   std::size_t depth_ = 0;
 };
 
-}  // namespace
-
-Result<Json> parse_json(std::string_view text, const JsonParseOptions& options) {
+// With `byte`, an error's place goes there instead of into its message.
+Result<Json> parse(std::string_view text, const JsonParseOptions& options, std::size_t* byte) {
   // nlohmann takes a zero byte for the end of the text.
   if (const auto zero = text.find('\0'); zero != std::string_view::npos) {
-    return invalid_argument(fmt::format("JSON: not valid at byte {}: a zero byte", zero));
+    if (byte == nullptr) {
+      return invalid_argument(fmt::format("JSON: not valid at byte {}: a zero byte", zero + 1));
+    }
+    *byte = zero + 1;
+    return invalid_argument("JSON: not valid: a zero byte");
   }
   Json root;
   Builder builder(root, options);
   try {
     const bool parsed = Json::sax_parse(text.begin(), text.end(), &builder);
+    if (builder.error_byte > 0 && byte != nullptr) {
+      *byte = builder.error_byte;
+      return invalid_argument(builder.error_reason);
+    }
     if (builder.error) return *builder.error;
     if (!parsed) return invalid_argument("JSON: not valid");
   } catch (const Json::exception& cause) {  // a number out of range, for example
     return invalid_argument(std::string("JSON: ") + cause.what());
   }
   return root;
+}
+
+}  // namespace
+
+Result<Json> parse_json(std::string_view text, const JsonParseOptions& options) {
+  return parse(text, options, nullptr);
+}
+
+Result<Json> parse_json(std::string_view text, const JsonParseOptions& options, std::size_t& byte) {
+  byte = 0;
+  auto parsed = parse(text, options, &byte);
+  if (!parsed.ok() && byte == 0) byte = json_byte_deeper_than(text, options.max_depth);
+  byte = std::max<std::size_t>(1, byte);
+  return parsed;
 }
 
 Result<Json> read_json_file(const std::string& path, std::size_t max_bytes) {

@@ -24,6 +24,10 @@ struct JsonParseOptions {
 // Parses strict JSON (UTF-8). The error says where (byte) and what, never more than a short
 // excerpt.
 [[nodiscard]] Result<Json> parse_json(std::string_view text, const JsonParseOptions& options = {});
+// The same for a text that is a part of a file, whose places are not the file's: an error says only
+// what, and `byte` where, from 1 (of a key that is there twice only 1).
+[[nodiscard]] Result<Json> parse_json(std::string_view text, const JsonParseOptions& options,
+                                      std::size_t& byte);
 
 // Reads and parses a whole file; errors name the path.
 [[nodiscard]] Result<Json> read_json_file(const std::string& path,

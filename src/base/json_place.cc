@@ -11,7 +11,9 @@ namespace {
 // Walks through a JSON text without making values of it.
 class Walker {
  public:
-  explicit Walker(std::string_view text) : text_(text) {}
+  explicit Walker(std::string_view text) : text_(text) {
+    if (text.starts_with("\xEF\xBB\xBF")) at_ = 3;
+  }
 
   void skip_space() {
     while (at_ < text_.size() && std::string_view(" \t\r\n").find(text_[at_]) != text_.npos)
@@ -55,19 +57,25 @@ class Walker {
   // At an object: where the field's name stands, and goes to its value. nullopt: no such field.
   std::optional<std::size_t> enter_field(std::string_view name) {
     if (peek() != '{') return std::nullopt;
+    std::optional<std::size_t> found;
+    std::size_t value = 0;
     step();
     for (skip_space(); peek() == '"'; skip_space()) {
       const std::size_t begin = at_;
-      const bool found = take_string() == name;
+      const bool named = take_string() == name;
       skip_space();
       step();  // ':'
       skip_space();
-      if (found) return begin;
+      if (named) {
+        found = begin;
+        value = at_;
+      }
       skip_value();
       skip_space();
       if (peek() == ',') step();
     }
-    return std::nullopt;
+    if (found) at_ = value;
+    return found;
   }
   // At a list: goes to its entry. nullopt: no such entry.
   std::optional<std::size_t> enter_entry(std::size_t index) {
@@ -87,12 +95,16 @@ class Walker {
   std::size_t at_ = 0;
 };
 
-}  // namespace
+// Where the last thing on the way begins that was found.
+struct Found {
+  std::size_t name = 0;  // of a field; else as `value`
+  std::size_t value = 0;
+};
 
-int json_line(std::string_view text, std::string_view path) {
+Found find(std::string_view text, std::string_view path) {
   Walker walker(text);
   walker.skip_space();
-  std::size_t best = walker.place();
+  Found best{walker.place(), walker.place()};
   while (!path.empty()) {
     std::optional<std::size_t> found;
     if (path.front() == '[') {
@@ -109,11 +121,44 @@ int json_line(std::string_view text, std::string_view path) {
       path.remove_prefix(end);
     }
     if (!found) break;
-    best = *found;
     walker.skip_space();
+    best = {*found, walker.place()};
   }
-  return 1 + static_cast<int>(
-                 std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(best), '\n'));
+  return best;
+}
+
+JsonPlace place_at(std::string_view text, std::size_t byte) {
+  const std::string_view before = text.substr(0, byte);
+  const auto line_begin = before.rfind('\n') + 1;  // 0 on the first line
+  return {.line = 1 + static_cast<int>(std::count(before.begin(), before.end(), '\n')),
+          .column = 1 + before.size() - line_begin};
+}
+
+}  // namespace
+
+int json_line(std::string_view text, std::string_view path) {
+  return place_at(text, find(text, path).name).line;
+}
+
+JsonPlace json_place(std::string_view text, std::string_view path) {
+  return place_at(text, find(text, path).value);
+}
+
+std::size_t json_byte_deeper_than(std::string_view text, std::size_t depth) {
+  std::size_t level = 0;
+  bool in_string = false;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const char c = text[at];
+    if (c == '"') in_string = !in_string;
+    if (in_string) {
+      if (c == '\\') ++at;
+    } else if (c == '{' || c == '[') {
+      if (++level > depth) return at + 1;
+    } else if ((c == '}' || c == ']') && level > 0) {
+      --level;
+    }
+  }
+  return 0;
 }
 
 }  // namespace gimbal

@@ -8,6 +8,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(Json, RefusesWhatIsNotJson) {
   for (const char* text : {"", "{", "[1,]", "{\"a\":}", "nul", "\"\xff\"", "1 2", "{'a':1}"}) {
@@ -39,6 +40,33 @@ TEST(Json, RefusesDeepNestingWithoutRecursion) {
   const auto parsed = parse_json(deep);
   ASSERT_FALSE(parsed.ok());
   EXPECT_THAT(parsed.error().message, HasSubstr("nested"));
+}
+
+TEST(Json, OfAPartOfAFileTheByteIsBesideTheMessage) {
+  using namespace std::string_literals;
+  const auto byte_of = [](std::string_view text) {
+    std::size_t byte = 77;
+    const auto parsed = parse_json(text, {.max_depth = 3}, byte);
+    EXPECT_FALSE(parsed.ok()) << text;
+    if (!parsed.ok()) {
+      EXPECT_THAT(parsed.error().message, HasSubstr("JSON: "));
+      EXPECT_THAT(parsed.error().message, Not(HasSubstr("byte "))) << text;
+      EXPECT_THAT(parsed.error().message, Not(HasSubstr("line "))) << text;
+    }
+    return byte;
+  };
+  EXPECT_EQ(byte_of(R"({"a":1,})"), 8u);
+  EXPECT_EQ(byte_of(R"({"a":nul})"), 9u);
+  EXPECT_EQ(byte_of("{\"a\":\xff}"), 6u);
+  EXPECT_EQ(byte_of("{\"a\":1\0}"s), 7u);
+  EXPECT_EQ(byte_of(R"([[[[]]]])"), 4u);
+  EXPECT_EQ(byte_of(R"({"a":1})"
+                    "x"),
+            8u);
+  EXPECT_GE(byte_of("{"), 1u);
+  EXPECT_GE(byte_of(""), 1u);
+  EXPECT_GE(byte_of(R"({"a":1e999})"), 6u);
+  EXPECT_EQ(byte_of(R"({"a":1,"a":2})"), 1u);  // of a key that is there twice it is not known
 }
 
 TEST(Json, HugeNumberIsAnError) {

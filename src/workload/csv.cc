@@ -6,6 +6,7 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <utility>
 
 namespace gimbal::workload {
 namespace {
@@ -35,12 +36,13 @@ Result<CsvReader> CsvReader::open(std::string_view text) {
   CsvReader reader(text);
   GIMBAL_ASSIGN_OR_RETURN(const bool found, reader.read_record());
   if (!found) return invalid_argument("there is no header line");
-  reader.names_ = std::move(reader.row_);
+  reader.names_ = std::exchange(reader.row_, {});
+  reader.header_line_ = reader.row_line_;
   for (std::size_t i = 0; i < reader.names_.size(); ++i) {
     for (std::size_t j = 0; j < i; ++j) {
       if (!equal_ignoring_case(reader.names_[i], reader.names_[j])) continue;
-      return invalid_argument(
-          fmt::format("line 1: a column is there twice: {}", shown(reader.names_[i])));
+      return invalid_argument(fmt::format("line {}: a column is there twice: {}",
+                                          reader.header_line_, shown(reader.names_[i])));
     }
   }
   return reader;
@@ -56,7 +58,8 @@ Result<std::size_t> CsvReader::column(std::string_view name) const {
   for (std::size_t i = 0; i < names_.size(); ++i) {
     if (equal_ignoring_case(names_[i], name)) return i;
   }
-  return invalid_argument(fmt::format("line 1: there is no column {}", name), std::string(name));
+  return invalid_argument(fmt::format("line {}: there is no column {}", header_line_, name),
+                          std::string(name));
 }
 
 Result<bool> CsvReader::next() {
@@ -91,7 +94,7 @@ Result<std::string> CsvReader::read_field(bool& last) {
     while (true) {
       const auto quote = rest_.find('"');
       if (quote == std::string_view::npos) {
-        return invalid_argument(fmt::format("line {}: a quote does not close", row_line_));
+        return broken("a quote does not close");
       }
       field += rest_.substr(0, quote);
       rest_.remove_prefix(quote + 1);
@@ -108,19 +111,29 @@ Result<std::string> CsvReader::read_field(bool& last) {
   rest_.remove_prefix(end == std::string_view::npos ? rest_.size() : end + 1);
   if (bare.ends_with('\r')) bare.remove_suffix(1);
   if (bare.find('"') != std::string_view::npos || (quoted && !trimmed(bare).empty())) {
-    return invalid_argument(fmt::format("line {}: a quote inside a field", row_line_));
+    return broken("a quote inside a field");
   }
   field += bare;
   if (field.size() > kMaxFieldBytes) {
-    return invalid_argument(
-        fmt::format("line {}: a field is longer than {} bytes", row_line_, kMaxFieldBytes));
+    return broken(fmt::format("a field is longer than {} bytes", kMaxFieldBytes));
   }
   return trimmed(field);
 }
 
+// An error about the field that is being read; before the header is, columns have numbers.
+Error CsvReader::broken(std::string_view what) const {
+  const std::size_t column = row_.size();
+  if (column < names_.size()) {
+    return invalid_argument(
+        fmt::format("line {}, column {}: {}", row_line_, shown(names_[column]), what),
+        names_[column]);
+  }
+  return invalid_argument(fmt::format("line {}, column {}: {}", row_line_, column + 1, what));
+}
+
 Error CsvReader::wrong(std::size_t column, std::string_view expected) const {
   return invalid_argument(fmt::format("line {}, column {}: must be {}, is '{}'", row_line_,
-                                      names_[column], expected, shown(row_[column])),
+                                      shown(names_[column]), expected, shown(row_[column])),
                           names_[column]);
 }
 

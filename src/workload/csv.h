@@ -40,10 +40,12 @@ class CsvReader {
   // Reads one record into row_; false at the end of the text.
   Result<bool> read_record();
   Result<std::string> read_field(bool& last);
+  [[nodiscard]] Error broken(std::string_view what) const;
 
   std::string_view rest_;
   std::size_t line_ = 1;      // of the start of rest_
   std::size_t row_line_ = 0;  // of the start of row_
+  std::size_t header_line_ = 1;
   std::vector<std::string> names_;
   std::vector<std::string> row_;
 };

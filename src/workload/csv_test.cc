@@ -60,6 +60,17 @@ TEST(Csv, RefusesBrokenText) {
   EXPECT_EQ(reader->next().error().message, "line 2: has 1 fields, the header has 2");
   EXPECT_EQ(reader->next().error().message, "line 3: has 3 fields, the header has 2");
   EXPECT_FALSE(reader->next().ok());
+  auto quotes = CsvReader::open("\n\na,b\n1,2\n3,\"4\n");
+  ASSERT_TRUE(quotes.ok());
+  EXPECT_TRUE(quotes->next().value());
+  EXPECT_EQ(quotes->column("c").error().message, "line 3: there is no column c");
+  EXPECT_EQ(quotes->next().error().message, "line 5, column b: a quote does not close");
+  EXPECT_EQ(CsvReader::open("a,\"b").error().message, "line 1, column 2: a quote does not close");
+  EXPECT_EQ(CsvReader::open("a,b\n1,2,\"")->next().error().message,
+            "line 2, column 3: a quote does not close");
+  const std::string long_name(100, 'n');
+  EXPECT_EQ(CsvReader::open(long_name + "\n1\"\n")->next().error().message,
+            "line 2, column " + std::string(60, 'n') + "…: a quote inside a field");
   for (const char* number : {"", "nan", "inf", "1 2", "0x10", "1,", "+1"}) {
     const std::string text = "n\n\"" + std::string(number) + "\"\n";
     auto one = CsvReader::open(text);

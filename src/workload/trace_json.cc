@@ -10,6 +10,7 @@
 
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/json_place.h"
 #include "workload/trace_rows.h"
 
 namespace gimbal::workload {
@@ -19,7 +20,8 @@ namespace {
 constexpr std::uint64_t kBlocks = 0x626c6f636b;
 constexpr std::uint64_t kRests = 0x72657374;
 
-// Calls `row` with each line's object. Errors get "line N: " before them.
+// Calls `row` with each line's object. Errors get "line N, column C: " before them: where the field
+// begins that is wrong, or the object that lacks it.
 Result<void> for_each_line(std::string_view text, std::size_t max_rows,
                            const std::function<Result<void>(JsonObject&)>& row) {
   std::size_t line = 0;
@@ -30,13 +32,16 @@ Result<void> for_each_line(std::string_view text, std::size_t max_rows,
     text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
     ++line;
     if (one.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const std::string place = fmt::format("line {}", line);
-    const auto document = parse_json(one, {.unique_keys = false});
-    if (!document.ok()) return document.error().within(place);
+    std::size_t column = 0;
+    const auto place = [&] { return fmt::format("line {}, column {}", line, column); };
+    const auto document = parse_json(one, {.unique_keys = false}, column);
+    if (!document.ok()) return document.error().within(place());
     auto object = JsonObject::of(*document);
-    if (!object.ok()) return object.error().within(place);
-    const Result<void> done = row(*object);
-    if (!done.ok()) return done.error().within(place);
+    const Result<void> done = object.ok() ? row(*object) : object.error();
+    if (!done.ok()) {
+      column = json_place(one, done.error().field).column;
+      return done.error().within(place());
+    }
     ++rows;
   }
   return {};
@@ -62,8 +67,9 @@ Result<std::vector<std::int64_t>> hash_ids(JsonObject& object) {
   for (std::size_t i = 0; i < list->size(); ++i) {
     const Json& id = (*list)[i];
     if (!id.is_number_integer()) {
-      return invalid_argument(fmt::format("hash_ids[{}] must be an integer, is {}", i, excerpt(id)),
-                              "hash_ids");
+      const std::string place = fmt::format("hash_ids[{}]", i);
+      return invalid_argument(fmt::format("{} must be an integer, is {}", place, excerpt(id)),
+                              place);
     }
     ids.push_back(id.get<std::int64_t>());
   }
@@ -100,6 +106,12 @@ std::int64_t guess_block_size(std::int64_t tokens, std::size_t blocks) {
   return (tokens + 511) / 512 >= count ? 512 : 16;
 }
 
+// "line N, column C: entry I: …"
+Error in_entry(std::string_view text, std::size_t entry, const Error& error) {
+  const JsonPlace place = json_place(text, fmt::format("[{}].{}", entry, error.field));
+  return error.within(fmt::format("line {}, column {}: entry {}", place.line, place.column, entry));
+}
+
 // The first message of a conversation is the user's, the second the assistant's.
 Result<const Json*> message_value(const Json& conversation, std::size_t index) {
   const Json& message = conversation[index];
@@ -134,7 +146,7 @@ Result<PromptPart> parse_part(const Json& value, std::size_t index) {
   const auto wrong = [&] {
     return invalid_argument(
         fmt::format("prompt[{}] must be [identity, tokens, topic], is {}", index, excerpt(value)),
-        "prompt");
+        fmt::format("prompt[{}]", index));
   };
   const bool shape = value.is_array() && value.size() == 3 && value[0].is_number_unsigned() &&
                      value[1].is_number_unsigned() && value[2].is_number_integer();
@@ -263,7 +275,7 @@ Result<Workload> parse_share_gpt(std::string_view text, const TraceOptions& opti
     RequestSpec request;
     std::string answer;
     const auto read = read_conversation(document[i], request, answer);
-    if (!read.ok()) return read.error().within(fmt::format("entry {}", i));
+    if (!read.ok()) return in_entry(text, i, read.error());
     const std::size_t before = workload.requests.size();
     if (*read) {
       add_plain_row(workload, Duration{}, tokens_of(request.text), tokens_of(answer));

@@ -18,6 +18,7 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 using testing::HasSubstr;
+using testing::Not;
 
 Workload parsed(std::string_view text, const TraceOptions& options = {}) {
   auto workload = parse_trace(text, options);
@@ -125,7 +126,8 @@ TEST(TraceReader, FindsTheBlockSizeOfMooncake) {
       R"({"timestamp":0,"input_length":40,"output_length":1,"hash_ids":[5,6,7]})";
   EXPECT_EQ(parsed(small).requests[0].prompt[0].tokens, 16);
   EXPECT_EQ(parsed(small, {.block_size = 18}).requests[0].prompt[0].tokens, 18);
-  EXPECT_THAT(message_of(small, {.block_size = 20}), HasSubstr("line 1: hash_ids has 3 blocks"));
+  EXPECT_THAT(message_of(small, {.block_size = 20}),
+              HasSubstr("line 1, column 63: hash_ids has 3 blocks"));
   EXPECT_THAT(message_of(small, {.block_size = 0}), HasSubstr("a block has"));
 }
 
@@ -138,25 +140,45 @@ TEST(TraceReader, TokensBeyondTheNamedBlocksAreOfOnePromptAlone) {
   EXPECT_EQ(statistics_of(workload).shared_prompt_tokens, 512);
 }
 
-TEST(TraceReader, NamesLineAndFieldOfMooncake) {
+TEST(TraceReader, NamesLineColumnAndFieldOfMooncake) {
   const auto with = [](const std::string& fields) {
     return message_of(R"({"timestamp":0,"input_length":1,"output_length":1,"hash_ids":[1]})"
                       "\n{" +
                       fields + "}\n");
   };
+  // What is missing is missing from the object.
   EXPECT_THAT(with(R"("input_length":1,"output_length":1,"hash_ids":[1])"),
-              HasSubstr("line 2: timestamp must be"));
-  EXPECT_THAT(with(R"("timestamp":-1,"input_length":1,"output_length":1,"hash_ids":[1])"),
-              HasSubstr("line 2: timestamp must be"));
-  EXPECT_THAT(with(R"("timestamp":0,"input_length":"x","output_length":1,"hash_ids":[1])"),
-              HasSubstr("line 2: input_length must be"));
-  EXPECT_THAT(with(R"("timestamp":0,"input_length":1,"output_length":1e30,"hash_ids":[1])"),
-              HasSubstr("line 2: output_length must be"));
-  EXPECT_THAT(with(R"("timestamp":0,"input_length":1,"output_length":1,"hash_ids":[0.5])"),
-              HasSubstr("line 2: hash_ids[0] must be"));
+              HasSubstr("line 2, column 1: timestamp must be"));
   EXPECT_THAT(with(R"("timestamp":0,"input_length":1,"output_length":1)"),
-              HasSubstr("line 2: hash_ids must be"));
-  EXPECT_THAT(with(R"("timestamp":0,)"), HasSubstr("line 2: JSON: not valid"));
+              HasSubstr("line 2, column 1: hash_ids must be"));
+  EXPECT_THAT(with(R"("timestamp":-1,"input_length":1,"output_length":1,"hash_ids":[1])"),
+              HasSubstr("line 2, column 14: timestamp must be"));
+  EXPECT_THAT(with(R"("timestamp":0,"input_length":"x","output_length":1,"hash_ids":[1])"),
+              HasSubstr("line 2, column 31: input_length must be"));
+  EXPECT_THAT(with(R"("timestamp":0,"input_length":1,"output_length": 1e30,"hash_ids":[1])"),
+              HasSubstr("line 2, column 50: output_length must be"));
+  EXPECT_THAT(with(R"("timestamp":0,"input_length":1,"output_length":1,"hash_ids":[1,0.5])"),
+              HasSubstr("line 2, column 65: hash_ids[1] must be"));
+  EXPECT_THAT(with(R"("timestamp":0,)"), HasSubstr("line 2, column 16: JSON: not valid: "));
+  EXPECT_THAT(with(R"("timestamp":0,)"), Not(HasSubstr("line 1")));
+}
+
+TEST(TraceReader, NamesThePlaceWhateverStandsInARow) {
+  const std::string good = R"({"timestamp":0,"input_length":1,"output_length":1,"hash_ids":[1]})";
+  const auto with = [&](const std::string& row) { return message_of(good + "\r\n\n" + row); };
+  EXPECT_THAT(with("  [1]"), HasSubstr("line 3, column 3: must be an object"));
+  EXPECT_THAT(with("null"), HasSubstr("line 3, column 1: "));
+  EXPECT_THAT(with(std::string("{\"a\":\0}", 8)), HasSubstr("line 3, column 6: JSON"));
+  EXPECT_THAT(with("{\"a\":\"\xff\"}"), HasSubstr("line 3, column 7: JSON"));
+  EXPECT_THAT(with("{" + std::string(200, ' ')), HasSubstr("line 3, column 202: JSON"));
+  EXPECT_THAT(with(R"({"a":)" + std::string(100, '[')), HasSubstr("line 3, column 69: JSON"));
+  // Braces, quotes and names inside strings are no structure.
+  EXPECT_THAT(with(R"({"x":"{\"timestamp\":1,","timestamp":"\\"})"),
+              HasSubstr("line 3, column 38: timestamp must be"));
+  // Of a name that is there twice the last counts.
+  EXPECT_THAT(with(R"({"timestamp":1,"timestamp":"x"})"),
+              HasSubstr("line 3, column 28: timestamp must be"));
+  EXPECT_THAT(with(good.substr(0, 30)), HasSubstr("line 3, column 31: JSON"));
 }
 
 TEST(TraceReader, ReadsBailianWithItsConversations) {
@@ -195,9 +217,10 @@ TEST(TraceReader, ReadsShareGptConversations) {
   EXPECT_EQ(counted.requests[0].prompt_tokens(), 16);
   EXPECT_FALSE(counted.estimated_lengths);
   EXPECT_THAT(message_of(R"([{"conversations":[{"value":1},{"value":"x"}]}])"),
-              HasSubstr("entry 0: conversations[0].value"));
-  EXPECT_THAT(message_of(R"([{"conversations":3}])"), HasSubstr("entry 0: conversations must be"));
-  EXPECT_THAT(message_of(R"([[]])"), HasSubstr("entry 0"));
+              HasSubstr("line 1, column 29: entry 0: conversations[0].value"));
+  EXPECT_THAT(message_of("[{\"conversations\":[]},\n {\"conversations\":\n  3}]"),
+              HasSubstr("line 3, column 3: entry 1: conversations must be"));
+  EXPECT_THAT(message_of(R"([[]])"), HasSubstr("line 1, column 2: entry 0"));
   EXPECT_THAT(message_of(R"([{"conversations":[1,2]}])"), HasSubstr("conversations[0]"));
 }
 
@@ -213,7 +236,8 @@ TEST(TraceReader, SaysWhatItDoesNotKnow) {
   EXPECT_THAT(message_of("{\"a\":1}\n"), HasSubstr("--trace-format"));
   EXPECT_THAT(message_of("{\n"), HasSubstr("--trace-format"));
   EXPECT_THAT(message_of("TIMESTAMP,ContextTokens,GeneratedTokens\n"), HasSubstr("no requests"));
-  EXPECT_THAT(message_of(kAzure, {.format = TraceFormat::kMooncake}), HasSubstr("line 1"));
+  EXPECT_THAT(message_of(kAzure, {.format = TraceFormat::kMooncake}),
+              HasSubstr("line 1, column 1: JSON"));
   EXPECT_FALSE(read_trace("/nonexistent/trace.csv").ok());
   EXPECT_FALSE(read_trace("/").ok());
   for (const char* name :
@@ -246,7 +270,10 @@ TEST(TraceReader, NamesWhatIsWrongInItsOwnFormat) {
                              "[[1,3,0.5]]", "[[1,1e9,0]]", "[null]"}) {
     EXPECT_THAT(with(head + R"("prompt":)" + prompt), HasSubstr("prompt")) << prompt;
   }
-  EXPECT_THAT(with(head + R"("prompt":[[1,3,-1]],"class":"X")"), HasSubstr("a class is"));
+  EXPECT_THAT(with(head + R"("prompt":[[1,3,-1],[1,0,0]])"),
+              HasSubstr("line 1, column 70: prompt[1]"));
+  EXPECT_THAT(with(head + R"("prompt":[[1,3,-1]],"class":"X")"),
+              HasSubstr("line 1, column 79: a class is"));
   EXPECT_THAT(with(head + R"("prompt":[[1,3,-1]],"source":-1)"), HasSubstr("source"));
   EXPECT_THAT(with(head + R"("prompt":[[1,3,-1]],"user":1)"), HasSubstr("user"));
 }

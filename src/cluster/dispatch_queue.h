@@ -22,7 +22,7 @@ struct DispatchGroup {
   double pages = 0;                // that the prompts take without prefix hits
   std::uint64_t user = 0;          // user_key, or a hash of the first 256 prompt tokens
   std::vector<int> hits;           // by engine: cached prompt tokens
-  std::vector<bool> tried;         // by engine: it did not take the group
+  std::vector<bool> tried;         // by engine: it did not take the group, or must not have it
   TimePoint arrival{};
   std::uint64_t number = 0;  // of groups
 

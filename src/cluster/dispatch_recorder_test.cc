@@ -62,8 +62,12 @@ std::string random_life(std::uint64_t seed, bool late, std::string_view rule) {
         break;
       default: {
         std::vector<sched::Request> group;
-        for (std::uint64_t i = 0; i <= rng.below(2); ++i)
+        // Sometimes to one of the engines, or to one that there is not.
+        const int pinned = rng.below(8) == 0 ? static_cast<int>(rng.below(4)) : -1;
+        for (std::uint64_t i = 0; i <= rng.below(2); ++i) {
           group.push_back(request(++ids, static_cast<int>(1 + rng.below(200)), rng.below(5)));
+          group.back().pinned_engine = pinned;
+        }
         const auto taken = dispatcher->submit(group, at_ms(now));
         for (const sched::Request& each : group) {
           if (taken.ok()) live.push_back(each.id);

@@ -164,11 +164,12 @@ Result<void> Dispatcher::check_bounds(const DispatchGroup& group) const {
   double most = 0;
   bool unbounded = false;
   bool room = false;
-  for (const Engine& engine : engines_) {
+  for (std::size_t i = 0; i < engines_.size(); ++i) {
+    const Engine& engine = engines_[i];
     waiting += waiting_tokens(engine);
     most += bound(engine);
     unbounded = unbounded || bound(engine) <= 0;
-    room = room || has_room(engine, group.prefill_tokens);
+    room = room || (!group.tried[i] && has_room(engine, group.prefill_tokens));
   }
   const bool fits =
       options_.late ? unbounded || waiting <= 0 || waiting + group.prefill_tokens <= most : room;
@@ -180,9 +181,17 @@ Result<void> Dispatcher::check_bounds(const DispatchGroup& group) const {
 
 Result<void> Dispatcher::submit(std::vector<sched::Request> requests, TimePoint now) {
   if (recorder_ != nullptr) recorder_->submit(requests, now);
+  const int pinned = requests.front().pinned_engine;
+  if (pinned >= options_.engines) {
+    return invalid_argument(fmt::format("a request must be pinned to one of the engines 0 to {}, "
+                                        "is to {}",
+                                        options_.engines - 1, pinned),
+                            "pinned_engine");
+  }
   DispatchGroup group = make_group(std::move(requests), traits());
   group.arrival = now;
-  group.tried.assign(engines_.size(), false);
+  group.tried.assign(engines_.size(), pinned >= 0);
+  if (pinned >= 0) group.tried[static_cast<std::size_t>(pinned)] = false;
   find_hits(group);
   GIMBAL_RETURN_IF_ERROR(check_bounds(group));
   enqueue(std::move(group));

@@ -47,6 +47,9 @@ struct Dispatched {
 // those with at most `late_steps` full steps of prefill ahead and pages for it now; until there is
 // one it waits and nothing overtakes it. Where no engine has any request, it goes at once.
 //
+// Pins. A group whose first request is pinned goes to that engine or fails: no rule sees room on
+// any other. With late binding it waits for that engine, and what is behind it waits too.
+//
 // Bounds. A group is refused when every engine's queue is full (early), or when what waits here and
 // there exceeds all engines' bounds (late). An empty queue takes any group.
 //
@@ -68,7 +71,8 @@ class Dispatcher {
   void note_first_token(RequestId request);
   void note_end(RequestId request);
 
-  // Queues a group. kResourceExhausted: full. Requires: not empty; the ids are not known here.
+  // Queues a group. kResourceExhausted: full. kInvalidArgument: pinned to an engine that there is
+  // not. Requires: not empty; the ids are not known here.
   [[nodiscard]] Result<void> submit(std::vector<sched::Request> group, TimePoint now);
   // The next group to send and where; nullopt: nothing can be bound now. Call until then.
   [[nodiscard]] std::optional<Dispatched> next(TimePoint now);

@@ -62,6 +62,63 @@ TEST(DispatcherTest, UsersStayWithV1) {
   EXPECT_EQ(send(*dispatcher, same, 4), where);
 }
 
+sched::Request pinned(std::uint64_t id, int tokens, int engine) {
+  sched::Request made = request(id, tokens);
+  made.pinned_engine = engine;
+  return made;
+}
+
+TEST(DispatcherTest, APinnedRequestGoesToItsEngineWhateverTheRule) {
+  for (const std::string_view rule : policy::dispatch_names()) {
+    auto dispatcher = make({.engines = 3, .rule = std::string(rule)});
+    dispatcher->note_snapshot(EngineId{2}, loaded(2, 900, 0));  // the busiest
+    for (std::uint64_t id = 1; id <= 4; ++id)
+      EXPECT_EQ(send(*dispatcher, pinned(id, 10, 2)), 2) << rule;
+    const DecisionRecord& record = dispatcher->log().records().back();
+    EXPECT_EQ(record.reason, DispatchReason::kOnly) << rule;
+    EXPECT_FALSE(record.engines[0].room);
+    EXPECT_TRUE(record.engines[2].room);
+  }
+}
+
+TEST(DispatcherTest, APinnedRequestGoesNowhereElse) {
+  auto dispatcher = make({.engines = 2, .rule = "round-robin"});
+  const auto wrong = dispatcher->submit({pinned(9, 10, 2)}, at_ms(0));
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_EQ(wrong.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(wrong.error().message,
+            "a request must be pinned to one of the engines 0 to 1, is to 2");
+  // Its engine did not take it.
+  ASSERT_TRUE(dispatcher->submit({pinned(1, 10, 1)}, at_ms(0)).ok());
+  auto sent = dispatcher->next(at_ms(0));
+  ASSERT_TRUE(sent);
+  EXPECT_EQ(sent->engine, EngineId{1});
+  EXPECT_FALSE(dispatcher->give_back(*sent));
+  // It is full, and the other one is not.
+  EngineSnapshot full = snapshot(2);
+  full.waiting_prefill_tokens = 950;
+  full.waiting_requests = 1;
+  dispatcher->note_snapshot(EngineId{1}, full);
+  const auto refused = dispatcher->submit({pinned(2, 60, 1)}, at_ms(1));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kResourceExhausted);
+  EXPECT_EQ(send(*dispatcher, pinned(3, 60, 0), 1), 0);
+  // It has failed: the probe of it may have been wrong, and who is pinned to it finds out.
+  dispatcher->note_health(EngineId{1}, false, at_ms(2));
+  EXPECT_EQ(send(*dispatcher, pinned(4, 10, 1), 2), 1);
+  EXPECT_EQ(dispatcher->log().records().back().reason, DispatchReason::kFailOpen);
+}
+
+TEST(DispatcherTest, APinnedRequestWaitsForItsEngineWithLateBinding) {
+  auto dispatcher = make({.engines = 2, .late = true});
+  EXPECT_EQ(send(*dispatcher, pinned(1, 500, 1)), 1);
+  EXPECT_EQ(send(*dispatcher, pinned(2, 10, 1)), -1);  // 500 tokens are more than two steps
+  dispatcher->note_end(RequestId{1});
+  const auto sent = dispatcher->next(at_ms(1));
+  ASSERT_TRUE(sent);
+  EXPECT_EQ(sent->engine, EngineId{1});
+}
+
 TEST(DispatcherTest, PrefixHitsDrawRequests) {
   auto dispatcher = make({.engines = 2});
   sched::Request each = request(1, 65);

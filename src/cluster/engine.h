@@ -99,6 +99,7 @@ struct EngineLimits {
   std::int64_t max_model_len = 0;  // prompt and output tokens of one request
   std::int64_t vocab_size = 0;
   std::int64_t max_waiting_prefill_tokens = 0;
+  int engines = 1;  // behind this one: what a request can be pinned to
 };
 
 // An engine as the server and the dispatcher see it: real, simulated or remote. Thread-safe.

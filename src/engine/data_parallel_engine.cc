@@ -58,6 +58,7 @@ Result<std::unique_ptr<DataParallelEngine>> DataParallelEngine::start(
   whole->pressure_ = std::make_unique<PressureFeed>(*whole->fleet_, model.config().num_layers());
   whole->limits_ = whole->fleet_->engine(0).limits();
   whole->limits_.max_waiting_prefill_tokens *= options.fleet.engines;
+  whole->limits_.engines = options.fleet.engines;
   return whole;
 }
 

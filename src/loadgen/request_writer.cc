@@ -88,6 +88,7 @@ std::string write_request(const RequestSpec& request, const TargetUrl& target,
       "Accept: text/event-stream\r\n",
       target.base_path, options.endpoint, target.authority(), body.size());
   if (!options.api_key.empty()) text += "Authorization: Bearer " + options.api_key + "\r\n";
+  if (request.source) text += fmt::format("X-data-parallel-rank: {}\r\n", *request.source);
   return text + "\r\n" + body;
 }
 

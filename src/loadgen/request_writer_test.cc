@@ -9,6 +9,7 @@ namespace gimbal::loadgen {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 using testing::StartsWith;
 using workload::RequestSpec;
 
@@ -56,6 +57,13 @@ TEST(RequestWriter, NamesUserAndClass) {
   made.traffic_class = workload::TrafficClass::kLatencySensitive;
   body = body_of(write_request(made, kTarget, {}));
   EXPECT_EQ(body["service_tier"], "default");
+}
+
+TEST(RequestWriter, NamesTheEngineThatAUserIsPinnedTo) {
+  RequestSpec made = request();
+  EXPECT_THAT(write_request(made, kTarget, {}), Not(HasSubstr("rank")));
+  made.source = 3;
+  EXPECT_THAT(write_request(made, kTarget, {}), HasSubstr("\r\nX-data-parallel-rank: 3\r\n"));
 }
 
 TEST(RequestWriter, WritesTextAndChats) {

@@ -104,6 +104,7 @@ Json request_to_json(const Request& request) {
           {"priority", request.priority},
           {"cache_salt", request.cache_salt},
           {"user_key", request.user_key},
+          {"pinned_engine", request.pinned_engine},
           {"dispatch_sequence", request.dispatch_sequence}};
 }
 
@@ -123,6 +124,7 @@ Result<Request> request_from_json(const Json& json) {
   GIMBAL_RETURN_IF_ERROR(object.read("priority", -kInt32Max, kInt32Max, request.priority));
   GIMBAL_ASSIGN_OR_RETURN(request.cache_salt, word(object, "cache_salt"));
   GIMBAL_ASSIGN_OR_RETURN(request.user_key, word(object, "user_key"));
+  GIMBAL_RETURN_IF_ERROR(object.read("pinned_engine", -1, kInt32Max, request.pinned_engine));
   if (object.has("dispatch_sequence")) {
     GIMBAL_ASSIGN_OR_RETURN(request.dispatch_sequence, word(object, "dispatch_sequence"));
   }

@@ -43,6 +43,7 @@ struct Request {
   int priority = 0;                     // lower runs earlier, inside the class
   std::uint64_t cache_salt = 0;         // prefix pages are shared only between equal salts
   std::uint64_t user_key = 0;           // stickiness and statistics; 0: unknown
+  int pinned_engine = -1;               // of several, the one that has to take it; -1: any may
   std::uint64_t dispatch_sequence = 0;  // rises with every dispatch of one dispatcher; 0: none
 };
 

@@ -60,6 +60,21 @@ std::string percent_decoded(std::string_view text) {
   return decoded;
 }
 
+// The engine that a request names by X-data-parallel-rank; -1: it names none.
+Result<int> engine_named(std::string_view header, int engines) {
+  if (header.empty()) return -1;
+  int engine = -1;
+  const char* const end = header.data() + header.size();
+  const auto [stop, error] = std::from_chars(header.data(), end, engine);
+  if (error != std::errc() || stop != end || engine < 0 || engine >= engines) {
+    return invalid_argument(
+        fmt::format("X-data-parallel-rank must be an integer from 0 to {}, is '{}'", engines - 1,
+                    header.substr(0, 40)),
+        "X-data-parallel-rank");
+  }
+  return engine;
+}
+
 ApiError unavailable(std::string message) {
   return {.status = 503,
           .message = std::move(message),
@@ -162,7 +177,8 @@ std::unique_ptr<HttpJob> Api::serve(HttpRequest& request, HttpExchange& exchange
                        cors.empty() ? ""
                                     : "Access-Control-Allow-Methods: GET, POST, OPTIONS\r\n"
                                       "Access-Control-Allow-Headers: Authorization, Content-Type, "
-                                      "OpenAI-Organization, OpenAI-Project\r\n"
+                                      "OpenAI-Organization, OpenAI-Project, "
+                                      "X-data-parallel-rank\r\n"
                                       "Access-Control-Max-Age: 600\r\n")});
   }
   if (route->posts ? request.method != HttpMethod::kPost : !reads(request.method)) {
@@ -218,10 +234,18 @@ std::unique_ptr<HttpJob> Api::serve_model(const Route& route, HttpRequest& reque
     return answer_text(route.target == Target::kTokenize ? answer_tokenize : answer_detokenize,
                        std::move(request.body), exchange, *context, cors);
   }
+  const auto engine = engine_named(request.data_parallel_rank, context->engine.limits().engines);
+  if (!engine.ok()) {
+    metrics_.refused(Refusal::kInvalid);
+    HttpResponse response = to_response(to_api_error(engine.error()));
+    response.extra_headers += cors;
+    exchange.respond(std::move(response));
+    return nullptr;
+  }
   auto generation = std::make_unique<Generation>(
       route.target == Target::kChat ? Endpoint::kChat : Endpoint::kCompletions, exchange, *context,
       cors);
-  generation->start(std::move(request.body));
+  generation->start(std::move(request.body), *engine);
   return generation;
 }
 

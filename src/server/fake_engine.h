@@ -80,8 +80,10 @@ class FakeEngine final : public cluster::Engine {
   void steps();
 
   cluster::TokenSink& sink_;
-  cluster::EngineLimits limits_{
-      .max_model_len = 4096, .vocab_size = kFakeVocabulary, .max_waiting_prefill_tokens = 65536};
+  cluster::EngineLimits limits_{.max_model_len = 4096,
+                                .vocab_size = kFakeVocabulary,
+                                .max_waiting_prefill_tokens = 65536,
+                                .engines = 3};
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<sched::Request> submitted_;

@@ -40,7 +40,8 @@ Generation::~Generation() {
   context_.activity.end();
 }
 
-void Generation::start(std::string body) {
+void Generation::start(std::string body, int engine) {
+  engine_ = engine;
   if (body.size() <= context_.options.inline_tokenize_bytes) {
     prepared(prepare_request(endpoint_, body, context_));
     return;
@@ -148,7 +149,8 @@ std::optional<ApiError> Generation::submit(PreparedRequest& prepared) {
         .request_class = request.request_class.value_or(context_.options.default_class),
         .priority = request.priority,
         .cache_salt = request.cache_salt,
-        .user_key = request.user_key};
+        .user_key = request.user_key,
+        .pinned_engine = engine_};
     work.id = choice.id = context_.router.open(exchange_.loop(), *this, static_cast<int>(i));
     work.sampling.choice = static_cast<std::uint32_t>(i % place);
     group.push_back(std::move(work));

@@ -29,8 +29,9 @@ class Generation final : public HttpJob, public TokenReceiver {
   Generation(const Generation&) = delete;
   Generation& operator=(const Generation&) = delete;
 
-  // Begins. Small bodies are read at once, large ones on the worker thread.
-  void start(std::string body);
+  // Begins. Small bodies are read at once, large ones on the worker thread. `engine`: of several,
+  // the one that has to take the request; -1: any may.
+  void start(std::string body, int engine = -1);
 
   void on_output(int choice, cluster::TokenOutput& output, TimePoint now) override;
   void on_delivered() override;
@@ -93,6 +94,7 @@ class Generation final : public HttpJob, public TokenReceiver {
   std::vector<int> dirty_;                        // choices with something to send
   std::vector<TokenId> stop_token_ids_;
   int n_ = 1;
+  int engine_ = -1;
   std::size_t running_ = 0;  // choices that have not ended
   bool stream_ = false;
   bool include_usage_ = false;

@@ -16,6 +16,7 @@ struct HttpRequest {
   std::string query;  // without its ? and the fragment
   std::string authorization;
   std::string origin;
+  std::string data_parallel_rank;  // X-data-parallel-rank, as vLLM has it
   std::string body;
   bool keep_alive = true;
   bool chunked_allowed = true;  // the client speaks HTTP/1.1

@@ -122,6 +122,7 @@ HttpRequest HttpParser::take() {
   take_target(std::string_view(message.target().data(), message.target().size()), request);
   request.authorization = std::string(message[http::field::authorization]);
   request.origin = std::string(message[http::field::origin]);
+  request.data_parallel_rank = std::string(message["X-data-parallel-rank"]);
   request.keep_alive = message.keep_alive();
   request.chunked_allowed = message.version() >= 11;
   request.body = std::move(message.body());

@@ -22,6 +22,7 @@ HttpParser fed(std::string_view bytes) {
 TEST(HttpParserTest, ReadsARequest) {
   HttpParser parser =
       fed("POST /v1/x?a=b#c HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer k\r\nOrigin: o\r\n"
+          "x-Data-parallel-RANK: 2\r\n"
           "Content-Length: 3\r\n\r\nabc");
   ASSERT_TRUE(parser.done());
   const HttpRequest request = parser.take();
@@ -30,6 +31,7 @@ TEST(HttpParserTest, ReadsARequest) {
   EXPECT_EQ(request.query, "a=b");
   EXPECT_EQ(request.authorization, "Bearer k");
   EXPECT_EQ(request.origin, "o");
+  EXPECT_EQ(request.data_parallel_rank, "2");
   EXPECT_EQ(request.body, "abc");
   EXPECT_TRUE(request.keep_alive);
   EXPECT_TRUE(request.chunked_allowed);

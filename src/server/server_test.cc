@@ -130,6 +130,27 @@ TEST_F(ServerTest, LetsBrowsersOfAllowedOriginsIn) {
   EXPECT_FALSE(response.headers.contains("access-control-allow-origin"));
 }
 
+TEST_F(ServerTest, PinsARequestToTheEngineThatItsHeaderNames) {
+  start();
+  engine->run("x");
+  TestHttpClient client(server->port());
+  const std::string body = R"({"prompt":"a","max_tokens":1})";
+  const auto post = [&](const std::string& header) {
+    return client.request("POST", "/v1/completions", body, header);
+  };
+  EXPECT_EQ(post("").status, 200);
+  EXPECT_EQ(engine->submitted(1).back().pinned_engine, -1);
+  EXPECT_EQ(post("X-data-parallel-rank: 2\r\n").status, 200);
+  EXPECT_EQ(engine->submitted(2).back().pinned_engine, 2);
+  for (const char* rank : {"3", "-1", "x", "1x", "+1", "0x1", "1.0", "99999999999999999999"}) {
+    const auto wrong = post("X-data-parallel-rank: " + std::string(rank) + "\r\n");
+    EXPECT_EQ(wrong.status, 400) << rank;
+    EXPECT_EQ(json_of(wrong).at("error").at("param"), "X-data-parallel-rank") << rank;
+    EXPECT_THAT(wrong.body, HasSubstr("from 0 to 2, is '" + std::string(rank))) << rank;
+  }
+  EXPECT_EQ(engine->submitted(2).size(), 2U);
+}
+
 TEST_F(ServerTest, DrainsWhatRunsAndRefusesTheRest) {
   start();
   TestHttpClient client(server->port());

@@ -98,6 +98,23 @@ def test_decisions_are_found_by_the_answers_id_and_by_number(several):
     assert len(_get(several, "/debug/decisions")["decisions"]) >= len(_PROMPTS)
 
 
+def test_pinned_users_go_to_their_engine(several, program, tmp_path):
+    def dispatched():
+        return [engine["dispatched"] for engine in _get(several, "/debug/engines")["engines"]]
+
+    before = dispatched()
+    ran = subprocess.run(
+        [program, "bench", "serve", "--base-url", several.url, "--num-prompts", "9",
+         "--dataset-name", "random", "--random-input-len", "8", "--random-output-len", "2",
+         "--users", "3", "--pin-users", "1", "--request-rate", "100"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    first, second = dispatched()
+    assert first >= before[0] + 9 and second == before[1]
+    assert _get(several, "/debug/decisions")["decisions"][-1]["reason"] == "only"
+
+
 def test_metrics_have_a_label_an_engine(several):
     tokens = [several.metric("vllm:generation_tokens_total", engine=e) for e in ("0", "1")]
     assert sum(tokens) == several.metric("vllm:generation_tokens_total") and min(tokens) > 0

@@ -58,7 +58,7 @@ void SchedulerFlags::add_rules(CLI::App& command) {
           "twice the median wait")
       ->check(CLI::NonNegativeNumber | CLI::IsMember({"auto"}))
       ->capture_default_str();
-  command.add_option("--batch-former", options.former, "gimbal, vllm or tgi")
+  command.add_option("--batch-former", options.former, "gimbal, vllm, tgi or qllm")
       ->capture_default_str();
   command
       .add_option("--drain-steps", options.former_options.drain_steps,

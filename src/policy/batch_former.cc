@@ -37,7 +37,7 @@ class VllmFormer final : public BatchFormer {
 
 class TgiFormer final : public BatchFormer {
  public:
-  explicit TgiFormer(const BatchFormerOptions& options) : max_batch_(options.tgi_max_batch) {}
+  explicit TgiFormer(const BatchFormerOptions& options) : max_batch_(options.max_batch) {}
 
   void form(const BatchView& view, BatchDecision& decision) const override {
     Forming forming(view, std::min(max_batch_, view.max_sequences), decision);
@@ -63,6 +63,46 @@ class TgiFormer final : public BatchFormer {
       if (!forming.admit(index)) return;
       forming.grant(static_cast<int>(view.running.size()) + index,
                     std::min(next->prefill, forming.rows_left()));
+    }
+  }
+
+  int max_batch_;
+};
+
+class QllmFormer final : public BatchFormer {
+ public:
+  explicit QllmFormer(const BatchFormerOptions& options) : max_batch_(options.max_batch) {}
+
+  void form(const BatchView& view, BatchDecision& decision) const override {
+    Forming forming(view, view.max_sequences, decision);
+    if (forming.sensitive_decodes() < max_batch_) grant_prefill(view, forming, decision, false);
+    if (!decision.grants.empty()) return grant_prefill(view, forming, decision, true);
+    forming.grant_decodes(Who::kLatencySensitive, max_batch_);
+    forming.grant_decodes(Who::kBestEffort, max_batch_ - size(decision));
+    if (decision.grants.empty()) grant_prefill(view, forming, decision, true);
+  }
+
+ private:
+  static int size(const BatchDecision& decision) {
+    return static_cast<int>(decision.grants.size());
+  }
+
+  // Prompts of a class, whole unless one is the step's first.
+  void grant_prefill(const BatchView& view, Forming& forming, BatchDecision& decision,
+                     bool best_effort) const {
+    const auto running = static_cast<int>(view.running.size());
+    const auto full = [&] { return size(decision) == max_batch_ || forming.rows_left() == 0; };
+    for (int i = 0; i < running && !full(); ++i) {
+      const RunningSequence& sequence = view.running[i];
+      if (sequence.prefill_left == 0 || sequence.best_effort != best_effort) continue;
+      forming.grant(i, std::min(sequence.prefill_left, forming.rows_left()));
+    }
+    for (int i = 0; i < static_cast<int>(view.waiting.size()) && !full(); ++i) {
+      const WaitingRequest& head = view.waiting[i];
+      if (head.best_effort != best_effort) continue;
+      const bool first = decision.grants.empty();
+      if ((!first && head.prefill > forming.rows_left()) || !forming.admit(i)) return;
+      forming.grant(running + i, std::min(head.prefill, forming.rows_left()));
     }
   }
 
@@ -227,6 +267,7 @@ struct Entry {
 constexpr std::array kFormers{
     Entry{"vllm", make<VllmFormer>},
     Entry{"tgi", make<TgiFormer>},
+    Entry{"qllm", make<QllmFormer>},
     Entry{"gimbal", make<GimbalFormer>},
 };
 
@@ -236,8 +277,8 @@ Result<void> check(const BatchFormerOptions& options) {
                             std::string(name));
   };
   const auto fraction = [](double value) { return value >= 0 && value <= 1; };
-  if (options.tgi_max_batch < 1) {
-    return wrong("tgi_max_batch", "at least 1", options.tgi_max_batch);
+  if (options.max_batch < 1) {
+    return wrong("max_batch", "at least 1", options.max_batch);
   }
   if (!(options.drain_steps > 0)) return wrong("drain_steps", "above 0", options.drain_steps);
   if (options.prefill_floor && *options.prefill_floor < 1) {

@@ -88,8 +88,8 @@ class BatchFormer {
 };
 
 struct BatchFormerOptions {
-  // tgi
-  int tgi_max_batch = 32;  // N, sequences running at once; >= 1
+  // N >= 1: of tgi sequences running at once, of qllm sequences in one step
+  int max_batch = 32;
   // gimbal
   double drain_steps = 8;            // k: a backlog is to be gone after that many steps; > 0
   std::optional<int> prefill_floor;  // rows beside decodes; >= 1; nullopt: see below
@@ -104,6 +104,14 @@ struct BatchFormerOptions {
 //   tgi     while fewer than N run and a request can be admitted, decoding stops and the arrivals
 //           are prefilled whole as their own batch, in order of arrival over both classes; a prompt
 //           longer than max_rows takes several such steps.
+//   qllm    Algorithm 1 of QLLM as printed: of the sequences of a step, at most N,
+//             1. latency-sensitive decodes, if there are N;
+//             2. else latency-sensitive prefill, filled with best-effort prefill;
+//             3. else latency-sensitive decodes, filled with best-effort decodes;
+//             4. else best-effort decodes;
+//             5. else best-effort prefill.
+//           Prompts are prefilled whole; one longer than max_rows takes several steps. Best-effort
+//           prefill starves while there is any decode.
 //   gimbal  latency-sensitive decodes, latency-sensitive prefill, best-effort decodes, best-effort
 //           prefill. Beside decodes the prefill is clamp(backlog / k, floor, max_rows), and at most
 //           what keeps the step within the target (both below). Beside latency-sensitive rows,

@@ -114,7 +114,7 @@ TEST(BatchFormerTest, VllmAdmitsInOrderWhatHasPagesAndASlot) {
 
 TEST(BatchFormerTest, TgiPrefillsArrivalsWholeWhileDecodesWait) {
   expect_decisions(
-      "tgi", {.tgi_max_batch = 4},
+      "tgi", {.max_batch = 4},
       {{"arrivals of both classes by arrival", "Ld Ld", "L10/1@2 B20/2@1", "w1=20 w0=10"},
        {"the batch is full", "Ld Ld Ld Ld", "L10/1@1", "r0=1 r1=1 r2=1 r3=1"},
        {"up to the batch", "Ld Ld", "L10/1@1 L10/1@2 L10/1@3", "w0=10 w1=10"},
@@ -125,6 +125,42 @@ TEST(BatchFormerTest, TgiPrefillsArrivalsWholeWhileDecodesWait) {
        {"no pages: decoding goes on", "Ld", "L10/9@1", "r0=1", 256, 64, 9},
        {"nobody waits", "Bd Ld", "", "r0=1 r1=1"},
        {"few slots", "Ld Ld", "L10/1@1", "r0=1 r1=1", 256, 2}});
+}
+
+// One row a branch of the algorithm, N = 3.
+TEST(BatchFormerTest, QllmIsAlgorithmOneBranchByBranch) {
+  expect_decisions(
+      "qllm", {.max_batch = 3},
+      {{"1: N latency-sensitive decodes, whatever waits", "Ld Ld Bd Ld", "L10/1 B20/2",
+        "r0=1 r1=1 r3=1"},
+       {"1: of more than N those that ran longest ago", "Ld@4 Ld@2 Ld@5 Ld@3", "L10/1",
+        "r1=1 r3=1 r0=1"},
+       {"2: prefill comes before fewer decodes than N", "Ld Ld Bd", "L10/1 L20/2", "w0=10 w1=20"},
+       {"2: filled with best-effort prefill up to N", "Ld Bd", "L10/1 B20/2 B5/1 B6/1",
+        "w0=10 w1=20 w2=5"},
+       {"2: of N latency-sensitive prompts nothing is filled", "Ld", "L1/1 L2/1 L3/1 L4/1 B5/1",
+        "w0=1 w1=2 w2=3"},
+       {"3: decodes, filled with best-effort ones up to N", "Bd@2 Ld Bd@1 Bd@3", "B5/1",
+        "r1=1 r2=1 r0=1"},
+       {"4: best-effort decodes, and no prefill beside them", "Bd@2 Bd@1 Bd@4 Bd@3", "B5/1",
+        "r1=1 r0=1 r3=1"},
+       {"5: best-effort prefill", "", "B5/1 B6/1 B7/1 B8/1", "w0=5 w1=6 w2=7"},
+       {"nothing to do", "", "", ""}});
+}
+
+TEST(BatchFormerTest, QllmPrefillsWholePromptsInQueueOrder) {
+  expect_decisions("qllm", {.max_batch = 3},
+                   {{"whole or not at all", "Ld", "L10/1 L20/2 L5/1", "w0=10", 24},
+                    {"a filler too", "Ld", "L10/1 B20/2 B5/1", "w0=10", 24},
+                    {"a prompt longer than a step", "Ld", "L100/7 B1/1", "w0=24", 24},
+                    {"and its rest before others", "Ld Lp76", "L3/1", "r1=24", 24},
+                    {"which join when there is room", "Lp20 Bp9", "L3/1", "r0=20 w0=3 r1=5", 28},
+                    {"a best-effort rest fills", "Lp20 Bp9", "", "r0=20 r1=8", 28},
+                    {"a best-effort rest waits for decodes", "Bp9 Bd", "", "r1=1"},
+                    {"no pages: decodes go on", "Ld Bd", "L10/9 B1/1", "r0=1 r1=1", 256, 64, 10},
+                    {"with them", "Ld Bd", "L10/8 B1/1", "w0=10", 256, 64, 10},
+                    {"no slot: decodes go on", "Ld Bd", "L10/1", "r0=1 r1=1", 256, 2},
+                    {"few rows", "Ld@2 Ld@1 Ld@3", "", "r1=1 r0=1", 2}});
 }
 
 constexpr BatchFormerOptions kNoShare{
@@ -365,7 +401,7 @@ void check_contract(const RandomScene& scene, const BatchDecision& decision) {
 TEST(BatchFormerTest, EveryDecisionKeepsTheContract) {
   for (const std::string_view name : batch_former_names()) {
     BatchFormerOptions options;
-    options.tgi_max_batch = 5;
+    options.max_batch = 5;
     options.target_itl_ms = 12;
     const auto former = make_batch_former(name, options);
     ASSERT_TRUE(former.ok());
@@ -386,7 +422,7 @@ TEST(BatchFormerTest, EveryDecisionKeepsTheContract) {
 
 TEST(BatchFormerTest, RefusesUnknownNamesAndOptionsOutOfRange) {
   EXPECT_EQ(make_batch_former("orca", {}).error().field, "former");
-  EXPECT_EQ(make_batch_former("vllm", {.tgi_max_batch = 0}).error().field, "tgi_max_batch");
+  EXPECT_EQ(make_batch_former("vllm", {.max_batch = 0}).error().field, "max_batch");
   EXPECT_EQ(make_batch_former("vllm", {.drain_steps = 0}).error().field, "drain_steps");
   EXPECT_EQ(make_batch_former("vllm", {.prefill_floor = 0}).error().field, "prefill_floor");
   EXPECT_EQ(make_batch_former("vllm", {.target_itl_ms = -1}).error().field, "target_itl_ms");

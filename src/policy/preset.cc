@@ -4,12 +4,10 @@
 
 #include <array>
 
-#include "policy/batch_former.h"
-
 namespace gimbal::policy {
 namespace {
 
-constexpr int kPaperBatch = 32;  // N of QLLM and of its baseline
+constexpr int kPaperBatch = 32;  // N of QLLM's baseline
 
 constexpr std::array kPresets{
     Preset{.name = "vllm",
@@ -66,8 +64,7 @@ constexpr std::array kPresets{
     Preset{.name = "qllm",
            .dispatch = "least-requests",
            .order = "fcfs",
-           .former = "qllm",
-           .max_sequences = kPaperBatch,
+           .former = "qllm",  // N is that of its steps: best-effort sequences may fill 32 slots
            .pace = "none",
            .placement = "linear",
            .binding = "early",
@@ -82,13 +79,6 @@ constexpr std::array kPresets{
            .binding = "early",
            .preemption = "layer"},
 };
-
-bool known_former(std::string_view name) {
-  for (const std::string_view known : batch_former_names()) {
-    if (known == name) return true;
-  }
-  return false;
-}
 
 }  // namespace
 
@@ -110,7 +100,6 @@ std::vector<std::string_view> preset_names() {
 
 std::string preset_gaps(const Preset& preset) {
   std::vector<std::string> gaps;
-  if (!known_former(preset.former)) gaps.push_back(fmt::format("batch former {}", preset.former));
   if (preset.placement != "linear") gaps.push_back(fmt::format("placement {}", preset.placement));
   if (preset.preemption != "off") gaps.push_back(fmt::format("preemption {}", preset.preemption));
   if (gaps.empty()) return {};

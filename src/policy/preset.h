@@ -17,13 +17,13 @@ struct Preset {
   std::string_view order;                 // see make_request_order
   std::optional<double> promote_after_s;  // of sjf-priority-aging
   std::string_view former;                // see make_batch_former
-  std::optional<int> batch_tokens;   // B or N rule's rows a step; nullopt: the program's default
-  std::optional<int> max_sequences;  // N; nullopt: the program's default
-  std::string_view pace;             // gang, lockstep or none
-  std::string_view placement;        // linear, eplb, gimbal-v1, gimbal-v2, gimbal
-  bool feedback = false;             // dispatch sees expert pressure
-  std::string_view binding;          // early or late
-  std::string_view preemption;       // off, layer or expert
+  std::optional<int> batch_tokens;        // B, rows of a step; nullopt: the program's default
+  std::optional<int> max_sequences;       // running at once; nullopt: the program's default
+  std::string_view pace;                  // gang, lockstep or none
+  std::string_view placement;             // linear, eplb, gimbal-v1, gimbal-v2, gimbal
+  bool feedback = false;                  // dispatch sees expert pressure
+  std::string_view binding;               // early or late
+  std::string_view preemption;            // off, layer or expert
 };
 
 // vllm, vllm-eplb, vllm-rr, gimbal-v1, gimbal-v2, tgi, qllm, gimbal. An unknown name is

@@ -22,8 +22,7 @@ TEST(PresetTest, EveryColumnNamesSomethingThatExists) {
     EXPECT_EQ(preset->name, name);
     EXPECT_TRUE(make_dispatch(preset->dispatch, {}).ok()) << name;
     EXPECT_TRUE(make_request_order(preset->order, {}).ok()) << name;
-    const bool former = make_batch_former(preset->former, {}).ok();
-    EXPECT_EQ(former, name != "qllm") << name;
+    EXPECT_TRUE(make_batch_former(preset->former, {}).ok()) << name;
     EXPECT_TRUE(preset->binding == "early" || preset->binding == "late") << name;
     EXPECT_TRUE(preset->pace == "gang" || preset->pace == "lockstep" || preset->pace == "none");
   }
@@ -43,6 +42,12 @@ TEST(PresetTest, PapersAndBaselinesAreAsTheTableSays) {
   ASSERT_TRUE(ours.ok());
   EXPECT_EQ(ours->pace, "gang");
   EXPECT_EQ(find_preset("tgi")->max_sequences, 32);
+  const auto qllm = find_preset("qllm");
+  ASSERT_TRUE(qllm.ok());
+  EXPECT_EQ(qllm->former, "qllm");
+  EXPECT_EQ(qllm->order, "fcfs");
+  EXPECT_EQ(qllm->max_sequences, std::nullopt);
+  EXPECT_EQ(BatchFormerOptions{}.max_batch, 32);
 }
 
 TEST(PresetTest, SaysWhatTakesNoEffectYet) {
@@ -50,7 +55,7 @@ TEST(PresetTest, SaysWhatTakesNoEffectYet) {
   EXPECT_EQ(preset_gaps(*find_preset("gimbal")),
             "of preset gimbal, this takes no effect yet: placement gimbal, preemption layer");
   EXPECT_EQ(preset_gaps(*find_preset("qllm")),
-            "of preset qllm, this takes no effect yet: batch former qllm, preemption expert");
+            "of preset qllm, this takes no effect yet: preemption expert");
 }
 
 TEST(PresetTest, AnUnknownNameIsAnErrorThatNamesTheOthers) {

@@ -14,7 +14,7 @@ StepLoopOptions random_options(Rng& rng) {
   options.max_num_batched_tokens =
       static_cast<int>(rng.below(2) == 0 ? rng.between(1, 6) : rng.between(7, 100));
   options.prefix_caching = rng.below(4) != 0;
-  options.former_options.tgi_max_batch = static_cast<int>(rng.between(1, 8));
+  options.former_options.max_batch = static_cast<int>(rng.between(1, 8));
   if (rng.below(3) != 0) {
     options.former_options.prefill_floor = static_cast<int>(rng.between(1, 16));
   }

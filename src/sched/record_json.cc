@@ -272,7 +272,7 @@ Json header_to_json(const RecordHeader& header) {
                {"promote_after", o.order_options.promote_after.count()},
                {"promote_after_auto", o.order_options.promote_after_auto},
                {"former", o.former},
-               {"tgi_max_batch", o.former_options.tgi_max_batch},
+               {"max_batch", o.former_options.max_batch},
                {"drain_steps", o.former_options.drain_steps},
                {"prefill_floor", nullptr},
                {"target_itl_ms", o.former_options.target_itl_ms},
@@ -325,8 +325,7 @@ Result<RecordHeader> header_from_json(const Json& line) {
     int* value;
   };
   for (const auto& [name, value] :
-       {Integer{"tgi_max_batch", &o.former_options.tgi_max_batch},
-        Integer{"max_num_seqs", &o.max_num_seqs},
+       {Integer{"max_batch", &o.former_options.max_batch}, Integer{"max_num_seqs", &o.max_num_seqs},
         Integer{"max_num_batched_tokens", &o.max_num_batched_tokens},
         Integer{"max_model_len", &o.max_model_len}, Integer{"vocab_size", &o.vocab_size},
         Integer{"kv_pages", &o.kv_pages}, Integer{"page_tokens", &o.page_tokens}}) {

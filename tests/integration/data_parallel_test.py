@@ -71,6 +71,14 @@ def test_rules_do_not_change_tokens(start_server, expected, rule):
         assert _texts(_generate(running)) == expected
 
 
+def test_the_preset_of_qllm_serves_and_says_what_it_lacks(start_server, expected):
+    with start_server("--data-parallel-size", "2", "--preset", "qllm") as running:
+        assert _texts(_generate(running)) == expected
+        lacks = [line for line in running.log if "of preset qllm" in line]
+        assert len(lacks) == 1 and "preemption expert" in lacks[0]
+        assert "batch former" not in lacks[0]
+
+
 def test_debug_engines_is_one_picture(several):
     picture = _get(several, "/debug/engines")
     assert picture["dispatch"]["rule"] == "round-robin"
@@ -174,7 +182,6 @@ def test_a_preset_sets_every_column_and_options_override_it(start_server, tmp_pa
         (("--dispatch", "nowhere"), "dispatch must be one of"),
         (("--binding", "never"), "--binding"),
         (("--preset", "none"), "preset must be one of"),
-        (("--preset", "qllm"), "qllm"),
         (("--dispatch-lambda", "-1"), "--dispatch-lambda"),
         (("--decisions", "/none/file"), "/none/file"),
     ],

@@ -9,6 +9,20 @@
 #include "cluster/struct_fields.h"
 
 namespace gimbal::cluster {
+namespace {
+
+Result<sched::OrderReason> reason_from(const Json& decision) {
+  const auto reason = decision.find("reason");
+  if (reason == decision.end()) return sched::OrderReason::kArrived;
+  for (int i = 0; i < sched::kOrderReasons; ++i) {
+    const auto known = static_cast<sched::OrderReason>(i);
+    if (*reason == to_string(known)) return known;
+  }
+  return invalid_argument("decision.reason must be the name of a reason, is " + excerpt(*reason),
+                          "decision.reason");
+}
+
+}  // namespace
 
 const OrderRecord& OrderLog::add(OrderRecord record) {
   record.number = ++added_;
@@ -30,13 +44,18 @@ std::vector<OrderRecord> OrderLog::last(std::size_t most) const {
 }
 
 Json order_to_json(const OrderRecord& record) {
-  return write_fields(record);
+  Json json = write_fields(record);
+  json["decision"]["reason"] = std::string(to_string(record.decision.reason));
+  return json;
 }
 
 Result<OrderRecord> order_from_json(const Json& json) {
   GIMBAL_ASSIGN_OR_RETURN(OrderRecord record, read_fields<OrderRecord>(json));
   const auto order = policy::make_request_order(record.rule.name, record.rule.options);
   if (!order.ok()) return order.error().within("order");
+  if (const auto decision = json.find("decision"); decision != json.end()) {
+    GIMBAL_ASSIGN_OR_RETURN(record.decision.reason, reason_from(*decision));
+  }
   return record;
 }
 
@@ -44,6 +63,10 @@ bool orders_the_same(const OrderRecord& record) {
   const auto order = policy::make_request_order(record.rule.name, record.rule.options);
   GIMBAL_CHECK(order.ok());
   const sched::OrderDecision& decision = record.decision;
+  if (decision.reason == sched::OrderReason::kPromoted) {
+    const auto promote_after = (*order)->promote_after(decision.median_wait);
+    if (!promote_after || decision.waited <= *promote_after) return false;
+  }
   return decision.ordered.job_ms == decision.cost.ms(decision.job_tokens) &&
          (*order)->key(decision.ordered) == decision.key;
 }

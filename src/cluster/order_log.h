@@ -38,7 +38,8 @@ class OrderLog {
   // Numbers the record.
   const OrderRecord& add(OrderRecord record);
 
-  // Those about a request, oldest first: one of each engine that had it.
+  // Those about a request, oldest first: of each engine that had it, one when it came and more when
+  // it was moved.
   [[nodiscard]] std::vector<OrderRecord> of(RequestId request) const;
   // The last ones, at most `most`, oldest first.
   [[nodiscard]] std::vector<OrderRecord> last(std::size_t most) const;

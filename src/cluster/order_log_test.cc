@@ -65,6 +65,27 @@ TEST(OrderLog, ARecordIsDecidedAgainFromItsJson) {
   EXPECT_FALSE(orders_the_same(other));
 }
 
+TEST(OrderLog, APromotionIsDecidedAgainToo) {
+  OrderRecord record{.rule = rule("sjf-priority-aging"), .decision = decision(5)};
+  record.rule.options.promote_after_auto = true;
+  record.decision.key = {.value = 2 + 1500};
+  EXPECT_TRUE(orders_the_same(record));
+  record.decision.reason = sched::OrderReason::kPromoted;
+  record.decision.median_wait = from_ms(10);
+  record.decision.waited = from_ms(21);  // above 2 × the median
+  EXPECT_TRUE(orders_the_same(record));
+  const Json json = order_to_json(record);
+  EXPECT_EQ(json["decision"]["reason"], "promoted");
+  const auto read = order_from_json(json);
+  ASSERT_TRUE(read.ok()) << read.error().message;
+  EXPECT_EQ(order_to_json(*read), json);
+  EXPECT_TRUE(orders_the_same(*read));
+  record.decision.waited = from_ms(20);
+  EXPECT_FALSE(orders_the_same(record));
+  record.rule = rule("sjf-aging");  // which promotes nobody
+  EXPECT_FALSE(orders_the_same(record));
+}
+
 TEST(OrderLog, RandomDecisionsAreDecidedAgain) {
   Rng rng(3);
   const auto names = policy::request_order_names();
@@ -98,6 +119,11 @@ TEST(OrderLog, WrongRecordsAreErrorsThatNameTheField) {
   wrong = good;
   wrong["order"]["options"]["aging"] = -1;
   EXPECT_THAT(order_from_json(wrong).error().message, HasSubstr("aging"));
+  for (const Json& reason : {Json("lost"), Json(2), Json(nullptr), Json::array()}) {
+    wrong = good;
+    wrong["decision"]["reason"] = reason;
+    EXPECT_THAT(order_from_json(wrong).error().message, HasSubstr("decision.reason")) << reason;
+  }
   EXPECT_FALSE(order_from_json(Json::array()).ok());
 }
 

@@ -201,6 +201,8 @@ void fields(Archive& a, OrderDecision& v) {
   a("key", v.key);
   a("waiting_requests", v.waiting_requests);
   a("waiting_tokens", v.waiting_tokens);
+  a("waited", v.waited);
+  a("median_wait", v.median_wait);
 }
 
 }  // namespace gimbal::sched

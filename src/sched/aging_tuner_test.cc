@@ -157,7 +157,7 @@ struct Waits {
 
 // Runs the trace with 0.1 ms a row, steps taking the time that the executor says.
 Waits waits_of(const StepLoopOptions& options, const std::vector<Arrival>& arrivals,
-               EventRecorder* recorder = nullptr) {
+               EventRecorder* recorder = nullptr, std::vector<OrderDecision>* orders = nullptr) {
   auto executor = LoopDriver::executor_options(options, 1);
   executor.per_row = Duration{100'000};
   LoopDriver driver(options, executor, recorder);
@@ -189,6 +189,7 @@ Waits waits_of(const StepLoopOptions& options, const std::vector<Arrival>& arriv
       }
     }
   }
+  if (orders != nullptr) *orders = driver.ordered;
   Waits result;
   for (const Duration wait : waits)
     result.mean += wait / static_cast<int>(waits.size());
@@ -223,6 +224,30 @@ TEST(AgingTunerTest, MovedOrdersReplay) {
   const auto report = replay(record);
   ASSERT_TRUE(report.ok()) << report.error().message;
   EXPECT_GT(report->plans, 500U);
+}
+
+TEST(AgingTunerTest, ARequestThatIsAdmittedByAMovedKeySaysSo) {
+  StepLoopOptions options = trace_options("sjf-aging");
+  options.order_options.aging_auto = true;
+  options.order_options.aging = 1;
+  options.report_order = true;
+  std::vector<OrderDecision> orders;
+  waits_of(options, overload_trace(3, 20'000), nullptr, &orders);
+  const auto order = policy::make_request_order("sjf-aging", options.order_options).value();
+  std::map<RequestId, OrderDecision> first;
+  int retuned = 0;
+  for (const OrderDecision& decision : orders) {
+    EXPECT_EQ(order->key(decision.ordered), decision.key);
+    const auto [known, fresh] = first.emplace(decision.request, decision);
+    if (fresh) continue;
+    ++retuned;
+    ASSERT_EQ(decision.reason, OrderReason::kRetuned);
+    EXPECT_NE(decision.ordered.aging, known->second.ordered.aging);
+    EXPECT_NE(decision.key, known->second.key);
+    EXPECT_EQ(decision.ordered.job_ms, known->second.ordered.job_ms);
+  }
+  EXPECT_GT(retuned, 0);
+  EXPECT_LT(retuned, static_cast<int>(first.size()));
 }
 
 }  // namespace

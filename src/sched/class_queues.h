@@ -35,6 +35,7 @@ class ClassQueues {
 
   // Tells how long a request waited: the median of the last ones may be a promotion threshold.
   void note_wait(Duration wait);
+  [[nodiscard]] Duration median_wait() const { return median_wait_; }  // 0 of none
 
   [[nodiscard]] std::int64_t size() const;
   [[nodiscard]] std::int64_t size(RequestClass request_class) const;

@@ -97,6 +97,7 @@ class LoopDriver {
   TimePoint now{Duration{1'000'000'000}};
   std::map<RequestId, Told> told;
   std::map<RequestId, Error> refused;
+  std::vector<OrderDecision> ordered;
 
  private:
   void take(Outputs& outputs) {
@@ -111,6 +112,7 @@ class LoopDriver {
       about.error = news.error;
       about.cached_tokens = news.cached_tokens;
     }
+    ordered.insert(ordered.end(), outputs.ordered.begin(), outputs.ordered.end());
     for (Refusal& refusal : outputs.refusals) {
       GIMBAL_CHECK(refused.emplace(refusal.request, refusal.error).second);
     }

@@ -40,7 +40,9 @@ struct Sequence {
   int queued_prefill = 0;     // while waiting: the uncached tokens it is counted with
   // Its job, frozen when it was first queued.
   int job_tokens = 0;
+  policy::PrefillCost job_cost;
   double job_ms = 0;
+  policy::OrderKey told_key;  // of the last OrderDecision about it
 
   TimePoint admitted{};     // first admission
   TimePoint first_token{};  // when it was told

@@ -163,25 +163,10 @@ void StepLoop::handle(SubmitGroup& event) {
   const Sequence* ahead = nullptr;
   for (Sequence* sequence : group) {
     totals_.prompt_tokens += static_cast<std::uint64_t>(sequence->prompt_tokens);
-    enqueue(*sequence, ahead);
+    planner_.enqueue(*sequence, prefill_cost(), ahead);
     ahead = sequence;
   }
-}
-
-void StepLoop::enqueue(Sequence& sequence, const Sequence* ahead) {
-  const policy::PrefillCost cost = prefill_cost();
-  if (!options_.report_order) return planner_.enqueue(sequence, cost, ahead);
-  const RequestClass request_class = sequence.request.request_class;
-  OrderDecision decision{.request = sequence.request.id,
-                         .best_effort = sequence.best_effort(),
-                         .cost = cost,
-                         .waiting_requests = planner_.queues().size(request_class),
-                         .waiting_tokens = planner_.queues().prefill_tokens(request_class)};
-  planner_.enqueue(sequence, cost, ahead);
-  decision.job_tokens = sequence.job_tokens;
-  decision.ordered = planner_.ordered(sequence);
-  decision.key = sequence.key;
-  outputs_.ordered.push_back(decision);
+  planner_.take_orders(outputs_.ordered);
 }
 
 // The step model tells attention from the rest and knows full steps; until it is fitted, what the
@@ -343,7 +328,9 @@ void StepLoop::handle(const StepFailed& event) {
 
 void StepLoop::start_step() {
   const std::optional<int> budget = permission_ ? permission_->prefill_budget : std::nullopt;
-  if (!planner_.plan(now_, steps_started_ + 1, plan_, budget)) {
+  const bool planned = planner_.plan(now_, steps_started_ + 1, plan_, budget);
+  planner_.take_orders(outputs_.ordered);
+  if (!planned) {
     if (permission_) end_permission(true);
     return;
   }

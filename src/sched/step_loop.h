@@ -97,7 +97,6 @@ class StepLoop {
   void handle(const StepFailed& event);
 
   [[nodiscard]] Result<void> check(const Request& request) const;
-  void enqueue(Sequence& sequence, const Sequence* ahead);
   void ask();
   void start_step();
   void end_permission(bool declined);

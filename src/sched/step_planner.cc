@@ -50,19 +50,56 @@ int StepPlanner::missing_prefill(const Sequence& sequence, const Sequence* ahead
 
 void StepPlanner::enqueue(Sequence& sequence, const policy::PrefillCost& cost,
                           const Sequence* ahead) {
+  now_ = sequence.arrival;
+  median_wait_ = queues_.median_wait();
   sequence.job_tokens = missing_prefill(sequence);
+  sequence.job_cost = cost;
   sequence.job_ms = cost.ms(sequence.job_tokens);
-  push(sequence, ahead);
+  push(sequence, OrderReason::kArrived, ahead);
   if (AgingTuner* tuner = this->tuner(sequence.request.request_class)) {
     tuner->arrived(sequence.request.id, sequence.arrival, sequence.job_tokens);
   }
 }
 
 // Into its queue, with the rank that its frozen job gives it.
-void StepPlanner::push(Sequence& sequence, const Sequence* ahead) {
+void StepPlanner::push(Sequence& sequence, OrderReason reason, const Sequence* ahead) {
   sequence.queued_prefill = missing_prefill(sequence, ahead);
   sequence.key = order_.key(ordered(sequence));
+  note_order(sequence, reason);
   queues_.push(sequence);
+}
+
+// Of a sequence that is not in its queue.
+void StepPlanner::note_order(Sequence& sequence, OrderReason reason) {
+  if (!options_.report_order) return;
+  const RequestClass request_class = sequence.request.request_class;
+  sequence.told_key = sequence.key;
+  orders_.push_back({.request = sequence.request.id,
+                     .reason = reason,
+                     .best_effort = sequence.best_effort(),
+                     .job_tokens = sequence.job_tokens,
+                     .cost = sequence.job_cost,
+                     .ordered = ordered(sequence),
+                     .key = sequence.key,
+                     .waiting_requests = queues_.size(request_class),
+                     .waiting_tokens = queues_.prefill_tokens(request_class),
+                     .waited = now_ - sequence.arrival,
+                     .median_wait = median_wait_});
+}
+
+// Of a sequence that has been taken from its queue to be admitted: if it was not where it was said.
+void StepPlanner::note_move(Sequence& sequence) {
+  const auto promote_after = order_.promote_after(median_wait_);
+  if (promote_after && now_ - sequence.arrival > *promote_after) {
+    note_order(sequence, OrderReason::kPromoted);
+  } else if (sequence.key != sequence.told_key) {
+    note_order(sequence, OrderReason::kRetuned);
+  }
+}
+
+void StepPlanner::take_orders(std::vector<OrderDecision>& to) {
+  to.insert(to.end(), orders_.begin(), orders_.end());
+  orders_.clear();
 }
 
 policy::OrderedRequest StepPlanner::ordered(const Sequence& sequence) const {
@@ -143,6 +180,8 @@ bool StepPlanner::preview(TimePoint now, policy::GangMember& member) {
 bool StepPlanner::plan(TimePoint now, std::uint64_t step, StepPlan& plan,
                        std::optional<int> prefill_budget) {
   plan.sequences.clear();
+  now_ = now;
+  median_wait_ = queues_.median_wait();
   if (!tuners_.empty()) tune_aging(now);
   while (!running_.empty() || queues_.size() > 0) {
     policy::BatchView view;
@@ -258,7 +297,7 @@ bool StepPlanner::carry_out(TimePoint now) {
 bool StepPlanner::grow(Sequence& sequence, int tokens) {
   while (!cache_.grow(*sequence.slot, tokens)) {
     Sequence& victim = choose_victim();
-    evict(victim);
+    evict(victim, OrderReason::kEvicted);
     if (&victim == &sequence) return false;
   }
   return true;
@@ -279,14 +318,14 @@ Sequence& StepPlanner::choose_victim() {
   return *victim;
 }
 
-void StepPlanner::evict(Sequence& sequence) {
+void StepPlanner::evict(Sequence& sequence, OrderReason reason) {
   ++totals_.evictions;
   take_out(sequence);
   sequence.lost_tokens = std::max(sequence.lost_tokens, sequence.computed);
   sequence.computed = 0;
   sequence.evicted_since_token = true;
   sequence.phase = Phase::kWaiting;
-  push(sequence);
+  push(sequence, reason);
 }
 
 // Evicts best-effort sequences until the first head has its pages. False: it would not have them,
@@ -322,7 +361,7 @@ bool StepPlanner::make_room_for_head() {
   for (std::size_t i = 0; i < victims_.size() && lacks() > 0; ++i) {
     Sequence& victim = table_.at(victims_[i]);
     kept -= victim.phase == Phase::kDecode ? 1 : 0;
-    evict(victim);
+    evict(victim, OrderReason::kMadeRoom);
     ++totals_.evictions_for_heads;
   }
   GIMBAL_CHECK(lacks() <= 0);
@@ -336,6 +375,7 @@ bool StepPlanner::admit(Sequence& sequence, TimePoint now) {
       cache_.match(sequence.tokens, salt(sequence), max_hit_tokens(sequence));
   if (cache_.pages_needed(match, sequence.known()) > cache_.free_pages()) return false;
   queues_.erase(sequence);
+  if (options_.report_order) note_move(sequence);
   sequence.tokens.reserve(static_cast<std::size_t>(sequence.max_tokens_known));
   const kv::Attached attached = cache_.attach(sequence.tokens, salt(sequence),
                                               sequence.max_tokens_known, max_hit_tokens(sequence));

@@ -15,6 +15,7 @@
 #include "sched/aging_tuner.h"
 #include "sched/batch_executor.h"
 #include "sched/class_queues.h"
+#include "sched/order_decision.h"
 #include "sched/request_table.h"
 #include "sched/step_loop_options.h"
 
@@ -68,6 +69,9 @@ class StepPlanner {
                const Sequence* ahead = nullptr);
   // What the order is shown of a sequence that was enqueued.
   [[nodiscard]] policy::OrderedRequest ordered(const Sequence& sequence) const;
+  // Moves the ordering decisions made since the last call to the end of `to`, with
+  // StepLoopOptions::report_order.
+  void take_orders(std::vector<OrderDecision>& to);
   // Takes a sequence out of its queue or the running ones and frees its pages.
   void remove(Sequence& sequence, TimePoint now);
   // Says that the sequence's tokens up to `computed` have been computed.
@@ -90,7 +94,9 @@ class StepPlanner {
  private:
   [[nodiscard]] AgingTuner* tuner(RequestClass request_class);
   void tune_aging(TimePoint now);
-  void push(Sequence& sequence, const Sequence* ahead = nullptr);
+  void push(Sequence& sequence, OrderReason reason, const Sequence* ahead = nullptr);
+  void note_order(Sequence& sequence, OrderReason reason);
+  void note_move(Sequence& sequence);
   void take_out(Sequence& sequence);
   void look(TimePoint now, policy::BatchView& view);
   [[nodiscard]] int max_hit_tokens(const Sequence& sequence) const;
@@ -101,7 +107,7 @@ class StepPlanner {
   [[nodiscard]] bool carry_out(TimePoint now);
   [[nodiscard]] bool grow(Sequence& sequence, int tokens);
   [[nodiscard]] Sequence& choose_victim();
-  void evict(Sequence& sequence);
+  void evict(Sequence& sequence, OrderReason reason);
   [[nodiscard]] bool make_room_for_head();
   [[nodiscard]] bool admit(Sequence& sequence, TimePoint now);
   void write_plan(std::uint64_t step, StepPlan& plan);
@@ -118,6 +124,9 @@ class StepPlanner {
   double best_effort_owed_ = 0;
   double steps_without_prefill_ = 0;
   Totals totals_;
+  TimePoint now_{};         // of the last plan or enqueue, and
+  Duration median_wait_{};  // of the queues then: admissions of the plan move it
+  std::vector<OrderDecision> orders_;
 
   // Reused from step to step.
   policy::BatchDecision decision_;

@@ -97,7 +97,7 @@ def test_decisions_are_found_by_the_answers_id_and_by_number(several):
     (decision,) = found["decisions"]
     (order,) = found["orders"]
     assert order["engine"] == decision["engine"] and order["order"]["name"] == "sjf-aging"
-    assert order["decision"]["job_tokens"] > 0
+    assert order["decision"]["job_tokens"] > 0 and order["decision"]["reason"] == "arrived"
     assert decision["rule"] == "round-robin" and decision["reason"] == "turn"
     assert decision["engine"] in (0, 1) and len(decision["engines"]) == 2
     (number,) = decision["requests"]

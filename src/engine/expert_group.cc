@@ -99,8 +99,13 @@ Result<std::uint32_t> ExpertGroup::set_map(policy::ExpertMap map) {
                               "rank");
     }
   }
-  // A rank that is gone stays out when another one goes.
   const std::uint32_t version = std::max(map.version(), map_->version() + 1);
+  if (version > policy::kMostMapVersion) {
+    return invalid_argument(fmt::format("the expert map's version must be at most {}, would be {}",
+                                        policy::kMostMapVersion, version),
+                            "version");
+  }
+  // A rank that is gone stays out when another one goes.
   for (int rank = 0; rank < ranks(); ++rank) {
     if (!alive(Rank{rank})) map = map.without_rank(Rank{rank});
   }

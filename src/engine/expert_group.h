@@ -57,8 +57,8 @@ class ExpertGroup {
   [[nodiscard]] std::shared_ptr<const policy::ExpertMap> map() const;  // owners: who reads it
   [[nodiscard]] std::uint32_t map_version() const { return map_version_.load(); }
   // From now on rows are routed by this map; those under way come back as they were sent. Gives it
-  // the next version unless it has a later one. kInvalidArgument: another shape, or an expert on a
-  // rank that is gone.
+  // the next version unless it has a later one. kInvalidArgument: another shape, an expert on a
+  // rank that is gone, or a version above kMostMapVersion.
   [[nodiscard]] Result<std::uint32_t> set_map(policy::ExpertMap map);
 
   // The rank is gone: it holds nobody up, its experts are run by the others, who get the next map.

@@ -12,6 +12,10 @@
 
 namespace gimbal::policy {
 
+// The last version that a map can be given. Maps without ranks that are gone have those after it,
+// so that no version ever comes twice: rows and who routes them tell maps apart by it.
+inline constexpr std::uint32_t kMostMapVersion = 0x7fffffff;
+
 // What a map is about: how many experts each layer has, and how many ranks share them.
 struct ExpertMapShape {
   std::vector<int> experts_of_layer;  // 0: a layer without experts (dense)

@@ -94,10 +94,9 @@ Result<void> read_layer(const Json& json, const ExpertMapShape& shape, int layer
 
 Result<ExpertMap> expert_map_from_json(const Json& json, const ExpertMapShape& shape) {
   GIMBAL_ASSIGN_OR_RETURN(JsonObject object, JsonObject::of(json));
-  constexpr std::int64_t kMostVersion = std::numeric_limits<std::uint32_t>::max();
-  GIMBAL_ASSIGN_OR_RETURN(const auto version, object.integer("version", 0, kMostVersion));
+  GIMBAL_ASSIGN_OR_RETURN(const auto version, object.integer("version", 0, kMostMapVersion));
   if (!version)
-    return object.wrong("version", fmt::format("an integer from 0 to {}", kMostVersion));
+    return object.wrong("version", fmt::format("an integer from 0 to {}", kMostMapVersion));
   const Json* layers = object.raw("layers");
   if (layers == nullptr || !layers->is_array() || layers->size() != shape.experts_of_layer.size()) {
     return object.wrong(

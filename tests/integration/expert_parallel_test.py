@@ -80,6 +80,7 @@ def test_a_map_is_given_and_swapped(start_server, expected, tmp_path):
             (b"[]", "object"),
             (b'{"version": 9, "layers": []}', "layers"),
             (json.dumps(whole_map(9, lambda layer, expert: 2)).encode(), "rank"),
+            (json.dumps(whole_map(2**31, lambda layer, expert: 0)).encode(), "version"),
             (json.dumps({**whole_map(9, lambda layer, expert: 0), "group": 1}).encode(), "group"),
         ]:
             status, _, text = running.post("/debug/expert-map", wrong)

@@ -3,11 +3,14 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "checkpoint/fingerprint.h"
@@ -19,6 +22,27 @@ namespace {
 
 // How often what was drawn is written to the disk.
 constexpr auto kFlushInterval = std::chrono::milliseconds(200);
+
+constexpr std::array kOfSeveralEngines{
+    "--dispatch",       "--binding",         "--dispatch-lambda",
+    "--dispatch-omega", "--dispatch-tie-ms", "--dispatch-tie-fraction",
+    "--running-load",   "--feedback",        "--rank-workers"};
+constexpr std::array kOfSharedExperts{"--expert-pace",   "--gang-patience", "--gang-planner",
+                                      "--expert-queues", "--expert-map",    "--exchange-profile"};
+
+// Options that were given, and that so few engines make nothing of.
+std::vector<std::string> without_effect(const CLI::App& command, const ExpertFlags& experts) {
+  std::vector<std::string> names;
+  const auto add_given = [&](const auto& options) {
+    for (const char* const name : options) {
+      if (command.get_option(name)->count() > 0) names.emplace_back(name);
+    }
+  };
+  const bool one = experts.data_parallel_size == 1;
+  if (one) add_given(kOfSeveralEngines);
+  if (one || experts.expert_parallel_size == 1) add_given(kOfSharedExperts);
+  return names;
+}
 
 }  // namespace
 
@@ -40,6 +64,12 @@ void ParallelFlags::add_to(CLI::App& command) {
 }
 
 Result<void> ParallelFlags::apply_preset(const CLI::App& command, SchedulerFlags& scheduler) {
+  if (const auto names = without_effect(command, experts); !names.empty()) {
+    log_warning("with {} this takes no effect: {}",
+                engines() == 1 ? "one engine (--data-parallel-size)"
+                               : "experts of each engine's own (--expert-parallel-size 1)",
+                fmt::join(names, ", "));
+  }
   if (preset.empty()) return {};
   GIMBAL_ASSIGN_OR_RETURN(const policy::Preset chosen, policy::find_preset(preset));
   scheduler.apply(chosen, command);
@@ -50,6 +80,13 @@ Result<void> ParallelFlags::apply_preset(const CLI::App& command, SchedulerFlags
 }
 
 Result<void> ParallelFlags::complete(const engine::ServingEngineOptions& engine) {
+  if (engines() == 1 && experts.expert_parallel_size > 1) {
+    return invalid_argument(
+        fmt::format("--expert-parallel-size must be 0 or 1 with one engine (--data-parallel-size), "
+                    "is {}",
+                    experts.expert_parallel_size),
+        "expert-parallel-size");
+  }
   return dispatch.complete(engine.scheduler.max_num_batched_tokens);
 }
 

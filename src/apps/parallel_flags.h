@@ -43,6 +43,7 @@ struct ParallelFlags {
 
   void add_to(CLI::App& command);
   // Takes the preset's columns for what the command line does not give. Errors: an unknown preset.
+  // What takes no effect, of the preset or of the command line, is said in the log.
   [[nodiscard]] Result<void> apply_preset(const CLI::App& command, SchedulerFlags& scheduler);
   // Checks what follows from several flags; call after the engine's options are complete.
   [[nodiscard]] Result<void> complete(const engine::ServingEngineOptions& engine);

@@ -49,6 +49,25 @@ def test_groups_and_engines_apart(start_server, expected):
         assert _get(running, "/debug/experts") == {"groups": []}
 
 
+def test_flags_without_effect_are_named(start_server, tmp_path):
+    def warnings(*flags):
+        with start_server(*flags) as running:
+            return [line for line in running.log if "takes no effect:" in line]
+
+    (line,) = warnings(
+        "--expert-map", "/none/map", "--binding", "late", "--expert-parallel-size", "1"
+    )
+    assert line.rstrip().endswith("--binding, --expert-map") and "one engine" in line
+    (line,) = warnings(
+        "--data-parallel-size", "2", "--expert-parallel-size", "1", "--expert-pace", "immediate"
+    )
+    assert line.rstrip().endswith("--expert-pace") and "--expert-parallel-size 1" in line
+    # What a preset sets was not asked for.
+    config = tmp_path / "serve.conf"
+    config.write_text("preset = vllm\n")
+    assert warnings("--config", str(config)) == []
+
+
 def test_a_map_is_given_and_swapped(start_server, expected, tmp_path):
     given = tmp_path / "map.json"
     given.write_text(json.dumps(whole_map(7, lambda layer, expert: expert % 2)))
@@ -148,6 +167,7 @@ def test_a_trace_keeps_to_its_bound(start_server, tmp_path):
         (("--data-parallel-size", "4", "--expert-parallel-size", "3"), "expert_parallel_size"),
         (("--data-parallel-size", "32"), "16 experts"),
         (("--expert-pace", "trot"), "--expert-pace"),
+        (("--expert-parallel-size", "2"), "--expert-parallel-size must be 0 or 1"),
         (("--rank-workers", "mine"), "--rank-workers"),
         (("--data-parallel-size", "2", "--expert-map", "/none/map"), "/none/map"),
         (("--data-parallel-size", "2", "--exchange-profile", "/none/profile"), "/none/profile"),

@@ -14,6 +14,7 @@
 #include "apps/cpu_watch.h"
 #include "apps/machine_limits.h"
 #include "apps/model_flags.h"
+#include "apps/number_range.h"
 #include "base/json.h"
 #include "cost/cost_model.h"
 #include "cost/profile_fit.h"
@@ -177,17 +178,17 @@ void add_bench_calibrate(CLI::App& bench, int& status) {
                       "fit to this file of serve --record, or to those of all engines of one "
                       "group, and run nothing");
   command->add_option("--longest-prompt", arguments->run.longest_prompt, "tokens")
-      ->check(CLI::Range(64, 1 << 20))
+      ->check(number_range(64, 1 << 20))
       ->capture_default_str();
   command->add_option("--most-decodes", arguments->run.most_decodes, "at once")
-      ->check(CLI::Range(4, 4096))
+      ->check(number_range(4, 4096))
       ->capture_default_str();
   command->add_option("--rounds", arguments->run.rounds, "of the whole mix")
-      ->check(CLI::Range(1, 1000))
+      ->check(number_range(1, 1000))
       ->capture_default_str();
   command
       ->add_option("--max-num-batched-tokens", arguments->max_num_batched_tokens, "rows of a step")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(number_range(1, 1 << 20))
       ->capture_default_str();
   arguments->model.add_to(*command, false);
   command->callback([arguments, &status] {

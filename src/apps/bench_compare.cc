@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "apps/model_flags.h"
+#include "apps/number_range.h"
 #include "report/comparison.h"
 
 namespace gimbal::apps {
@@ -159,10 +160,10 @@ void add_bench_compare(CLI::App& bench, int& status) {
       ->delimiter(',');
   command->add_option("--json", arguments->json_path, "write the table to this file too");
   command->add_option("--confidence", arguments->bootstrap.confidence, "of the intervals")
-      ->check(CLI::Range(0.5, 0.999))
+      ->check(number_range(0.5, 0.999))
       ->capture_default_str();
   command->add_option("--resamples", arguments->bootstrap.resamples, "of the bootstrap")
-      ->check(CLI::Range(10, 1'000'000))
+      ->check(number_range(10, 1'000'000))
       ->capture_default_str();
   command->add_option("--seed", arguments->bootstrap.seed, "of the bootstrap")
       ->capture_default_str();

@@ -18,6 +18,7 @@
 #include "apps/engine_cost.h"
 #include "apps/machine_limits.h"
 #include "apps/model_flags.h"
+#include "apps/number_range.h"
 #include "base/function_ref.h"
 #include "base/progress.h"
 
@@ -252,23 +253,23 @@ void add_bench_engine(CLI::App& bench, int& status) {
       ->add_option("--prompt-tokens", arguments->prompt_tokens,
                    "lengths of the prompts, each run as one chunk; 0: none")
       ->delimiter(',')
-      ->check(CLI::Range(0, 1 << 20))
+      ->check(number_range(0, 1 << 20))
       ->capture_default_str();
   command
       ->add_option("--generate-tokens", arguments->generate_tokens,
                    "tokens to decode for each sequence; 0: none")
-      ->check(CLI::Range(0, 1 << 20))
+      ->check(number_range(0, 1 << 20))
       ->capture_default_str();
   command->add_option("--batch", arguments->batches, "numbers of sequences that decode together")
       ->delimiter(',')
-      ->check(CLI::Range(1, 4096))
+      ->check(number_range(1, 4096))
       ->capture_default_str();
   command
       ->add_option("--depth", arguments->depth, "tokens in each sequence before the decoded ones")
-      ->check(CLI::Range(0, 1 << 20))
+      ->check(number_range(0, 1 << 20))
       ->capture_default_str();
   command->add_option("--repetitions", arguments->repetitions, "of each measurement")
-      ->check(CLI::Range(1, 1000))
+      ->check(number_range(1, 1000))
       ->capture_default_str();
   command->add_option("--json", arguments->json_path, "write the results to this file too");
   arguments->model.add_to(*command, false);

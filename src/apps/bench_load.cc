@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "apps/model_flags.h"
+#include "apps/number_range.h"
 #include "apps/spread.h"
 #include "base/progress.h"
 #include "checkpoint/file_handle.h"
@@ -182,7 +183,7 @@ void add_bench_load(CLI::App& bench, int& status) {
   command->add_option("model_dir", arguments->model.model_dir, "a Hugging Face checkpoint folder")
       ->required();
   command->add_option("--repetitions", arguments->repetitions, "loads to take the median of")
-      ->check(CLI::Range(1, 1000))
+      ->check(number_range(1, 1000))
       ->capture_default_str();
   command->add_option("--json", arguments->json_path, "write the results to this file too");
   arguments->model.add_to(*command, false);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "apps/model_flags.h"
+#include "apps/number_range.h"
 #include "apps/parallel_run.h"
 #include "apps/spread.h"
 #include "base/progress.h"
@@ -148,7 +149,7 @@ void add_bench_parallel(CLI::App& bench, int& status) {
   command->add_option("model_dir", arguments->model.model_dir, "a Hugging Face checkpoint folder")
       ->required();
   command->add_option("--data-parallel-size", arguments->engines, "engines")
-      ->check(CLI::Range(2, 64))
+      ->check(number_range(2, 64))
       ->capture_default_str();
   command->add_option("--mix", arguments->mixes, "decode, uneven, alternate")
       ->delimiter(',')
@@ -163,7 +164,7 @@ void add_bench_parallel(CLI::App& bench, int& status) {
       ->check(CLI::IsMember({"own", "shared"}))
       ->capture_default_str();
   const auto count = [&](const char* name, int& value, const char* what) {
-    command->add_option(name, value, what)->check(CLI::PositiveNumber)->capture_default_str();
+    command->add_option(name, value, what)->check(above_zero())->capture_default_str();
   };
   count("--decodes", arguments->run.decodes, "decodes of an engine at once");
   count("--decode-tokens", arguments->run.decode_tokens, "tokens that each generates");
@@ -172,7 +173,7 @@ void add_bench_parallel(CLI::App& bench, int& status) {
   count("--max-num-batched-tokens", arguments->max_num_batched_tokens, "rows of a step");
   count("--repetitions", arguments->repetitions, "runs to take medians of");
   command->add_option("--drain-steps", arguments->drain_steps, "k of the gimbal batch former")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   command->add_option("--json", arguments->json_path, "write the results to this file too");
   arguments->model.add_to(*command, false);

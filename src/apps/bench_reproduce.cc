@@ -10,6 +10,7 @@
 
 #include "apps/draw.h"
 #include "apps/model_flags.h"
+#include "apps/number_range.h"
 #include "apps/output_file.h"
 #include "apps/reproduction.h"
 #include "apps/reproduction_plans.h"
@@ -101,7 +102,7 @@ void add_plan_options(CLI::App& command, Arguments& arguments) {
       ->delimiter(',')
       ->capture_default_str();
   command.add_option("--num-prompts", plan.num_prompts, "requests of a run")
-      ->check(CLI::Range(10, 1'000'000))
+      ->check(number_range(10, 1'000'000))
       ->capture_default_str();
   command
       .add_option("--workloads", plan.workloads,
@@ -122,7 +123,7 @@ void add_plan_options(CLI::App& command, Arguments& arguments) {
       .add_option("--topics", plan.topics,
                   "requests come from 64 users who write about so many topics, each with popular "
                   "experts of its own")
-      ->check(CLI::Range(1, 64))
+      ->check(number_range(1, 64))
       ->capture_default_str();
 }
 

@@ -18,6 +18,7 @@
 #include "apps/load_run.h"
 #include "apps/metric_sampler.h"
 #include "apps/model_flags.h"
+#include "apps/number_range.h"
 #include "apps/serve_target.h"
 #include "apps/stop_signals.h"
 #include "apps/workload_flags.h"
@@ -236,9 +237,9 @@ void add_request_options(CLI::App& command, Arguments& arguments) {
   add("--endpoint", arguments.endpoint, "path of completions or chat completions")
       ->capture_default_str();
   add("--max-concurrency", arguments.max_concurrency, "most requests in flight; default: no limit")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   add("--num-warmups", arguments.num_warmups, "requests before the measured ones")
-      ->check(CLI::Range(0, 100'000))
+      ->check(number_range(0, 100'000))
       ->capture_default_str();
   command
       .add_flag("--ignore-eos", arguments.ignore_eos, "make outputs as long as the workload says")
@@ -270,7 +271,7 @@ void add_result_options(CLI::App& command, Arguments& arguments) {
       ->capture_default_str();
   add("--sample-metrics", arguments.sample_metrics,
       "read the server's gauges every so many seconds into the result; 0: do not")
-      ->check(CLI::Range(0.0, 3600.0))
+      ->check(number_range(0.0, 3600.0))
       ->capture_default_str();
   add("--result-dir", arguments.result_dir, "folder of the saved result");
   add("--result-filename", arguments.result_filename, "its name; default: as vLLM names it");

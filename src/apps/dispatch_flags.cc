@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "apps/number_range.h"
 #include "policy/dispatch.h"
 
 namespace gimbal::apps {
@@ -30,22 +31,22 @@ void DispatchFlags::add_to(CLI::App& command) {
   command
       .add_option("--dispatch-lambda", rule.lambda,
                   "weight of the time between tokens (gimbal dispatch)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str();
   command
       .add_option("--dispatch-omega", rule.omega,
                   "weight of other requests' delay (gimbal dispatch)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str();
   command
       .add_option("--dispatch-tie-ms", rule.tie_ms,
                   "milliseconds within which engines are equally good (gimbal dispatch)")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str();
   command
       .add_option("--dispatch-tie-fraction", rule.tie_fraction,
                   "the same as a fraction of the best score; the greater of both holds")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str();
   command
       .add_option("--running-load", running_load,

@@ -1,8 +1,8 @@
 #include "apps/expert_flags.h"
 
 #include <CLI/CLI.hpp>
-#include <cmath>
 
+#include "apps/number_range.h"
 #include "comm/exchange_profile.h"
 #include "policy/expert_map_json.h"
 #include "policy/gang_planner.h"
@@ -19,14 +19,14 @@ void ExpertFlags::add_to(CLI::App& command) {
       .add_option(
           "--data-parallel-size", data_parallel_size,
           "engines, each with requests and KV cache of its own, over one copy of the weights")
-      ->check(CLI::Range(1, 1024))
+      ->check(number_range(1, 1024))
       ->capture_default_str();
   command
       .add_option(
           "--expert-parallel-size", expert_parallel_size,
           "engines that share their experts; divides --data-parallel-size; 1: each runs its "
           "own; 0: all share")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str();
   command
       .add_option("--rank-workers", rank_workers,
@@ -44,7 +44,7 @@ void ExpertFlags::add_to(CLI::App& command) {
       .add_option("--gang-patience", gang_patience,
                   "steps of its own that an engine waits for one whose step ends later, if they "
                   "should go together (gang pace); default: 8 with planner pairing, else 1")
-      ->check(CLI::Range(0.0, kMostPatience));
+      ->check(number_range(0.0, kMostPatience));
   command
       .add_option("--gang-planner", gang_planner,
                   "prefill of engines that step together: pairing (what costs nobody much) or "
@@ -74,9 +74,6 @@ Result<void> ExpertFlags::apply(const model_config::ModelConfig& config,
   fleet.expert_parallel_size = expert_parallel_size;
   fleet.workers = rank_workers == "own" ? engine::RankWorkers::kOwn : engine::RankWorkers::kShared;
   GIMBAL_ASSIGN_OR_RETURN(fleet.pace, cluster::parse_gang_pace(expert_pace));
-  if (gang_patience && std::isnan(*gang_patience)) {  // which a range does not refuse
-    return invalid_argument("--gang-patience must be a number of steps, is nan", "gang-patience");
-  }
   fleet.patience = gang_patience;
   fleet.planner = gang_planner;
   fleet.expert_queue_policy = expert_queues;

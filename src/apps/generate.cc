@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "apps/model_flags.h"
+#include "apps/number_range.h"
 #include "base/clock.h"
 #include "engine/serving_engine.h"
 #include "text/incremental_detokenizer.h"
@@ -134,18 +135,18 @@ void add_generate(CLI::App& program, int& status) {
       ->required();
   command->add_flag("--chat", arguments->chat, "wrap the prompt in the model's chat template");
   command->add_option("--max-tokens", arguments->max_tokens, "most tokens to generate")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   sched::SamplingParams& sampling = arguments->sampling;
   sampling.temperature = 0.0F;
   command->add_option("--temperature", sampling.temperature, "0: greedy")
-      ->check(CLI::Range(0.0F, 100.0F))
+      ->check(number_range(0, 100))
       ->capture_default_str();
   command->add_option("--top-p", sampling.top_p, "keep the most probable tokens up to this mass")
-      ->check(CLI::Range(1e-6F, 1.0F))
+      ->check(number_range(1e-6, 1))
       ->capture_default_str();
   command->add_option("--top-k", sampling.top_k, "keep this many tokens; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str();
   command->add_option("--seed", sampling.seed, "of the random choices")->capture_default_str();
   command->add_flag("--ignore-eos", sampling.ignore_eos, "do not stop at end-of-sequence tokens");

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "apps/model_flags.h"
+#include "apps/number_range.h"
 #include "checkpoint/inspect.h"
 
 namespace gimbal::apps {
@@ -63,7 +64,7 @@ void add_inspect(CLI::App& program, int& status) {
   command
       ->add_option("--max-model-len", arguments->max_model_len,
                    "tokens of one sequence; default: the model's context")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   command->add_flag("--json", arguments->json, "print one JSON object");
   command->callback([arguments, &status] {
     const auto result = inspect(*arguments);

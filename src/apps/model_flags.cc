@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "apps/number_range.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "kernels/kv_cache.h"
@@ -76,19 +77,19 @@ void ModelFlags::add_to(CLI::App& command, bool needs_text) {
   command.add_option("--isa", isa, "kernels: auto, avx2, avx512, avx512_bf16, amx_bf16, reference")
       ->capture_default_str();
   command.add_option("--threads", threads, "compute threads; 0: one a CPU")
-      ->check(CLI::Range(0, 4096))
+      ->check(number_range(0, 4096))
       ->capture_default_str();
   command.add_flag("--no-pin", no_pin, "do not bind compute threads to CPUs");
   command
       .add_option("--compute-nice", nice,
                   "niceness of compute threads: more lets other programs go first")
-      ->check(CLI::Range(0, 19))
+      ->check(number_range(0, 19))
       ->capture_default_str();
   command.add_flag("--small-pages", small_pages, "keep weights in 4 KiB pages");
   command
       .add_option("--max-model-len", max_model_len,
                   "longest prompt and output of a request; 0: the model's context")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str();
   if (!needs_text) return;
   command.add_option("--python-env", python_env,

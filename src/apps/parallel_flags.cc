@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "apps/number_range.h"
 #include "base/log.h"
 #include "checkpoint/fingerprint.h"
 #include "engine/data_parallel_engine.h"
@@ -57,7 +58,7 @@ void ParallelFlags::add_to(CLI::App& command) {
   command
       .add_option("--trace-max-events", trace_events,
                   "events of the trace; later ones are left out and counted")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   command.add_option("--record-routing", routing_path,
                      "write the experts that the router chose for every row to this file");

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <limits>
 
+#include "apps/number_range.h"
 #include "policy/batch_former.h"
 #include "policy/request_order.h"
 
@@ -23,7 +24,7 @@ void SchedulerFlags::add_to(CLI::App& command, const std::string& kv_default) {
   command
       .add_option("--kv-cache-memory-bytes", kv_cache_bytes,
                   "memory for keys and values of an engine; 0: " + kv_default)
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str();
   command.add_flag("--enable-prefix-caching,!--no-enable-prefix-caching", options.prefix_caching,
                    "keep and share the KV of common prefixes (default)");
@@ -36,12 +37,12 @@ void SchedulerFlags::add_to(CLI::App& command, const std::string& kv_default) {
 
 void SchedulerFlags::add_rules(CLI::App& command) {
   command.add_option("--max-num-seqs", options.max_num_seqs, "sequences that run at once")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   command
       .add_option("--max-num-batched-tokens", options.max_num_batched_tokens,
                   "rows of one step, prompt chunks and decodes together")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   command.add_option("--order", options.order, "fcfs, sjf, sjf-priority-aging or sjf-aging")
       ->capture_default_str();
@@ -49,46 +50,46 @@ void SchedulerFlags::add_rules(CLI::App& command) {
       .add_option("--aging", aging,
                   "milliseconds of prefill that a millisecond of waiting outweighs (sjf-aging); "
                   "auto: moved so that the p99 of waiting stays at that of fcfs")
-      ->check(CLI::PositiveNumber | CLI::IsMember({"auto"}))
+      ->check(above_zero() | CLI::IsMember({"auto"}))
       ->capture_default_str();
   command
       .add_option(
           "--promote-after", promote_after,
           "seconds of waiting after which a request comes first (sjf-priority-aging); auto: "
           "twice the median wait")
-      ->check(CLI::NonNegativeNumber | CLI::IsMember({"auto"}))
+      ->check(at_least_zero() | CLI::IsMember({"auto"}))
       ->capture_default_str();
   command.add_option("--batch-former", options.former, "gimbal, vllm, tgi or qllm")
       ->capture_default_str();
   command
       .add_option("--drain-steps", options.former_options.drain_steps,
                   "steps over which the gimbal former spreads the prefill backlog")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   command
       .add_option("--prefill-floor", prefill_floor,
                   "prompt rows that always run beside decodes (gimbal former); auto: what hides in "
                   "the time of the decodes")
-      ->check(CLI::Range(1, std::numeric_limits<int>::max()) | CLI::IsMember({"auto"}))
+      ->check(number_range(1, std::numeric_limits<int>::max()) | CLI::IsMember({"auto"}))
       ->capture_default_str();
   command
       .add_option(
           "--target-itl-ms", options.former_options.target_itl_ms,
           "milliseconds that a step with decodes should take at most (gimbal former); 0: no "
           "target")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str();
   command
       .add_option("--max-stage-ms", options.max_stage_ms,
                   "milliseconds that a stage of a layer should take at most, of engines that share "
                   "experts; 0: a quarter of the predicted step of 512 prompt tokens")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str();
   command
       .add_option("--max-waiting-prefill-tokens", max_waiting_prefill_tokens,
                   "prompt tokens that may wait before requests get a 429; 0: what 60 s of measured "
                   "prefill clear, at least 65536")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str();
 }
 

@@ -16,6 +16,7 @@
 
 #include "apps/demo_model.h"
 #include "apps/model_flags.h"
+#include "apps/number_range.h"
 #include "apps/parallel_flags.h"
 #include "apps/scheduler_flags.h"
 #include "apps/serve_simulation.h"
@@ -67,10 +68,10 @@ void add_server_flags(CLI::App& command, Arguments& arguments) {
   command.add_option("--ssl-certfile", server.http.ssl_certfile, "PEM certificate: serve HTTPS");
   command.add_option("--ssl-keyfile", server.http.ssl_keyfile, "PEM key of --ssl-certfile");
   command.add_option("--io-threads", server.http.io_threads, "threads for connections")
-      ->check(CLI::Range(1, 64))
+      ->check(number_range(1, 64))
       ->capture_default_str();
   command.add_option("--max-connections", server.http.max_connections, "connections at once")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   command.add_option("--seed", server.seed, "of requests that bring no seed")
       ->capture_default_str();
@@ -83,7 +84,7 @@ void add_server_flags(CLI::App& command, Arguments& arguments) {
   command
       .add_option("--shutdown-timeout", arguments.shutdown_timeout,
                   "seconds that running requests get after SIGTERM")
-      ->check(CLI::Range(0.0, kMostSeconds))
+      ->check(number_range(0.0, kMostSeconds))
       ->capture_default_str();
   command.add_option("--log-level", arguments.log_level, "debug, info, warning or error")
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}))

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "apps/number_range.h"
 #include "base/json.h"
 #include "loadgen/completion_chunk.h"
 #include "loadgen/http_get.h"
@@ -58,12 +59,14 @@ void TargetFlags::add_to(CLI::App& command) {
   };
   add("--base-url", base_url, "http://HOST:PORT of an OpenAI-compatible server");
   add("--host", host, "instead of --base-url")->capture_default_str();
-  add("--port", port, "instead of --base-url")->check(CLI::Range(1, 65535))->capture_default_str();
+  add("--port", port, "instead of --base-url")
+      ->check(number_range(1, 65535))
+      ->capture_default_str();
   add("--model", model, "name in the requests; default: the first that the server lists");
   add("--api-key", api_key, "default: OPENAI_API_KEY, where it is set");
   add("--ready-check-timeout-sec", ready_timeout_seconds,
       "wait so long for the server; 0: ask once")
-      ->check(CLI::Range(0, 86400))
+      ->check(number_range(0, 86400))
       ->capture_default_str();
 }
 

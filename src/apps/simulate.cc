@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "apps/model_flags.h"
+#include "apps/number_range.h"
 #include "apps/output_file.h"
 #include "apps/simulate_flags.h"
 #include "apps/stop_signals.h"
@@ -280,7 +281,7 @@ void add_simulate(CLI::App& program, int& status) {
   results("--trace-out", arguments->trace_path,
           "write what ran when to this file, as a trace that Perfetto opens");
   results("--trace-max-events", arguments->trace_events, "events of the trace")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   results("--goodput", arguments->goodput, "limits as ttft:MS tpot:MS e2el:MS, all of which count")
       ->expected(1, 3);

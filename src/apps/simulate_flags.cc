@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <string_view>
 
+#include "apps/number_range.h"
 #include "cost/hardware_profile.h"
 #include "cost/model_shape.h"
 
@@ -58,13 +59,13 @@ void SimulateFlags::add_to(CLI::App& command) {
   machines("--cluster", cluster_path,
            "a JSON file with groups of engines, signals and events; instead of --engines");
   machines("--engines", experts.data_parallel_size, "engines; the same as --data-parallel-size")
-      ->check(CLI::Range(1, 65'536));
+      ->check(number_range(1, 65'536));
   machines("--routing", routing,
            "which experts tokens choose: uniform, zipf:EXPONENT, or a file of `serve "
            "--record-routing`")
       ->capture_default_str();
   machines("--routing-topics", routing_topics, "topics with popular experts of their own (zipf)")
-      ->check(CLI::Range(1, 64))
+      ->check(number_range(1, 64))
       ->capture_default_str();
   machines("--routing-seed", routing_seed, "which experts are popular (zipf)")
       ->capture_default_str();
@@ -86,7 +87,7 @@ void SimulateFlags::add_to(CLI::App& command) {
       .add_option("--max-model-len", max_model_len,
                   "prompt and output tokens of one request; 0: what the model takes and the "
                   "cache holds")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least_zero())
       ->capture_default_str();
   scheduler.options.max_num_batched_tokens = kGpuBatchedTokens;
   scheduler.add_to(command, "what the device's memory leaves");

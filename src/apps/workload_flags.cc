@@ -54,13 +54,11 @@ Result<Workload> read_dataset(const WorkloadFlags& flags) {
 Result<Workload> make_lengths(const WorkloadFlags& flags) {
   workload::LengthOptions options{.num_prompts = flags.num_prompts.value_or(kDefaultPrompts),
                                   .equal_total = !flags.exact_count};
-  options.long_first = flags.lengths == "descending-arrival";
-  const std::string shape = options.long_first      ? "descending"
-                            : flags.lengths.empty() ? "average"
-                                                    : flags.lengths;
-  auto parsed = workload::parse_length_shape(shape);
-  if (!parsed.ok()) return parsed.error().within("--lengths");
-  options.shape = *parsed;
+  const auto lengths =
+      workload::parse_length_name(flags.lengths.empty() ? "average" : flags.lengths);
+  if (!lengths.ok()) return lengths.error().within("--lengths");
+  options.shape = lengths->shape;
+  options.long_first = lengths->long_first;
   const std::string_view range = flags.prompt_range;
   const auto colon = range.find(':');
   const auto low = parse_integer(range.substr(0, colon));
@@ -217,8 +215,7 @@ void add_length_options(CLI::App& command, WorkloadFlags& flags) {
       ->capture_default_str();
   spread("--random-prefix-len", flags.random.prefix_len, "tokens that all prompts begin with")
       ->capture_default_str();
-  spread("--lengths", flags.lengths,
-         "random, central, descending, descending-arrival (long ones first), two-end or average");
+  spread("--lengths", flags.lengths, workload::length_names_text());
   spread("--prompt-range", flags.prompt_range, "shortest and longest prompt")
       ->capture_default_str();
   command

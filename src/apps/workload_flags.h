@@ -29,7 +29,7 @@ struct WorkloadFlags {
   std::optional<double> burstiness;  // absent: a trace's own pattern, else 1
   double scale_lengths = 1.0;
 
-  std::string lengths;  // a workload::LengthShape, or "descending-arrival"
+  std::string lengths;  // a workload::LengthName
   std::string prompt_range = "16:2048";
   bool exact_count = false;
   workload::RandomLengthsOptions random;

@@ -19,6 +19,15 @@ constexpr std::int64_t kMostPrompts = 100'000'000;
 constexpr double kRandomMedian = 256.0;
 constexpr double kRandomSigma = 1.2;
 
+constexpr std::array kNames{
+    LengthName{"random", LengthShape::kRandom},
+    LengthName{"central", LengthShape::kCentral},
+    LengthName{"descending", LengthShape::kDescending},
+    LengthName{"descending-arrival", LengthShape::kDescending, true},
+    LengthName{"two-end", LengthShape::kTwoEnd},
+    LengthName{"average", LengthShape::kAverage},
+};
+
 // Draws until a value falls into [low, high]; after many misses takes the nearer end, so that a
 // range far from the law's bulk ends too.
 template <class Draw>
@@ -70,27 +79,33 @@ std::vector<std::int64_t> draw_lengths(const LengthOptions& options, Rng& rng) {
 }  // namespace
 
 std::string_view to_string(LengthShape shape) {
-  switch (shape) {
-    case LengthShape::kRandom:
-      return "random";
-    case LengthShape::kCentral:
-      return "central";
-    case LengthShape::kDescending:
-      return "descending";
-    case LengthShape::kTwoEnd:
-      return "two-end";
-    case LengthShape::kAverage:
-      return "average";
+  for (const LengthName& known : kNames) {
+    if (known.shape == shape && !known.long_first) return known.name;
   }
-  return "";
+  GIMBAL_CHECK(false, "a shape without a row in the table");
+  return {};
 }
 
-Result<LengthShape> parse_length_shape(std::string_view name) {
-  for (const LengthShape shape : kLengthShapes) {
-    if (to_string(shape) == name) return shape;
+std::span<const LengthName> length_names() {
+  return kNames;
+}
+
+std::string length_names_text() {
+  std::string text;
+  for (const LengthName& known : kNames) {
+    if (&known != kNames.data()) text += &known == &kNames.back() ? " or " : ", ";
+    text += known.name;
+    if (known.long_first) text += " (long ones first)";
   }
-  return invalid_argument(
-      fmt::format("lengths are random, central, descending, two-end or average, not '{}'", name));
+  return text;
+}
+
+Result<LengthName> parse_length_name(std::string_view name) {
+  for (const LengthName& known : kNames) {
+    if (known.name == name) return known;
+  }
+  return invalid_argument(fmt::format("lengths are {}, not '{}'", length_names_text(), name),
+                          "lengths");
 }
 
 Result<void> validate(const LengthOptions& options) {

@@ -2,6 +2,8 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include "base/random.h"
@@ -22,9 +24,19 @@ enum class LengthShape : std::uint8_t {
 inline constexpr std::array kLengthShapes{LengthShape::kRandom, LengthShape::kCentral,
                                           LengthShape::kDescending, LengthShape::kTwoEnd,
                                           LengthShape::kAverage};
-// "random", "central", "descending", "two-end", "average".
 [[nodiscard]] std::string_view to_string(LengthShape shape);
-[[nodiscard]] Result<LengthShape> parse_length_shape(std::string_view name);
+
+// What prompt lengths can be asked for by.
+struct LengthName {
+  std::string_view name;
+  LengthShape shape = LengthShape::kAverage;
+  bool long_first = false;  // the longest prompt comes first
+};
+// random, central, descending, descending-arrival (long ones first), two-end, average.
+[[nodiscard]] std::span<const LengthName> length_names();
+// The names as a sentence has them, with what is said of them in brackets.
+[[nodiscard]] std::string length_names_text();
+[[nodiscard]] Result<LengthName> parse_length_name(std::string_view name);
 
 struct LengthOptions {
   LengthShape shape = LengthShape::kAverage;

@@ -172,9 +172,18 @@ TEST(LengthShapes, RefusesRangesAndNumbersThatMakeNoSense) {
   EXPECT_EQ(validate({.num_prompts = 0}).error().field, "num_prompts");
   EXPECT_EQ(validate({.output_sigma = std::nan("")}).error().field, "output_sigma");
   EXPECT_EQ(validate({.max_output = 0}).error().field, "max_output");
-  EXPECT_FALSE(parse_length_shape("Random").ok());
+  EXPECT_EQ(
+      parse_length_name("Random").error().message,
+      "lengths are random, central, descending, descending-arrival (long ones first), two-end "
+      "or average, not 'Random'");
+  EXPECT_TRUE(parse_length_name("descending-arrival").value().long_first);
+  EXPECT_EQ(parse_length_name("descending-arrival").value().shape, LengthShape::kDescending);
+  for (const LengthName& known : length_names())
+    EXPECT_EQ(parse_length_name(known.name).value().name, known.name);
   for (const LengthShape shape : kLengthShapes) {
-    EXPECT_EQ(parse_length_shape(to_string(shape)).value(), shape);
+    const LengthName named = parse_length_name(to_string(shape)).value();
+    EXPECT_EQ(named.shape, shape);
+    EXPECT_FALSE(named.long_first);
   }
 }
 

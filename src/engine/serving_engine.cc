@@ -150,9 +150,7 @@ cluster::EngineSnapshot ServingEngine::snapshot() const {
 }
 
 void ServingEngine::take_prefix_events(std::vector<kv::PrefixEvent>& events) {
-  const std::lock_guard lock(prefix_mutex_);
-  events.insert(events.end(), prefix_events_.begin(), prefix_events_.end());
-  prefix_events_.clear();
+  prefix_events_.take(events);
 }
 
 bool ServingEngine::healthy(std::string* why) const {
@@ -275,11 +273,7 @@ void ServingEngine::handle(std::vector<sched::Event>& events) {
 void ServingEngine::publish() {
   const ExpertPort::Totals& experts = executor_.experts().totals();
   max_waiting_prefill_tokens_.store(loop_->max_waiting_prefill_tokens(), std::memory_order_relaxed);
-  {
-    const std::lock_guard lock(prefix_mutex_);
-    const auto changes = loop_->prefix_events();
-    prefix_events_.insert(prefix_events_.end(), changes.begin(), changes.end());
-  }
+  prefix_events_.give(loop_->prefix_events());
   loop_->clear_prefix_events();
   snapshot_.publish(cluster::snapshot_of(
       *loop_, {.sequence = ++snapshots_,

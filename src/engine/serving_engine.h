@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/handover.h"
 #include "base/published.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
@@ -59,7 +60,7 @@ class ServingEngine final : public cluster::Engine {
   }
   // Moves the changes of the prefix cache since the last call, at least those up to the newest
   // snapshot, to the end of `events`; with scheduler.record_prefix_events. Call now and then: they
-  // are kept until then.
+  // are kept until then. One thread at a time; the engine's never waits for it.
   void take_prefix_events(std::vector<kv::PrefixEvent>& events);
 
   // Accepts nothing from now on; what was accepted goes on.
@@ -122,8 +123,7 @@ class ServingEngine final : public cluster::Engine {
 
   Published<cluster::EngineSnapshot> snapshot_;
   std::uint64_t snapshots_ = 0;  // published; the engine thread's own
-  std::mutex prefix_mutex_;
-  std::vector<kv::PrefixEvent> prefix_events_;
+  Handover<kv::PrefixEvent> prefix_events_;
 
   std::thread thread_;
 };

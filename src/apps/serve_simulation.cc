@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "apps/number_range.h"
 #include "apps/simulate_flags.h"
 #include "cost/hardware_profile.h"
 #include "cost/model_shape.h"
@@ -114,7 +115,7 @@ void SimulationFlags::add_to(CLI::App& command) {
       ->capture_default_str();
   add("--answer-tokens", answer_tokens,
       "mean length of answers to chats without max_tokens, drawn from half to one and a half of it")
-      ->check(CLI::Range(1, kLongestAnswer))
+      ->check(number_range(1, kLongestAnswer))
       ->capture_default_str();
 }
 

@@ -177,7 +177,9 @@ class GimbalFormer final : public BatchFormer {
     if (view.times == nullptr || !view.times->fitted() || forming.decodes() == 0) {
       return kUnfittedFloor;
     }
-    const double hidden = kHiddenShare * view.times->step_ms(shape(view, forming, 0));
+    const StepShape decodes = shape(view, forming, 0);
+    const double hidden =
+        std::max(kHiddenShare * view.times->step_ms(decodes), view.times->mixing_ms(decodes));
     const auto hides = [&](int rows) {
       return view.times->prefill_compute_ms(shape(view, forming, rows)) <= hidden;
     };

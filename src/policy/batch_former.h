@@ -122,9 +122,13 @@ struct BatchFormerOptions {
 //           rows are owed, latency-sensitive heads wait until it is admitted.
 // In all of them, of more decodes than rows the least recently served run.
 //
-// The automatic floor is the most prefill rows whose predicted computation is at most a quarter of
-// what the step takes with its decodes alone: it hides in the streaming of weights that the decodes
-// cost anyway. It is from one page to 2 048 rows, and 64 until step times are fitted.
+// The automatic floor is the most prefill rows whose predicted computation is at most the larger of
+//   - a quarter of what the step takes with its decodes alone: it hides in the streaming of weights
+//     that the decodes cost anyway;
+//   - what any prefill adds to the step however little it is (StepTimeModel::mixing_ms): a prompt
+//   cut
+//     into smaller pieces would pay more for the cutting than for its rows.
+// It is from one page to 2 048 rows, and 64 until step times are fitted.
 //
 // With a target, prefill beside decodes is at most the most rows for which the predicted step (q,
 // D, C) takes at most the target: that moves k, as a longer backlog cannot lengthen the step. When

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -276,6 +277,24 @@ TEST(BatchFormerTest, GimbalFindsItsFloorFromStepTimes) {
     free_prefill.note({.prefill = 1.0 + i % 50, .decodes = 1.0 + i % 7}, 5, 0, 0);
   Case many{"", "Ld", "L9000/1", "", 5000};
   EXPECT_EQ(prefill_of({.drain_steps = 1000}, &free_prefill, many), 2048);
+}
+
+TEST(BatchFormerTest, GimbalCutsNoPromptFinerThanTheExpertsThatItReadsAreWorth) {
+  const ExpertShape experts{.experts = 64, .choices_per_row = 8};
+  StepTimeModel times(experts);
+  Rng rng(4);
+  for (int i = 0; i < 400; ++i) {
+    StepShape step{.decodes = static_cast<double>(rng.below(20) + 1)};
+    if (rng.below(2) == 0) step.add_prefill(0, static_cast<double>(rng.below(300) + 1));
+    const double touched = 64 * (1 - std::pow(1 - 8.0 / 64, step.rows()));
+    times.note(step, 1 + 0.05 * step.prefill, 0.05 * step.rows() + 0.1 * touched, touched);
+  }
+  // One decode leaves 56 experts unread: 5.6 ms, which 56 rows of 0.1 ms compute.
+  const Case one{"", "Ld", "L300/1", ""};
+  EXPECT_NEAR(prefill_of({.drain_steps = 100}, &times, one), 56, 2);
+  // Ten leave 64·(7/8)^10 = 16.8: 1.7 ms.
+  const Case ten{"", "Ld Ld Ld Ld Ld Ld Ld Ld Ld Ld", "L300/1", ""};
+  EXPECT_NEAR(prefill_of({.drain_steps = 100}, &times, ten), 17, 2);
 }
 
 TEST(BatchFormerTest, GimbalKeepsThePredictedStepBelowItsTarget) {

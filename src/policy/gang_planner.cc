@@ -238,7 +238,8 @@ std::optional<GangTimes> GangTimes::of(const StepTimeModel& model, const ExpertS
 
 double GangTimes::attention_ms(const StepShape& step) const {
   const auto& a = coefficients.attention;
-  return clipped(a[0] + a[2] * step.decodes + a[3] * step.decode_context) +
+  const double slower_context = step.prefill > 0 ? clipped(a[5]) * step.decode_context : 0;
+  return clipped(a[0] + a[2] * step.decodes + a[3] * step.decode_context) + slower_context +
          clipped(a[1]) * step.prefill + clipped(a[4]) * step.prefill_context;
 }
 

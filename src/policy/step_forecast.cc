@@ -79,6 +79,7 @@ GroupForecast::Rank GroupForecast::rank_of(const RankLoad& load) {
   const double decodes = positive(load.decodes);
   rank.base_attention = positive(a[0]) + rank.per_decode_attention * decodes +
                         rank.per_decode_context * positive(load.decode_context);
+  rank.mixed_attention = positive(a[5]) * positive(load.decode_context);
   rank.per_row_service = positive(e[1]);
   rank.base_service = positive(e[0]) + rank.per_row_service * decodes;
   rank.per_expert = positive(e[2]);
@@ -95,9 +96,10 @@ GroupForecast::Rank GroupForecast::rank_of(const RankLoad& load) {
     if (floor <= 0) {
       const Part rest = step_of(rank, 0);
       const double row_ms = rank.per_row_attention + rank.per_row_service;
-      floor = row_ms > 0 ? std::clamp(kFloorShare * (rest.attention + rest.service) / row_ms,
-                                      kLeastFloor, kMostFloor)
-                         : kUnfittedFloor;
+      const double mixing =
+          rank.mixed_attention + rank.per_expert * rank.all_experts * rank.missed_decodes;
+      const double hidden = std::max(kFloorShare * (rest.attention + rest.service), mixing);
+      floor = row_ms > 0 ? std::clamp(hidden / row_ms, kLeastFloor, kMostFloor) : kUnfittedFloor;
     }
     rank.floor = std::clamp(floor, 1.0, rank.ceiling);
   }
@@ -107,7 +109,8 @@ GroupForecast::Rank GroupForecast::rank_of(const RankLoad& load) {
 GroupForecast::Part GroupForecast::step_of(const Rank& rank, double rows) {
   const double missed =
       rows > 0 ? rank.missed_decodes * decayed(rank.log_missed * rows) : rank.missed_decodes;
-  return {.attention = rank.base_attention + rank.per_row_attention * rows,
+  const double mixed = rows > 0 ? rank.mixed_attention : 0;
+  return {.attention = rank.base_attention + rank.per_row_attention * rows + mixed,
           .service = rank.pressure * (rank.base_service + rank.per_row_service * rows +
                                       rank.per_expert * rank.all_experts * (1 - missed))};
 }

@@ -90,7 +90,8 @@ class GroupForecast {
     double per_context_attention = 0;  // a4
     double per_decode_attention = 0;
     double per_decode_context = 0;
-    double base_service = 0;  // e0 + e1·D
+    double mixed_attention = 0;  // a5·C: added by any prefill
+    double base_service = 0;     // e0 + e1·D
     double per_row_service = 0;
     double per_expert = 0;
     double all_experts = 0;     // ratio · E

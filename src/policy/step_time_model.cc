@@ -17,8 +17,9 @@ constexpr double kRows = 128;
 constexpr double kContext = 16'384;
 constexpr double kPairs = 65'536;
 
-std::array<double, 5> attention_features(const StepShape& step) {
-  return {1, step.prefill, step.decodes, step.decode_context, step.prefill_context};
+std::array<double, 6> attention_features(const StepShape& step) {
+  const double beside_prefill = step.prefill > 0 ? step.decode_context : 0;
+  return {1, step.prefill, step.decodes, step.decode_context, step.prefill_context, beside_prefill};
 }
 
 double clipped(double coefficient) {
@@ -38,7 +39,7 @@ void learn(RecursiveLeastSquares<N>& fit, double& mean_ms, const std::array<doub
 
 StepTimeModel::StepTimeModel(const ExpertShape& experts)
     : experts_(experts),
-      attention_({1, kRows, kRows, kContext, kPairs}, kForgetting),
+      attention_({1, kRows, kRows, kContext, kPairs, kContext}, kForgetting),
       service_({1, kRows, std::max(1.0, static_cast<double>(experts.experts))}, kForgetting) {}
 
 void StepTimeModel::note(const StepShape& step, double attention_ms, double service_ms,
@@ -76,7 +77,16 @@ double StepTimeModel::step_ms(const StepShape& step) const {
   const double base = attention_.predict(attention_features(decodes)) +
                       service_.predict({1, decodes.rows(), experts});
   const double more_experts = distinct_experts(step.rows()) - experts;
-  return clipped(base) + prefill_compute_ms(step) + clipped(service_.coefficient(2)) * more_experts;
+  const double slower_context =
+      step.prefill > 0 ? clipped(attention_.coefficient(5)) * step.decode_context : 0;
+  return clipped(base) + slower_context + prefill_compute_ms(step) +
+         clipped(service_.coefficient(2)) * more_experts;
+}
+
+double StepTimeModel::mixing_ms(const StepShape& decodes) const {
+  const double unread = expert_ratio_ * experts_.experts - distinct_experts(decodes.decodes);
+  return clipped(attention_.coefficient(5)) * decodes.decode_context +
+         clipped(service_.coefficient(2)) * clipped(unread);
 }
 
 double StepTimeModel::prefill_compute_ms(const StepShape& step) const {

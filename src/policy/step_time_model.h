@@ -32,10 +32,11 @@ struct StepShape {
   }
 };
 
-// ms = a0 + a1·q + a2·D + a3·C + a4·q·context, and e0 + e1·rows + e2·distinct experts, as fitted:
-// unconstrained, so one that the steps do not tell from another may be below 0.
+// ms = a0 + a1·q + a2·D + a3·C + a4·q·context + a5·C·[q > 0], and e0 + e1·rows + e2·distinct
+// experts, as fitted: unconstrained, so one that the steps do not tell from another may be below 0.
+// a5 is for kernels whose decodes read their context slower beside rows of prompts.
 struct StepTimeCoefficients {
-  std::array<double, 5> attention{};
+  std::array<double, 6> attention{};
   std::array<double, 3> service{};
 };
 
@@ -67,6 +68,9 @@ class StepTimeModel {
   [[nodiscard]] double step_ms(const StepShape& step) const;
   // Of it, the computation of prefill rows: without the experts that they alone make it read.
   [[nodiscard]] double prefill_compute_ms(const StepShape& step) const;
+  // What a step with these decodes takes longer as soon as it has any prefill, however little:
+  // their context, read slower, and at most all experts that they alone leave unread.
+  [[nodiscard]] double mixing_ms(const StepShape& decodes) const;
   // What `rows` prefill rows without context take as a step of their own, as c1, and c_q.
   [[nodiscard]] PrefillCost prefill_cost(int rows) const;
 
@@ -79,7 +83,7 @@ class StepTimeModel {
   [[nodiscard]] double uniform_experts(double rows) const;
 
   ExpertShape experts_;
-  RecursiveLeastSquares<5> attention_;
+  RecursiveLeastSquares<6> attention_;
   RecursiveLeastSquares<3> service_;
   double mean_attention_ms_ = 0;  // decayed
   double mean_service_ms_ = 0;

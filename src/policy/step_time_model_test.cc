@@ -115,6 +115,23 @@ TEST(StepTimeModelTest, NeverPredictsThatMorePrefillTakesLess) {
   }
 }
 
+TEST(StepTimeModelTest, LearnsWhatAnyPrefillAddsToAStep) {
+  StepTimeModel model(kExperts);
+  Rng rng(7);
+  for (int i = 0; i < 600; ++i) {
+    const StepShape step = random_step(rng);
+    const double slower = step.prefill > 0 ? 3e-4 * step.decode_context : 0;
+    model.note(step, attention_ms(step) + slower, service_ms(step), experts_of(step.rows()));
+  }
+  EXPECT_NEAR(model.coefficients().attention[5], 3e-4, 3e-6);
+  StepShape decodes{.decodes = 4, .decode_context = 8000};
+  const double unread = 0.8 * 64 - experts_of(4);
+  EXPECT_NEAR(model.mixing_ms(decodes), 3e-4 * 8000 + 0.2 * unread, 0.05);
+  const double alone = model.step_ms(decodes);
+  decodes.add_prefill(0, 1e-9);
+  EXPECT_NEAR(model.step_ms(decodes), alone + 3e-4 * 8000, 0.05);
+}
+
 TEST(StepTimeModelTest, StepsOfNoTimeSayNothing) {
   StepTimeModel model;
   for (int i = 0; i < 100; ++i)

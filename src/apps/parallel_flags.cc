@@ -64,13 +64,24 @@ void ParallelFlags::add_to(CLI::App& command) {
                      "write the experts that the router chose for every row to this file");
 }
 
-Result<void> ParallelFlags::apply_preset(const CLI::App& command, SchedulerFlags& scheduler) {
+Result<void> ParallelFlags::check_engines(const CLI::App& command) const {
+  if (engines() == 1 && experts.expert_parallel_size > 1) {
+    return invalid_argument(
+        fmt::format("--expert-parallel-size must be 0 or 1 with one engine (--data-parallel-size), "
+                    "is {}",
+                    experts.expert_parallel_size),
+        "expert-parallel-size");
+  }
   if (const auto names = without_effect(command, experts); !names.empty()) {
     log_warning("with {} this takes no effect: {}",
                 engines() == 1 ? "one engine (--data-parallel-size)"
                                : "experts of each engine's own (--expert-parallel-size 1)",
                 fmt::join(names, ", "));
   }
+  return {};
+}
+
+Result<void> ParallelFlags::apply_preset(const CLI::App& command, SchedulerFlags& scheduler) {
   if (preset.empty()) return {};
   GIMBAL_ASSIGN_OR_RETURN(const policy::Preset chosen, policy::find_preset(preset));
   scheduler.apply(chosen, command);
@@ -81,13 +92,6 @@ Result<void> ParallelFlags::apply_preset(const CLI::App& command, SchedulerFlags
 }
 
 Result<void> ParallelFlags::complete(const engine::ServingEngineOptions& engine) {
-  if (engines() == 1 && experts.expert_parallel_size > 1) {
-    return invalid_argument(
-        fmt::format("--expert-parallel-size must be 0 or 1 with one engine (--data-parallel-size), "
-                    "is {}",
-                    experts.expert_parallel_size),
-        "expert-parallel-size");
-  }
   return dispatch.complete(engine.scheduler.max_num_batched_tokens);
 }
 

@@ -42,8 +42,11 @@ struct ParallelFlags {
   [[nodiscard]] int engines() const { return experts.data_parallel_size; }
 
   void add_to(CLI::App& command);
+  // Says in the log which of the command line's options so few engines make nothing of. Errors:
+  // experts shared among more engines than there are.
+  [[nodiscard]] Result<void> check_engines(const CLI::App& command) const;
   // Takes the preset's columns for what the command line does not give. Errors: an unknown preset.
-  // What takes no effect, of the preset or of the command line, is said in the log.
+  // What takes no effect of the preset is said in the log.
   [[nodiscard]] Result<void> apply_preset(const CLI::App& command, SchedulerFlags& scheduler);
   // Checks what follows from several flags; call after the engine's options are complete.
   [[nodiscard]] Result<void> complete(const engine::ServingEngineOptions& engine);

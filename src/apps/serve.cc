@@ -95,6 +95,9 @@ void add_server_flags(CLI::App& command, Arguments& arguments) {
 Result<void> complete(Arguments& arguments, const CLI::App& command) {
   server::ServerOptions& server = arguments.server;
   GIMBAL_RETURN_IF_ERROR(arguments.simulation.check(command));
+  if (!arguments.simulation.asked()) {  // a simulation's engines are not --data-parallel-size
+    GIMBAL_RETURN_IF_ERROR(arguments.parallel.check_engines(command));
+  }
   GIMBAL_RETURN_IF_ERROR(arguments.parallel.apply_preset(command, arguments.scheduler));
   if (arguments.parallel.engines() > 1 || arguments.simulation.asked()) server.engine_label = "all";
   if (server.http.ssl_certfile.empty() && !server.http.ssl_keyfile.empty()) {

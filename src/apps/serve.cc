@@ -91,6 +91,13 @@ void add_server_flags(CLI::App& command, Arguments& arguments) {
       ->capture_default_str();
 }
 
+// Of a folder, or of the one that a config.json is in.
+std::string name_of_folder(const std::string& given) {
+  fs::path path = fs::absolute(given).lexically_normal();
+  if (path.filename().empty() || path.filename() == "config.json") path = path.parent_path();
+  return path.filename().string();
+}
+
 // What follows from several flags together. Errors name the flag.
 Result<void> complete(Arguments& arguments, const CLI::App& command) {
   server::ServerOptions& server = arguments.server;
@@ -110,16 +117,14 @@ Result<void> complete(Arguments& arguments, const CLI::App& command) {
   }
   if (arguments.simulation.asked()) {
     if (server.served_model_names.empty()) {
-      server.served_model_names = {fs::path(arguments.simulation.model).filename().string()};
+      server.served_model_names = {name_of_folder(arguments.simulation.model)};
     }
   } else if (arguments.model.model_dir.empty()) {
     if (server.served_model_names.empty()) server.served_model_names = {"demo"};
     GIMBAL_ASSIGN_OR_RETURN(arguments.model.model_dir, ensure_demo_model());
   }
   if (server.served_model_names.empty()) {
-    fs::path folder = fs::absolute(arguments.model.model_dir).lexically_normal();
-    if (folder.filename().empty()) folder = folder.parent_path();
-    server.served_model_names = {folder.filename().string()};
+    server.served_model_names = {name_of_folder(arguments.model.model_dir)};
   }
   server.version = GIMBAL_VERSION;
   server.default_class = arguments.default_class == "flex" ? sched::RequestClass::kBestEffort

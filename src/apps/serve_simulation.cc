@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <limits>
 #include <string_view>
 #include <utility>
 
@@ -53,6 +54,11 @@ Result<SimulateFlags> simulate_flags(const SimulationFlags& flags, const ServedF
   simulate.model = flags.model;
   simulate.profile = flags.profile;
   simulate.routing = flags.routing;
+  if (served.max_model_len > std::numeric_limits<int>::max()) {
+    return invalid_argument(fmt::format("--max-model-len must be at most {}, is {}",
+                                        std::numeric_limits<int>::max(), served.max_model_len),
+                            "max-model-len");
+  }
   simulate.max_model_len = static_cast<int>(served.max_model_len);
   simulate.scheduler = served.scheduler;
   simulate.experts = served.parallel.experts;

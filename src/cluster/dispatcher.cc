@@ -160,12 +160,14 @@ bool Dispatcher::has_room(const Engine& engine, double prefill_tokens) const {
 }
 
 Result<void> Dispatcher::check_bounds(const DispatchGroup& group) const {
+  const bool pinned = group.requests.front().pinned_engine >= 0;
   double waiting = queue_.prefill_tokens();
   double most = 0;
   bool unbounded = false;
   bool room = false;
   for (std::size_t i = 0; i < engines_.size(); ++i) {
     const Engine& engine = engines_[i];
+    if (pinned && group.tried[i]) continue;  // only its own engine's queue matters
     waiting += waiting_tokens(engine);
     most += bound(engine);
     unbounded = unbounded || bound(engine) <= 0;
@@ -339,7 +341,12 @@ bool Dispatcher::limit_to_soon(const DispatchGroup& group) {
           (view.room && view.freshness != policy::Freshness::kExcluded && starts_soon(view, group));
     all_empty = all_empty && view.ledger.requests == 0;
   }
-  if (!any) return all_empty;
+  if (!any) {
+    // A group that must go to an engine that is gone fails there; it does not hold up the others.
+    const int pinned = group.requests.front().pinned_engine;
+    return all_empty || (pinned >= 0 && views_[static_cast<std::size_t>(pinned)].freshness ==
+                                            policy::Freshness::kExcluded);
+  }
   for (policy::EngineView& view : views_)
     view.room = view.room && starts_soon(view, group);
   return true;

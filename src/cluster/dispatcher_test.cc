@@ -102,6 +102,7 @@ TEST(DispatcherTest, APinnedRequestGoesNowhereElse) {
   const auto refused = dispatcher->submit({pinned(2, 60, 1)}, at_ms(1));
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().code, ErrorCode::kResourceExhausted);
+  EXPECT_NE(refused.error().message.find("at most 1000 may"), std::string::npos);
   EXPECT_EQ(send(*dispatcher, pinned(3, 60, 0), 1), 0);
   // It has failed: the probe of it may have been wrong, and who is pinned to it finds out.
   dispatcher->note_health(EngineId{1}, false, at_ms(2));
@@ -117,6 +118,15 @@ TEST(DispatcherTest, APinnedRequestWaitsForItsEngineWithLateBinding) {
   const auto sent = dispatcher->next(at_ms(1));
   ASSERT_TRUE(sent);
   EXPECT_EQ(sent->engine, EngineId{1});
+}
+
+TEST(DispatcherTest, ARequestPinnedToAnEngineThatIsGoneHoldsNobodyUp) {
+  auto dispatcher = make({.engines = 2, .late = true});
+  EXPECT_EQ(send(*dispatcher, request(1, 500)), 0);  // so not all engines are empty
+  dispatcher->note_health(EngineId{1}, false, at_ms(1));
+  EXPECT_EQ(send(*dispatcher, pinned(2, 10, 1), 1), 1);  // it fails there
+  dispatcher->note_end(RequestId{1});
+  EXPECT_EQ(send(*dispatcher, request(3, 10), 2), 0);
 }
 
 TEST(DispatcherTest, PrefixHitsDrawRequests) {

@@ -44,7 +44,9 @@ Result<std::unique_ptr<LiveEngine>> LiveEngine::make(LiveOptions options, const 
   sim::ServingCluster& made = *engine->cluster_;
   made.start();
   engine->experts_ = std::make_unique<LiveExperts>(made, engine->mutex_);
-  engine->limits_ = {.max_model_len = made.max_model_len(), .vocab_size = made.vocab_size()};
+  engine->limits_ = {.max_model_len = made.max_model_len(),
+                     .vocab_size = made.vocab_size(),
+                     .engines = made.size()};
   for (int i = 0; i < made.size(); ++i) {
     engine->limits_.max_waiting_prefill_tokens +=
         made.engine(i).loop().max_waiting_prefill_tokens();

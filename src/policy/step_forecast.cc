@@ -41,8 +41,10 @@ double StepCosts::step_ms(const StepShape& step, double pressure) const {
           ? std::pow(1 - static_cast<double>(experts.choices_per_row) / experts.experts,
                      step.rows())
           : 1;
-  return positive(a[0]) + positive(a[1]) * step.prefill + positive(a[2]) * step.decodes +
-         positive(a[3]) * step.decode_context + positive(a[4]) * step.prefill_context +
+  const double slower_context = step.prefill > 0 ? positive(a[5]) * step.decode_context : 0;
+  return slower_context + positive(a[0]) + positive(a[1]) * step.prefill +
+         positive(a[2]) * step.decodes + positive(a[3]) * step.decode_context +
+         positive(a[4]) * step.prefill_context +
          pressure * (positive(e[0]) + positive(e[1]) * step.rows() +
                      positive(e[2]) * expert_ratio * experts.experts * (1 - missed));
 }
@@ -109,7 +111,7 @@ GroupForecast::Rank GroupForecast::rank_of(const RankLoad& load) {
 GroupForecast::Part GroupForecast::step_of(const Rank& rank, double rows) {
   const double missed =
       rows > 0 ? rank.missed_decodes * decayed(rank.log_missed * rows) : rank.missed_decodes;
-  const double mixed = rows > 0 ? rank.mixed_attention : 0;
+  const double mixed = rows > kRounding ? rank.mixed_attention : 0;
   return {.attention = rank.base_attention + rank.per_row_attention * rows + mixed,
           .service = rank.pressure * (rank.base_service + rank.per_row_service * rows +
                                       rank.per_expert * rank.all_experts * (1 - missed))};

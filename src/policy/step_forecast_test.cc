@@ -61,6 +61,18 @@ TEST(StepForecastTest, ContextAndPressureCost) {
               1 + 1 + 0.955 + 1.5 * (2 + 0.1), 1e-9);
 }
 
+TEST(StepForecastTest, DecodesBesidePrefillCostMore) {
+  RankLoad load = rank(20, 2, {.drain_steps = 1, .ceiling = 22});
+  load.decode_context = 100;
+  load.costs.fitted.attention[5] = 0.03;
+  const StepShape mixed{.prefill = 20, .decodes = 2, .decode_context = 100};
+  EXPECT_NEAR(load.costs.step_ms(mixed, 1), 1 + 2 + 0.1 + 3, 1e-12);
+  EXPECT_NEAR(load.costs.step_ms({.decodes = 2, .decode_context = 100}, 1), 1.1, 1e-12);
+  const auto forecast = forecast_of({load});
+  EXPECT_NEAR(forecast.drain_ms(), 1 + 2 + 0.1 + 3, 1e-9);
+  EXPECT_NEAR(forecast.decode_step_ms(0, 0), 1.15, 1e-12);
+}
+
 TEST(StepForecastTest, DistinctExpertsSaturate) {
   RankLoad load = rank(0, 2, {.ceiling = 100});
   load.costs.fitted = {.attention = {}, .service = {0, 0, 1.0}};

@@ -120,6 +120,11 @@ Result<std::uint32_t> SimulatedGroup::set_map(policy::ExpertMap next) {
                             "expert_map");
   }
   const std::uint32_t version = std::max(next.version(), now.version() + 1);
+  if (version > policy::kMostMapVersion) {
+    return invalid_argument(fmt::format("the expert map's version must be at most {}, would be {}",
+                                        policy::kMostMapVersion, version),
+                            "version");
+  }
   for (int rank = 0; rank < now.ranks(); ++rank) {
     if (!now.taken_out(Rank{rank})) continue;
     for (int layer = 0; layer < next.layers(); ++layer) {

@@ -125,9 +125,8 @@ struct BatchFormerOptions {
 // The automatic floor is the most prefill rows whose predicted computation is at most the larger of
 //   - a quarter of what the step takes with its decodes alone: it hides in the streaming of weights
 //     that the decodes cost anyway;
-//   - what any prefill adds to the step however little it is (StepTimeModel::mixing_ms): a prompt
-//   cut
-//     into smaller pieces would pay more for the cutting than for its rows.
+//   - what any prefill adds to the step however little it is (StepTimeModel::mixing_ms): smaller
+//     pieces of a prompt would pay more for the cutting than for its rows.
 // It is from one page to 2 048 rows, and 64 until step times are fitted.
 //
 // With a target, prefill beside decodes is at most the most rows for which the predicted step (q,

@@ -20,7 +20,7 @@ endif()
 
 # Where compile time matters more than the code it gives: tests, and in sanitizer presets everything but the modules
 # that handle raw memory. Those keep UndefinedBehaviorSanitizer's checks of every pointer; elsewhere AddressSanitizer
-# finds what they would find.
+# finds most of what they would find.
 set(GIMBAL_RAW_MEMORY_MODULES tensor kernels comm checkpoint kv model)
 add_library(gimbal_quick_options INTERFACE)
 target_link_libraries(gimbal_quick_options INTERFACE gimbal_options)

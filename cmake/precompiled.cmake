@@ -1,5 +1,5 @@
 # A precompiled header for the sanitizer presets, which CI builds from nothing: parsing the standard library, JSON and
-# GoogleTest again in each file is a third of that. The other presets have none, so a missing #include stays an error.
+# GoogleTest again in each file is a fifth of that. The other presets have none, so a missing #include stays an error.
 if(GIMBAL_SANITIZE AND GIMBAL_TESTS)
   set(source ${CMAKE_BINARY_DIR}/precompiled.cc)
   file(CONFIGURE OUTPUT ${source} CONTENT "// What is precompiled are headers.\n")

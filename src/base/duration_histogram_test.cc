@@ -53,7 +53,7 @@ TEST(DurationHistogram, NegativeDurationsAreInTheFirstBucket) {
 TEST(DurationHistogram, ReadersSeeCountsThatOnlyRise) {
   DurationHistogram histogram;
   constexpr std::uint64_t kRecords = 20'000;
-  std::thread writer([&] {
+  std::jthread writer([&] {  // joined whatever fails
     for (std::uint64_t i = 0; i < kRecords; ++i)
       histogram.record(Duration{static_cast<Duration::rep>(i) * 1000});
   });

@@ -53,7 +53,7 @@ TEST(Handover, ThreadsLoseNothingAndEachKeepsItsOrder) {
   constexpr int kGivers = 3;
   constexpr int kItems = 20'000;
   Handover<std::array<int, 2>> handover;  // {giver, number}
-  std::vector<std::thread> givers;
+  std::vector<std::jthread> givers;       // joined whatever fails
   for (int giver = 0; giver < kGivers; ++giver) {
     givers.emplace_back([&handover, giver] {
       for (int number = 0; number < kItems; number += 2) {
@@ -71,7 +71,7 @@ TEST(Handover, ThreadsLoseNothingAndEachKeepsItsOrder) {
       ASSERT_EQ(number, next[static_cast<std::size_t>(giver)]++);
     std::this_thread::yield();
   }
-  for (std::thread& giver : givers)
+  for (std::jthread& giver : givers)
     giver.join();
 }
 

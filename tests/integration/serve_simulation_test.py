@@ -42,6 +42,16 @@ def client(server):
         yield made
 
 
+def test_tokens_come_one_after_the_other(start):
+    # Steps of some 20 ms: a client that is held up for half a second still sees several pieces.
+    with start("--simulate", 1, "--time-scale", 0.2) as server:
+        with openai.OpenAI(base_url=server.url + "/v1", api_key="unused", max_retries=0) as client:
+            stream = client.chat.completions.create(
+                model=server.name, messages=CHAT, max_tokens=40, stream=True)
+            pieces = [chunk for chunk in stream if chunk.choices and chunk.choices[0].delta.content]
+    assert len(pieces) > 3
+
+
 def test_a_chat_streams_words_to_max_tokens(server, client):
     assert [model.id for model in client.models.list()] == ["qwen3-30b-a3b"]
     stream = client.chat.completions.create(

@@ -1,11 +1,9 @@
 #include "apps/calibration_run.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <condition_variable>
-#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -13,6 +11,7 @@
 
 #include "base/progress.h"
 #include "base/random.h"
+#include "base/temporary_folder.h"
 #include "cluster/engine.h"
 #include "engine/serving_engine.h"
 
@@ -47,25 +46,6 @@ class Ends final : public cluster::TokenSink {
   std::condition_variable changed_;
   std::uint64_t ended_ = 0;
   std::optional<std::string> failure_;
-};
-
-// A file that goes when the run ends, however it ends.
-class TemporaryFile {
- public:
-  TemporaryFile()
-      : path_(std::filesystem::temp_directory_path() /
-              fmt::format("gimbal-calibrate-{}.record", ::getpid())) {}
-  ~TemporaryFile() {
-    std::error_code ignored;
-    std::filesystem::remove(path_, ignored);
-  }
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-
-  [[nodiscard]] std::string path() const { return path_.string(); }
-
- private:
-  std::filesystem::path path_;
 };
 
 // Sends the mix.
@@ -160,9 +140,10 @@ class Mix {
 Result<std::vector<cost::MeasuredStep>> run_calibration(const LoadedModel& loaded,
                                                         const engine::ServingEngineOptions& engine,
                                                         const CalibrationOptions& options) {
-  const TemporaryFile record;
+  const TemporaryFolder folder;
+  const std::string record = folder.path("steps.record");
   engine::ServingEngineOptions recorded = engine;
-  recorded.record_path = record.path();
+  recorded.record_path = record;
   {
     Ends ends;
     GIMBAL_ASSIGN_OR_RETURN(const auto running, engine::ServingEngine::start(
@@ -173,7 +154,7 @@ Result<std::vector<cost::MeasuredStep>> run_calibration(const LoadedModel& loade
     Mix mix(*running, ends, loaded.model->config().vocab_size, fitting);
     GIMBAL_RETURN_IF_ERROR(mix.run());
   }
-  return cost::read_step_log(record.path());
+  return cost::read_step_log(record);
 }
 
 }  // namespace gimbal::apps

@@ -4,8 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <CLI/CLI.hpp>
-#include <filesystem>
 #include <fstream>
+
+#include "base/temporary_folder.h"
 
 namespace gimbal::apps {
 namespace {
@@ -24,7 +25,6 @@ class ConfigFile : public ::testing::Test {
     serve->add_flag("--fast,!--no-fast", flag_);
     program_.add_subcommand("other")->add_option("--port", number_);
   }
-  ~ConfigFile() override { std::filesystem::remove(path_); }
 
   Result<std::vector<std::string>> expand(const std::string& contents,
                                           std::vector<std::string> before = {},
@@ -38,7 +38,8 @@ class ConfigFile : public ::testing::Test {
   }
 
   CLI::App program_;
-  std::string path_ = ::testing::TempDir() + "gimbal-config-file-test.ini";
+  TemporaryFolder folder_;
+  std::string path_ = folder_.path("options.ini");
   std::string text_;
   int number_ = 0;
   bool flag_ = false;

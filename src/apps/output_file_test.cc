@@ -7,6 +7,8 @@
 #include <sstream>
 #include <string>
 
+#include "base/temporary_folder.h"
+
 namespace gimbal::apps {
 namespace {
 
@@ -14,22 +16,17 @@ namespace fs = std::filesystem;
 
 class OutputFileTest : public ::testing::Test {
  protected:
-  OutputFileTest() : folder_(fs::path(::testing::TempDir()) / "output_file_test") {
-    fs::remove_all(folder_);
-    fs::create_directory(folder_);
-  }
-  ~OutputFileTest() override { fs::remove_all(folder_); }
-
-  [[nodiscard]] std::string path() const { return (folder_ / "out.json").string(); }
+  [[nodiscard]] std::string path() const { return folder_.path("out.json"); }
   [[nodiscard]] std::string content() const {
     std::ostringstream text;
     text << std::ifstream(path()).rdbuf();
     return std::move(text).str();
   }
   [[nodiscard]] int files() const {
-    return static_cast<int>(std::distance(fs::directory_iterator(folder_), {}));
+    return static_cast<int>(std::distance(fs::directory_iterator(folder_.path()), {}));
   }
-  fs::path folder_;
+
+  TemporaryFolder folder_;
 };
 
 TEST_F(OutputFileTest, IsThereWhenCommitted) {
@@ -54,7 +51,7 @@ TEST_F(OutputFileTest, LeavesNothingOtherwise) {
 }
 
 TEST_F(OutputFileTest, NamesPathsThatCannotBeWritten) {
-  for (const std::string& wrong : {folder_.string(), (folder_ / "none" / "out").string()}) {
+  for (const std::string& wrong : {folder_.path(), folder_.path("none/out")}) {
     const auto file = OutputFile::open(wrong);
     ASSERT_FALSE(file.ok());
     EXPECT_NE(file.error().message.find(wrong), std::string::npos);

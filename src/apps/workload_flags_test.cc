@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "base/temporary_folder.h"
+
 namespace gimbal::apps {
 namespace {
 
@@ -50,16 +52,16 @@ std::vector<Duration> arrivals_of(const Workload& workload) {
 // A trace of four requests at 0, 10, 20 and 100 ms.
 class WorkloadFlagsTrace : public testing::Test {
  protected:
-  WorkloadFlagsTrace() : path_(testing::TempDir() + "workload_flags_trace.jsonl") {
+  WorkloadFlagsTrace() {
     std::ofstream file(path_);
     for (const int ms : {0, 10, 20, 100}) {
       file << R"({"timestamp":)" << ms << R"(,"input_length":600,"output_length":40,"hash_ids":[1,)"
            << ms << "]}\n";
     }
   }
-  ~WorkloadFlagsTrace() override { std::remove(path_.c_str()); }
 
-  std::string path_;
+  TemporaryFolder folder_;
+  std::string path_ = folder_.path("trace.jsonl");
 };
 
 TEST(WorkloadFlags, DefaultIsVllmsRandomDataSet) {

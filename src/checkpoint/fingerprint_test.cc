@@ -1,11 +1,11 @@
 #include "checkpoint/fingerprint.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
-#include <fstream>
 #include <string>
+
+#include "base/temporary_folder.h"
 
 namespace gimbal::checkpoint {
 namespace {
@@ -15,25 +15,19 @@ namespace fs = std::filesystem;
 class FingerprintTest : public ::testing::Test {
  protected:
   FingerprintTest() {
-    fs::remove_all(folder_);
-    fs::create_directory(folder_);
     write("config.json", "{}");
     write("a.safetensors", "first");
     write("b.safetensors", "second");
   }
-  ~FingerprintTest() override { fs::remove_all(folder_); }
 
-  void write(const std::string& name, const std::string& text) {
-    std::ofstream(folder_ / name) << text;
-  }
+  void write(const std::string& name, const std::string& text) { folder_.write(name, text); }
   std::uint64_t now() {
-    const auto hash = fingerprint(folder_.string());
+    const auto hash = fingerprint(folder_.path());
     EXPECT_TRUE(hash.ok());
     return *hash;
   }
 
-  fs::path folder_ =
-      fs::path(::testing::TempDir()) / ("gimbal-fingerprint-test-" + std::to_string(getpid()));
+  TemporaryFolder folder_;
 };
 
 TEST_F(FingerprintTest, FollowsWhatMakesTheModel) {
@@ -47,13 +41,13 @@ TEST_F(FingerprintTest, FollowsWhatMakesTheModel) {
   write("config.json", R"({"a": 1})");
   EXPECT_NE(now(), first);
   write("config.json", "{}");
-  fs::rename(folder_ / "a.safetensors", folder_ / "c.safetensors");
+  fs::rename(folder_.path("a.safetensors"), folder_.path("c.safetensors"));
   EXPECT_NE(now(), first);
 }
 
 TEST_F(FingerprintTest, WhatIsMissingIsNamed) {
-  fs::remove(folder_ / "config.json");
-  const auto hash = fingerprint(folder_.string());
+  fs::remove(folder_.path("config.json"));
+  const auto hash = fingerprint(folder_.path());
   ASSERT_FALSE(hash.ok());
   EXPECT_NE(hash.error().message.find("config.json"), std::string::npos) << hash.error().message;
   EXPECT_EQ(fingerprint("/no/such/folder").error().code, ErrorCode::kNotFound);

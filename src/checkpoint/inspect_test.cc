@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "base/json.h"
+#include "base/temporary_folder.h"
 #include "checkpoint/shard_writer.h"
 
 namespace gimbal::checkpoint {
@@ -44,13 +45,7 @@ TEST(InspectTest, KnowsThePartsOfEveryFamily) {
 
 class InspectModelTest : public testing::Test {
  protected:
-  void SetUp() override {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    dir_ = testing::TempDir() + "inspect_" + info->name();
-    fs::remove_all(dir_);
-    write_model();
-  }
-  void TearDown() override { fs::remove_all(dir_); }
+  InspectModelTest() { write_model(); }
 
   // A one-layer model: 2 heads x 4, 2 experts x 6, 10 tokens, hidden 8.
   void write_model() {
@@ -86,7 +81,8 @@ class InspectModelTest : public testing::Test {
                "moe_intermediate_size": 6, "max_position_embeddings": 64})";
   }
 
-  std::string dir_;
+  TemporaryFolder folder_;
+  const std::string dir_ = folder_.path("model");
 };
 
 TEST_F(InspectModelTest, CountsWhatTheConfigPromises) {

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/random.h"
+#include "base/temporary_folder.h"
 #include "checkpoint/shard_writer.h"
 
 namespace gimbal::checkpoint {
@@ -158,21 +159,14 @@ TEST(SafetensorsTest, RefusesHolesOverlapsAndUncoveredBytes) {
 
 class SafetensorsFileTest : public testing::Test {
  protected:
-  void SetUp() override {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    dir_ = testing::TempDir() + "safetensors_" + info->name();
-    fs::remove_all(dir_);
-    fs::create_directories(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
   std::string write(std::string_view bytes) const {
     const std::string path = dir_ + "/model.safetensors";
     std::ofstream(path, std::ios::binary) << bytes;
     return path;
   }
 
-  std::string dir_;
+  TemporaryFolder folder_;
+  const std::string dir_ = folder_.path();
 };
 
 TEST_F(SafetensorsFileTest, GivesManyThreadsTheBytesThatWereWritten) {

@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "base/json.h"
+#include "base/temporary_folder.h"
 
 namespace gimbal::checkpoint {
 namespace {
@@ -19,13 +20,6 @@ using testing::HasSubstr;
 
 class ShardWriterTest : public testing::Test {
  protected:
-  void SetUp() override {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    dir_ = testing::TempDir() + "shard_writer_" + info->name();
-    fs::remove_all(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
   static std::string read_file(const std::string& path) {
     std::ifstream file(path, std::ios::binary);
     return {std::istreambuf_iterator<char>(file), {}};
@@ -51,7 +45,8 @@ class ShardWriterTest : public testing::Test {
     }
   }
 
-  std::string dir_;
+  TemporaryFolder folder_;
+  const std::string dir_ = folder_.path("model");
 };
 
 TEST_F(ShardWriterTest, WritesOneFileWithoutIndexAsTheFormatDescribes) {

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "base/json.h"
+#include "base/temporary_folder.h"
 #include "checkpoint/shard_writer.h"
 
 namespace gimbal::checkpoint {
@@ -18,13 +19,6 @@ using testing::HasSubstr;
 
 class WeightIndexTest : public testing::Test {
  protected:
-  void SetUp() override {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    dir_ = testing::TempDir() + "weight_index_" + info->name();
-    fs::remove_all(dir_);
-  }
-  void TearDown() override { fs::remove_all(dir_); }
-
   // Tensor i is filled with the byte i.
   void write_model(const std::vector<TensorSpec>& specs, std::uint64_t max_shard_bytes = 1 << 30) {
     auto writer =
@@ -47,7 +41,8 @@ class WeightIndexTest : public testing::Test {
 
   const std::vector<TensorSpec> specs_ = {
       {"embed", DType::kBF16, {4, 2}}, {"router", DType::kF32, {3}}, {"norm", DType::kF16, {2}}};
-  std::string dir_;
+  TemporaryFolder folder_;
+  const std::string dir_ = folder_.path("model");
 };
 
 TEST_F(WeightIndexTest, FindsAndReadsTensorsWhereverTheyAre) {

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/temporary_folder.h"
 #include "cost/profile_fields.h"
 #include "cost/shipped_files.h"
 
@@ -168,21 +169,22 @@ TEST(HardwareProfileTest, WrongTextsSectionsAndNotesAreNamed) {
 }
 
 TEST(HardwareProfileTest, FilesAreNamedInErrors) {
-  const auto path = std::filesystem::path(::testing::TempDir()) / "hardware_profile_test.json";
+  const TemporaryFolder folder;
+  const std::string path = folder.path("profile.json");
   Json json = h200();
   json["name"] = "mine";
   std::ofstream(path) << json;
-  const auto read = find_profile(path.string());
+  const auto read = find_profile(path);
   ASSERT_TRUE(read.ok()) << read.error().message;
   EXPECT_EQ(read->name, "mine");
   json["memory_gb"] = -1;
   std::ofstream(path) << json;
-  const auto wrong = find_profile(path.string());
+  const auto wrong = find_profile(path);
   ASSERT_FALSE(wrong.ok());
-  EXPECT_THAT(wrong.error().message, HasSubstr(path.string()));
+  EXPECT_THAT(wrong.error().message, HasSubstr(path));
   EXPECT_THAT(wrong.error().message, HasSubstr("memory_gb"));
   std::filesystem::remove(path);
-  const auto nothing = find_profile(path.string());
+  const auto nothing = find_profile(path);
   ASSERT_FALSE(nothing.ok());
   EXPECT_EQ(nothing.error().code, ErrorCode::kNotFound);
   EXPECT_THAT(nothing.error().message, HasSubstr("h200"));

@@ -3,10 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
-
 #include "base/json.h"
+#include "base/temporary_folder.h"
 #include "cost/shipped_files.h"
 
 namespace gimbal::cost {
@@ -100,21 +98,19 @@ TEST(ModelShapeTest, NamesThatAreNothingListTheShippedOnes) {
 }
 
 TEST(ModelShapeTest, FilesAndFoldersAreReadAndNamedInErrors) {
-  const auto folder = std::filesystem::path(::testing::TempDir()) / "model_shape_test";
-  std::filesystem::create_directories(folder);
-  const auto file = folder / "config.json";
-  std::ofstream(file) << *find_shipped(shipped_model_files(), "mixtral-8x7b");
-  for (const auto& path : {folder, file}) {
-    const auto shape = find_model(path.string());
+  const TemporaryFolder folder;
+  const std::string file =
+      folder.write("config.json", *find_shipped(shipped_model_files(), "mixtral-8x7b"));
+  for (const auto& path : {folder.path(), file}) {
+    const auto shape = find_model(path);
     ASSERT_TRUE(shape.ok()) << shape.error().message;
     EXPECT_EQ(shape->experts, 8);
   }
-  std::ofstream(file) << R"({"model_type": "gpt2"})";
-  const auto shape = find_model(folder.string());
+  folder.write("config.json", R"({"model_type": "gpt2"})");
+  const auto shape = find_model(folder.path());
   ASSERT_FALSE(shape.ok());
-  EXPECT_THAT(shape.error().message, HasSubstr(file.string()));
+  EXPECT_THAT(shape.error().message, HasSubstr(file));
   EXPECT_THAT(shape.error().message, HasSubstr("model_type"));
-  std::filesystem::remove_all(folder);
 }
 
 TEST(ModelShapeTest, ConfigsThatAreNoObjectsAreErrors) {

@@ -5,10 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <filesystem>
-#include <fstream>
 
 #include "base/json.h"
+#include "base/temporary_folder.h"
 #include "model_config/published_configs.h"
 
 namespace gimbal::model_config {
@@ -341,17 +340,15 @@ TEST(ModelConfigTest, SpecialTokensMayBeAbsentNullOneOrMany) {
 }
 
 TEST(ModelConfigTest, LoadsAFolder) {
-  const std::string dir = testing::TempDir() + "model_config_test";
-  std::filesystem::remove_all(dir);
-  std::filesystem::create_directories(dir);
+  const TemporaryFolder folder;
+  const std::string dir = folder.path();
   EXPECT_THAT(load_model_config(dir).error().message, HasSubstr("config.json"));
-  std::ofstream(dir + "/config.json") << llama_31_8b().dump();
+  folder.write("config.json", llama_31_8b().dump());
   EXPECT_EQ(load_model_config(dir)->bos_token_id, 128000);
-  std::ofstream(dir + "/generation_config.json") << R"({"bos_token_id": 5})";
+  folder.write("generation_config.json", R"({"bos_token_id": 5})");
   EXPECT_EQ(load_model_config(dir)->bos_token_id, 5);
-  std::ofstream(dir + "/generation_config.json") << R"({"bos_token_id": "x"})";
+  folder.write("generation_config.json", R"({"bos_token_id": "x"})");
   EXPECT_THAT(load_model_config(dir).error().message, HasSubstr("generation_config.json"));
-  std::filesystem::remove_all(dir);
 }
 
 }  // namespace

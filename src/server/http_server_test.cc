@@ -6,11 +6,11 @@
 #include <openssl/x509.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "base/temporary_folder.h"
 #include "server/http_server_fixture.h"
 #include "server/test_http_client.h"
 
@@ -185,9 +185,7 @@ TEST_F(HttpServerTest, NamesAnAddressThatItCannotUse) {
 // A key and a certificate that the key itself has signed, in one PEM file.
 class Certificate {
  public:
-  Certificate()
-      : path_(std::filesystem::temp_directory_path() /
-              fmt::format("gimbal_http_server_test_{}.pem", ::getpid())) {
+  Certificate() {
     EVP_PKEY* key = EVP_EC_gen("P-256");
     X509* certificate = X509_new();
     X509_set_version(certificate, 2);
@@ -196,18 +194,17 @@ class Certificate {
     X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
     X509_set_pubkey(certificate, key);
     X509_sign(certificate, key, EVP_sha256());
-    std::FILE* file = std::fopen(path_.c_str(), "w");
+    std::FILE* file = std::fopen(path().c_str(), "w");
     PEM_write_X509(file, certificate);
     PEM_write_PrivateKey(file, key, nullptr, nullptr, 0, nullptr, nullptr);
     std::fclose(file);
     X509_free(certificate);
     EVP_PKEY_free(key);
   }
-  ~Certificate() { std::filesystem::remove(path_); }
-  [[nodiscard]] std::string path() const { return path_.string(); }
+  [[nodiscard]] std::string path() const { return folder_.path("certificate.pem"); }
 
  private:
-  std::filesystem::path path_;
+  TemporaryFolder folder_;
 };
 
 TEST_F(HttpServerTest, ServesTls) {

@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <fstream>
 
+#include "base/temporary_folder.h"
+
 namespace gimbal::sim {
 namespace {
 
@@ -90,7 +92,8 @@ TEST(ClusterSpecTest, NamesWhatIsWrong) {
 }
 
 TEST(ClusterSpecTest, AFilesErrorsNameItAndTheLine) {
-  const std::string path = ::testing::TempDir() + "cluster_spec_test.json";
+  const TemporaryFolder folder;
+  const std::string path = folder.path("cluster.json");
   std::ofstream(path) << "{\n \"groups\": [\n  {},\n  {\"ranks\": 4,\n   \"speed\": -1}]}\n";
   const auto spec = read_cluster_spec(path);
   ASSERT_FALSE(spec.ok());

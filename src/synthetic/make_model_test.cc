@@ -9,6 +9,7 @@
 #include <map>
 #include <sstream>
 
+#include "base/temporary_folder.h"
 #include "checkpoint/weight_index.h"
 
 namespace gimbal::synthetic {
@@ -19,19 +20,9 @@ using testing::HasSubstr;
 
 class MakeModel : public testing::Test {
  protected:
-  MakeModel() {
-    std::string pattern = (fs::temp_directory_path() / "gimbal-XXXXXX").string();
-    EXPECT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  ~MakeModel() override {
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
-  }
-
   Result<Summary> make(const SyntheticOptions& options, const std::string& name,
                        bool overwrite = false) {
-    return make_model(options, (folder_ / name).string(), overwrite, pool_,
+    return make_model(options, folder_.path(name), overwrite, pool_,
                       [this](std::uint64_t done, std::uint64_t total) {
                         EXPECT_LE(done, total);
                         progress_ = done;
@@ -39,7 +30,7 @@ class MakeModel : public testing::Test {
   }
   [[nodiscard]] std::map<std::string, std::string> files_of(const std::string& name) const {
     std::map<std::string, std::string> files;
-    for (const auto& entry : fs::directory_iterator(folder_ / name)) {
+    for (const auto& entry : fs::directory_iterator(folder_.path(name))) {
       std::ostringstream text;
       text << std::ifstream(entry.path(), std::ios::binary).rdbuf();
       files[entry.path().filename()] = text.str();
@@ -47,7 +38,7 @@ class MakeModel : public testing::Test {
     return files;
   }
 
-  fs::path folder_;
+  TemporaryFolder folder_;
   ThreadPool pool_{{.workers = 2, .pin = false}};
   std::uint64_t progress_ = 0;
 };
@@ -113,8 +104,8 @@ TEST_F(MakeModel, ShardsHoldWhatOneFileWouldHold) {
   const auto made = make(options, "many");
   ASSERT_TRUE(made.ok()) << made.error().message;
   EXPECT_GT(made->shards, 3);
-  const auto one = checkpoint::WeightIndex::open((folder_ / "one").string());
-  const auto many = checkpoint::WeightIndex::open((folder_ / "many").string());
+  const auto one = checkpoint::WeightIndex::open(folder_.path("one"));
+  const auto many = checkpoint::WeightIndex::open(folder_.path("many"));
   ASSERT_TRUE(one.ok() && many.ok());
   ASSERT_EQ(one->tensors().size(), many->tensors().size());
   for (const auto& [name, info] : one->tensors()) {
@@ -129,7 +120,7 @@ TEST_F(MakeModel, ShardsHoldWhatOneFileWouldHold) {
 
 TEST_F(MakeModel, AFolderWithFilesIsLeftAloneUnlessAskedOtherwise) {
   ASSERT_TRUE(make(tiny(Family::kLlama), "model").ok());
-  std::ofstream(folder_ / "model" / "notes.txt") << "mine";
+  folder_.write("model/notes.txt", "mine");
   const auto before = files_of("model");
   SyntheticOptions other = tiny(Family::kLlama);
   other.seed = 8;
@@ -149,8 +140,8 @@ TEST_F(MakeModel, BadOptionsAndPlacesLeaveNothingBehind) {
   SyntheticOptions options = tiny(Family::kLlama);
   options.vocab_size = 3;
   EXPECT_FALSE(make(options, "bad").ok());
-  EXPECT_FALSE(fs::exists(folder_ / "bad"));
-  std::ofstream(folder_ / "file") << "x";
+  EXPECT_FALSE(fs::exists(folder_.path("bad")));
+  folder_.write("file", "x");
   EXPECT_FALSE(make(tiny(Family::kLlama), "file").ok());
   EXPECT_FALSE(make(tiny(Family::kLlama), "file/under").ok());
 }
@@ -161,14 +152,14 @@ TEST_F(MakeModel, AModelLargerThanTheDiskIsRefusedBeforeAnyWork) {
   options.hidden_size = 16384;
   options.intermediate_size = 65536;
   options.dtype = tensor::DType::kBF16;
-  const fs::space_info space = fs::space(folder_);
+  const fs::space_info space = fs::space(folder_.path());
   const auto bytes = static_cast<std::uint64_t>(parameter_count(options)) * 2;
   if (space.available > bytes) GTEST_SKIP() << "this disk is larger than the model";
   const auto made = make(options, "large");
   ASSERT_FALSE(made.ok());
   EXPECT_EQ(made.error().code, ErrorCode::kResourceExhausted);
   EXPECT_THAT(made.error().message, HasSubstr("GB free"));
-  EXPECT_FALSE(fs::exists(folder_ / "large"));
+  EXPECT_FALSE(fs::exists(folder_.path("large")));
 }
 
 TEST_F(MakeModel, SkewAndTopicsShowInTheEstimate) {

@@ -1,7 +1,5 @@
 #include "text/test_tokenizers.h"
 
-#include <stdlib.h>
-
 #include <fstream>
 
 #include "interpreter/python.h"
@@ -91,23 +89,6 @@ const char* const kManyScripts =
 const interpreter::Interpreter& test_python() {
   static const auto interpreter = interpreter::Interpreter::start({GIMBAL_PYTHON_ENV});
   return **interpreter;
-}
-
-TemporaryFolder::TemporaryFolder() {
-  std::string name = (std::filesystem::temp_directory_path() / "gimbal-text-XXXXXX").string();
-  GIMBAL_CHECK(::mkdtemp(name.data()) != nullptr);
-  path_ = name;
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
-
-std::string TemporaryFolder::write(const std::string& name, std::string_view content) const {
-  const std::string file = (path_ / name).string();
-  std::ofstream(file, std::ios::binary) << content;
-  return file;
 }
 
 std::vector<std::string> library_decode(const std::string& folder,

@@ -2,34 +2,18 @@
 
 // For this module's tests: the embedded Python, and small tokenizers made and run by the library.
 
-#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/ids.h"
+#include "base/temporary_folder.h"
 #include "interpreter/interpreter.h"
 
 namespace gimbal::text {
 
 // Started at the first call, for the whole process.
 const interpreter::Interpreter& test_python();
-
-// A folder that goes away with the object.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  [[nodiscard]] std::string path() const { return path_.string(); }
-  // Writes a file of the folder and returns its path.
-  std::string write(const std::string& name, std::string_view content) const;
-
- private:
-  std::filesystem::path path_;
-};
 
 // Ids decoded by the library itself, one text for each sequence.
 std::vector<std::string> library_decode(const std::string& folder,

@@ -91,7 +91,7 @@ class DataParallelTest : public EngineFixture {
       thread.join();
   }
 
-  tests::TemporaryFolder folder_;
+  TemporaryFolder folder_;
 };
 
 TEST_F(DataParallelTest, TokensDoNotDependOnEnginesOrRules) {
@@ -351,7 +351,7 @@ TEST_F(DataParallelTest, RecordsReplayDecisionForDecision) {
   for (const bool late : {false, true}) {
     DataParallelOptions options{.fleet = {.engines = 2}};
     options.dispatch.late = late;
-    options.fleet.engine.record_path = folder_.path() + (late ? "/late" : "/early");
+    options.fleet.engine.record_path = folder_.path(late ? "late" : "early");
     const std::string path = options.fleet.engine.record_path + ".decisions";
     auto recorder = DecisionRecorder::open(path, 1000).value();
     options.fleet.engine.decisions = recorder.get();
@@ -411,7 +411,7 @@ TEST_F(DataParallelTest, WrongOptionsAreErrorsThatNameThem) {
   options.dispatch.rule = "none";
   EXPECT_EQ(DataParallelEngine::start(*model_, options, pool_, sink_).error().field, "dispatch");
   options.dispatch.rule = "gimbal";
-  options.fleet.engine.record_path = folder_.path() + "/none/record";
+  options.fleet.engine.record_path = folder_.path("none/record");
   EXPECT_EQ(DataParallelEngine::start(*model_, options, pool_, sink_).error().code,
             ErrorCode::kNotFound);
 }

@@ -171,8 +171,8 @@ TEST_F(EngineFleetTest, ATraceHasBatchesServicesAndRequests) {
 }
 
 TEST_F(EngineFleetTest, ARoutingRecordHasEveryRowOnce) {
-  const tests::TemporaryFolder folder;
-  const std::string path = folder.path() + "/record";
+  const TemporaryFolder folder;
+  const std::string path = folder.path("record");
   const auto& config = model_->config();
   constexpr int kRequests = 5;
   {

@@ -25,7 +25,7 @@ class EngineReplayTest : public EngineFixture {
 
   // Both classes from several threads, with cancels and too few pages for all. Returns the record.
   std::string record(ServingEngineOptions options) {
-    options.record_path = folder_.path() + "/record.jsonl";
+    options.record_path = folder_.path("record.jsonl");
     auto engine = start(24, options);
     std::vector<std::thread> threads;
     for (int thread = 0; thread < kThreads; ++thread)
@@ -69,7 +69,7 @@ class EngineReplayTest : public EngineFixture {
     return experts;
   }
 
-  tests::TemporaryFolder folder_;
+  TemporaryFolder folder_;
   cluster::EngineSnapshot snapshot_;
 };
 

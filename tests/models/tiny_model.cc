@@ -2,22 +2,9 @@
 
 #include <gtest/gtest.h>
 
-#include <filesystem>
-
 #include "synthetic/make_model.h"
 
 namespace gimbal::tests {
-
-TemporaryFolder::TemporaryFolder() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "gimbal-XXXXXX").string();
-  GIMBAL_CHECK(mkdtemp(pattern.data()) != nullptr);
-  path_ = pattern;
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
 
 synthetic::SyntheticOptions tiny_options(synthetic::Family family) {
   synthetic::SyntheticOptions options = synthetic::family_defaults(family);
@@ -42,7 +29,7 @@ synthetic::SyntheticOptions tiny_options(synthetic::Family family) {
 std::unique_ptr<model::Model> make_and_load(const synthetic::SyntheticOptions& options,
                                             tensor::DType dtype, ThreadPool& pool) {
   const TemporaryFolder folder;
-  const std::string path = folder.path() + "/model";
+  const std::string path = folder.path("model");
   const auto made =
       synthetic::make_model(options, path, false, pool, [](std::uint64_t, std::uint64_t) {});
   EXPECT_TRUE(made.ok()) << made.error().message;

@@ -1,26 +1,13 @@
 #pragma once
 
 #include <memory>
-#include <string>
 
+#include "base/temporary_folder.h"
 #include "base/thread_pool.h"
 #include "model/forward.h"
 #include "synthetic/options.h"
 
 namespace gimbal::tests {
-
-// A folder that is gone with its owner.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 // A model small enough to be made, loaded and run within a test: two or three layers of every kind
 // that the family has.

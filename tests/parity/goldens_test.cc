@@ -22,8 +22,6 @@
 namespace gimbal::parity {
 namespace {
 
-using tests::TemporaryFolder;
-
 using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
@@ -81,8 +79,7 @@ using LogitsAt = std::map<std::pair<std::size_t, std::int32_t>, std::vector<floa
 class TextRunner {
  public:
   TextRunner(const model::Model& model, ThreadPool& pool, kernels::Isa isa)
-      : model_(model),
-        kv_(model.config(), model.dtype(), 128),
+      : kv_(model.config(), model.dtype(), 128),
         executor_(model, kv_, {.pool = pool, .isa = isa}, clock_, {.max_batch_rows = 512}) {
     executor_.set_logits_observer(
         [this](RequestId id, std::int32_t position, std::span<const float> logits) {
@@ -136,7 +133,6 @@ class TextRunner {
     return true;
   }
 
-  const model::Model& model_;
   SteadyClock clock_;
   model::KvStorage kv_;
   engine::ModelExecutor executor_;

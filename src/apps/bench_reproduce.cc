@@ -19,6 +19,7 @@
 #include "apps/served_runs.h"
 #include "apps/simulated_runs.h"
 #include "base/progress.h"
+#include "workload/trace_reader.h"
 
 namespace gimbal::apps {
 namespace {
@@ -68,9 +69,28 @@ Result<ReproductionRun> runner(const Arguments& arguments) {
   });
 }
 
+// Found before hours of runs, not after: every seed takes a window of its own.
+Result<void> check_length(const ReproducedTrace& trace, const Arguments& arguments) {
+  GIMBAL_ASSIGN_OR_RETURN(const workload::Workload requests, workload::read_trace(trace.path));
+  const std::size_t seeds = arguments.seeds.size();
+  const auto window = static_cast<std::size_t>(arguments.plan.num_prompts);
+  if (!requests.has_arrivals)
+    return invalid_argument(
+        fmt::format("--trace {}: {} has no arrival times", trace.name, trace.path), "trace");
+  if (requests.requests.size() < seeds * window) {
+    return invalid_argument(
+        fmt::format("--trace {}: {} has {} requests, and {} seeds of --num-prompts {} take {}",
+                    trace.name, trace.path, requests.requests.size(), seeds, window,
+                    seeds * window),
+        "trace");
+  }
+  return {};
+}
+
 Result<void> bench_reproduce(Arguments arguments) {
   for (const std::string& text : arguments.traces) {
     GIMBAL_ASSIGN_OR_RETURN(arguments.plan.traces.emplace_back(), parse_reproduced_trace(text));
+    GIMBAL_RETURN_IF_ERROR(check_length(arguments.plan.traces.back(), arguments));
   }
   if (!arguments.server.empty()) arguments.plan.server_model = name_of_model(arguments.server);
   GIMBAL_ASSIGN_OR_RETURN(const Reproduction plan, make_reproduction(arguments.plan));
@@ -142,12 +162,14 @@ void add_bench_reproduce(CLI::App& bench, int& status) {
       ->add_option("--routing", arguments->plan.routing,
                    "simulated: uniform, zipf:EXPONENT, or a file of `serve --record-routing`")
       ->capture_default_str();
-  command
-      ->add_option("--server", arguments->server,
-                   "a model's folder: instead of simulating, start a `gimbal serve` of it for each "
-                   "run and load it over HTTP")
-      ->excludes(profile);
-  command->add_option("--python-env", arguments->python_env, "with --server: as for `serve`");
+  auto* server =
+      command
+          ->add_option("--server", arguments->server,
+                       "a model's folder: instead of simulating, start a `gimbal serve` of it for "
+                       "each run and load it over HTTP")
+          ->excludes(profile);
+  command->add_option("--python-env", arguments->python_env, "with --server: as for `serve`")
+      ->needs(server);
   command->add_option("--folder", arguments->folder, "where NAME.md and NAME.json go")
       ->capture_default_str();
   command->add_option("--plots", arguments->draw.out, "draw them too, as PNG and SVG, here");

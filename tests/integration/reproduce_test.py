@@ -118,6 +118,7 @@ def test_plots(reproduce, program, trace, tmp_path):
         (("v1", "--profile", "no-such"), "no-such"),
         (("v1", "--server", "no-such"), "no-such"),
         (("v1", "--server", ".", "--profile", "h200"), "--profile"),
+        (("v1", "--python-env", "env"), "--server"),
         (("v1", "--server", ".", "--routing", "zipf:1"), "--routing"),
     ],
 )
@@ -125,6 +126,13 @@ def test_refuses_what_is_wrong(reproduce, tmp_path, arguments, complaint):
     ran = reproduce(*arguments)
     assert ran.returncode != 0
     assert complaint in ran.stderr
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_trace_too_short_is_refused_before_anything_runs(reproduce, trace, tmp_path):
+    ran = reproduce("front", "--trace", f"azure={trace}", "--seeds", "1,2,3", "--num-prompts", 21)
+    assert ran.returncode != 0
+    assert "azure" in ran.stderr and "60 requests" in ran.stderr and "take 63" in ran.stderr
     assert not list(tmp_path.rglob("*.json"))
 
 

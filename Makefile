@@ -36,11 +36,13 @@ test: setup report-env
 	ctest --preset test -j $(CTEST_JOBS)
 
 asan tsan: setup
+	@tools/install_packages.sh tools/debian-packages-ci.txt
 	cmake --preset $@
 	cmake --build --preset $@ --target gimbal_tests
 	ctest --preset $@ -j $(CTEST_JOBS)
 
 check:
+	@tools/install_packages.sh tools/debian-packages.txt tools/debian-packages-ci.txt
 	/usr/bin/python3 tools/check_layers.py
 	/usr/bin/python3 tools/check_sizes.py
 	tools/check_format.sh

@@ -2,7 +2,8 @@
 """Fails when a source file includes a module that its own module may not include.
 
 The table below is the architecture: one row a module, and the modules its files may include.
-Also fails on includes that are not written from src/ and on modules that are not in the table.
+Also fails on includes that are not written from src/, on modules that are not in the table, and on sources and tests
+that do not include the header of their name first: that they compile proves that the header stands alone.
 """
 import pathlib
 import re
@@ -46,11 +47,16 @@ def problems_of(path: pathlib.Path, source_root: pathlib.Path):
         yield f"{path}: module '{module}' is not in the table of tools/check_layers.py"
         return
     is_test = path.stem.endswith("_test")
+    own = path.with_name(path.stem.removesuffix("_test") + ".h")
+    first = True
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         match = INCLUDE.match(line)
         if not match:
             continue
         quoted, system = match.groups()
+        if first and path.suffix == ".cc" and own.is_file() and quoted != str(own.relative_to(source_root)):
+            yield f"{path}:{number}: \"{own.relative_to(source_root)}\" is not the first include"
+        first = False
         if system:
             if system in THREAD_HEADERS and module not in THREADS_ALLOWED and not is_test:
                 yield f"{path}:{number}: <{system}>: threads are not allowed in module '{module}'"

@@ -8,6 +8,8 @@
 
 #include "base/json_place.h"
 
+template class nlohmann::basic_json<>;
+
 namespace gimbal {
 namespace {
 

@@ -11,6 +11,8 @@
 
 #include "base/result.h"
 
+extern template class nlohmann::basic_json<>;  // compiled once, in json.cc
+
 namespace gimbal {
 
 using Json = nlohmann::json;

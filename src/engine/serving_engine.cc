@@ -18,8 +18,7 @@ namespace gimbal::engine {
 
 ServingEngine::ServingEngine(const model::Model& model, ServingEngineOptions options,
                              ThreadPool& pool, cluster::TokenSink& sink, const GroupSeat* seat)
-    : model_(model),
-      options_(std::move(options)),
+    : options_(std::move(options)),
       pool_(pool),
       sink_(sink),
       bell_(seat != nullptr ? seat->group.bell(seat->rank) : own_bell_),

@@ -87,7 +87,6 @@ class ServingEngine final : public cluster::Engine {
   void publish();
   void fail_all(sched::FinishReason reason, const std::string& why);
 
-  const model::Model& model_;
   ServingEngineOptions options_;
   ThreadPool& pool_;
   cluster::TokenSink& sink_;

@@ -28,7 +28,7 @@ struct TileCall {
 // How far ahead a single row tile reads its weights: little arithmetic hides the memory's latency.
 constexpr int kNearBytes = 2048;
 
-template <_mm_hint kHint, int kLines = kTile>
+template <auto kHint, int kLines = kTile>
 __attribute__((always_inline)) inline void fetch_lines(const std::byte* from) {
 #pragma GCC unroll 16
   for (int line = 0; line < kLines; ++line)

@@ -38,6 +38,8 @@ struct StepShape {
 struct StepTimeCoefficients {
   std::array<double, 6> attention{};
   std::array<double, 3> service{};
+
+  bool operator==(const StepTimeCoefficients&) const = default;
 };
 
 // How long an engine's steps take, learned from finished ones by recursive least squares

@@ -13,9 +13,9 @@
 namespace gimbal::server {
 namespace {
 
-using HttpConnectionTest = HttpServerTest;
+using HttpClientsTest = HttpServerTest;
 
-TEST_F(HttpConnectionTest, TellsAClientThatEndsItsSideThatThisCancels) {
+TEST_F(HttpClientsTest, TellsAClientThatEndsItsSideThatThisCancels) {
   start();
   TestHttpClient client(server->port());
   client.send_request("GET", "/wait");
@@ -27,7 +27,7 @@ TEST_F(HttpConnectionTest, TellsAClientThatEndsItsSideThatThisCancels) {
   EXPECT_TRUE(eventually([&] { return handler.waiting == 0 && server->connections() == 0; }));
 }
 
-TEST_F(HttpConnectionTest, EndsTheStreamOfAClientThatEndsItsSide) {
+TEST_F(HttpClientsTest, EndsTheStreamOfAClientThatEndsItsSide) {
   start();
   TestHttpClient client(server->port());
   client.send_request("GET", "/open-stream");
@@ -38,7 +38,7 @@ TEST_F(HttpConnectionTest, EndsTheStreamOfAClientThatEndsItsSide) {
   EXPECT_TRUE(eventually([&] { return handler.waiting == 0 && server->connections() == 0; }));
 }
 
-TEST_F(HttpConnectionTest, CompletesAnswersToAClientThatEndsItsSideBehindItsRequests) {
+TEST_F(HttpClientsTest, CompletesAnswersToAClientThatEndsItsSideBehindItsRequests) {
   start();
   TestHttpClient small(server->port());
   small.send("GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n");
@@ -54,7 +54,7 @@ TEST_F(HttpConnectionTest, CompletesAnswersToAClientThatEndsItsSideBehindItsRequ
   EXPECT_TRUE(eventually([&] { return server->connections() == 0; }));
 }
 
-TEST_F(HttpConnectionTest, NoticesClientsThatLeaveAfterTheyHaveSentFarAhead) {
+TEST_F(HttpClientsTest, NoticesClientsThatLeaveAfterTheyHaveSentFarAhead) {
   options.max_pipelined_bytes = 20'000;
   start();
   for (const bool resets : {false, true}) {
@@ -71,7 +71,7 @@ TEST_F(HttpConnectionTest, NoticesClientsThatLeaveAfterTheyHaveSentFarAhead) {
   }
 }
 
-TEST_F(HttpConnectionTest, ServesAllThatWasSentAheadOnceTheAnswerIsComplete) {
+TEST_F(HttpClientsTest, ServesAllThatWasSentAheadOnceTheAnswerIsComplete) {
   options.max_pipelined_bytes = 20'000;
   start();
   TestHttpClient client(server->port());
@@ -86,7 +86,7 @@ TEST_F(HttpConnectionTest, ServesAllThatWasSentAheadOnceTheAnswerIsComplete) {
     ASSERT_EQ(client.read_response().body, fmt::format("/{} 0", i));
 }
 
-TEST_F(HttpConnectionTest, TakesNoRequestWhileTooManyAnswersWaitForTheClient) {
+TEST_F(HttpClientsTest, TakesNoRequestWhileTooManyAnswersWaitForTheClient) {
   options.max_pending_output_bytes = 100'000;
   start();
   TestHttpClient client(server->port());
@@ -103,7 +103,7 @@ TEST_F(HttpConnectionTest, TakesNoRequestWhileTooManyAnswersWaitForTheClient) {
   EXPECT_EQ(handler.large, kRequests);
 }
 
-TEST_F(HttpConnectionTest, DoesNotHearAJobWhoseClientHasLeft) {
+TEST_F(HttpClientsTest, DoesNotHearAJobWhoseClientHasLeft) {
   options.max_pending_output_bytes = 4 * EchoHandler::kLargeBytes;
   int late = 0;
   handler.on_refuse = [&] {
@@ -126,7 +126,7 @@ TEST_F(HttpConnectionTest, DoesNotHearAJobWhoseClientHasLeft) {
   EXPECT_EQ(late, 1);
 }
 
-TEST_F(HttpConnectionTest, StopsWithAClientThatHasSentFarAhead) {
+TEST_F(HttpClientsTest, StopsWithAClientThatHasSentFarAhead) {
   options.max_pipelined_bytes = 20'000;
   start();
   TestHttpClient client(server->port());
@@ -138,7 +138,7 @@ TEST_F(HttpConnectionTest, StopsWithAClientThatHasSentFarAhead) {
   EXPECT_EQ(handler.waiting, 0);
 }
 
-TEST_F(HttpConnectionTest, SendsALargeEventWhateverTheBoundOnSlowClients) {
+TEST_F(HttpClientsTest, SendsALargeEventWhateverTheBoundOnSlowClients) {
   options.max_pending_output_bytes = 100'000;
   start();
   for (const char* path : {"/pieces/one", "/pieces/allowed"}) {
@@ -156,7 +156,7 @@ TEST_F(HttpConnectionTest, SendsALargeEventWhateverTheBoundOnSlowClients) {
   }
 }
 
-TEST_F(HttpConnectionTest, ClosesClientsThatLagMoreThanOneLargeEventBehind) {
+TEST_F(HttpClientsTest, ClosesClientsThatLagMoreThanOneLargeEventBehind) {
   options.max_pending_output_bytes = 100'000;
   start();
   TestHttpClient client(server->port());
@@ -167,14 +167,14 @@ TEST_F(HttpConnectionTest, ClosesClientsThatLagMoreThanOneLargeEventBehind) {
 
 // Each with a server of its own on which only the bound in question is short: a busy machine may
 // take its time between any two calls.
-TEST_F(HttpConnectionTest, ClosesConnectionsThatWaitTooLong) {
+TEST_F(HttpClientsTest, ClosesConnectionsThatWaitTooLong) {
   options.idle_time = std::chrono::milliseconds(50);
   start();
   TestHttpClient idle(server->port());
   EXPECT_TRUE(idle.closed_by_server());
 }
 
-TEST_F(HttpConnectionTest, RefusesHeadersAndBodiesThatTakeTooLong) {
+TEST_F(HttpClientsTest, RefusesHeadersAndBodiesThatTakeTooLong) {
   options.header_time = std::chrono::milliseconds(50);
   start();
   TestHttpClient header(server->port());
@@ -191,7 +191,7 @@ TEST_F(HttpConnectionTest, RefusesHeadersAndBodiesThatTakeTooLong) {
   EXPECT_TRUE(eventually([&] { return server->connections() == 0; }));
 }
 
-TEST_F(HttpConnectionTest, LetsARequestThatIsBeingAnsweredTakeItsTime) {
+TEST_F(HttpClientsTest, LetsARequestThatIsBeingAnsweredTakeItsTime) {
   options.idle_time = std::chrono::milliseconds(500);
   start();
   TestHttpClient waiting(server->port());
@@ -202,7 +202,7 @@ TEST_F(HttpConnectionTest, LetsARequestThatIsBeingAnsweredTakeItsTime) {
   EXPECT_EQ(handler.waiting, 1);
 }
 
-TEST_F(HttpConnectionTest, EndsJobsOfClientsThatLeave) {
+TEST_F(HttpClientsTest, EndsJobsOfClientsThatLeave) {
   start();
   {
     TestHttpClient client(server->port());

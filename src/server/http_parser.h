@@ -46,7 +46,6 @@ class HttpParser {
   struct State;
   std::unique_ptr<State> state_;
   std::size_t max_header_bytes_;
-  std::size_t max_body_bytes_;
   std::optional<HttpRefusal> refusal_;
 };
 

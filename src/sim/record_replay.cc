@@ -102,7 +102,7 @@ class Replay final : private ExecutorOwner, private EventTarget {
     while (queue_.run_one()) {
     }
     for (sched::Event& event : call.events) {
-      if (!std::visit([this](auto& what) { return possible(what); }, event)) {
+      if (!std::visit([this](auto& what) { return this->possible(what); }, event)) {
         return invalid_argument("an event that the simulated engine would not have had");
       }
     }

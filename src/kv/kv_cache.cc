@@ -13,7 +13,8 @@ KvCache::KvCache(const KvCacheOptions& options)
       index_({.pages = options.pages,
               .page_tokens = options.page_tokens,
               .hash = options.hash,
-              .record_events = options.record_events}) {}
+              .record_events = options.record_events,
+              .keep_tokens = options.keep_tokens}) {}
 
 const KvCache::Table& KvCache::table(SequenceSlot slot) const {
   GIMBAL_CHECK(slot.value() >= 0 && static_cast<std::size_t>(slot.value()) < tables_.size());

@@ -20,6 +20,7 @@ struct KvCacheOptions {
   int page_tokens = 16;        // tokens a page
   bool prefix_caching = true;  // false: no page is ever shared or kept
   bool record_events = false;  // keep PrefixEvents for a mirror until they are drained
+  bool keep_tokens = true;     // see PrefixIndexOptions
   PageHash hash = &page_hash;  // replaced by tests that want collisions
 };
 

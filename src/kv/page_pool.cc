@@ -4,23 +4,32 @@
 
 namespace gimbal::kv {
 
-PagePool::PagePool(int pages) {
+PagePool::PagePool(int pages) : pages_(pages) {
   GIMBAL_CHECK(pages >= 1);
   const auto count = static_cast<std::size_t>(pages);
-  references_.resize(count);
-  cached_.resize(count);
+  references_.reserve(count);
+  cached_.reserve(count);
   clean_.reserve(count);
-  for (int page = pages - 1; page >= 0; --page)
-    clean_.push_back(PageId{page});
+}
+
+bool PagePool::touched(PageId page) const {
+  GIMBAL_CHECK(page.value() >= 0 && page.value() < pages_);
+  return page.value() < pages_ - untouched();
 }
 
 std::size_t PagePool::index(PageId page) const {
-  GIMBAL_CHECK(page.value() >= 0 && page.value() < pages());
+  GIMBAL_CHECK(touched(page), "a page that was never allocated");
   return static_cast<std::size_t>(page.value());
 }
 
 std::optional<PageId> PagePool::allocate() {
-  if (clean_.empty()) return std::nullopt;
+  if (clean_.empty()) {
+    if (untouched() == 0) return std::nullopt;
+    const PageId page{static_cast<PageId::rep>(references_.size())};
+    references_.push_back(1);
+    cached_.push_back(0);
+    return page;
+  }
   const PageId page = clean_.back();
   clean_.pop_back();
   references_[index(page)] = 1;

@@ -16,7 +16,7 @@ inline constexpr PageId kNoPage{-1};
 //   referenced  by one or more block tables,
 //   idle        unreferenced but marked as cached: its content may be found again.
 // Ids only: where the bytes of a page live is the model's matter. All calls are O(1) and none
-// allocates. One thread; owned by KvCache.
+// allocates; memory is touched when a page is used first, not before. One thread; owned by KvCache.
 class PagePool {
  public:
   // Requires: pages >= 1.
@@ -35,20 +35,30 @@ class PagePool {
   // Takes the mark back; an idle page becomes clean. Requires: cached.
   void clear_cached(PageId page);
 
-  [[nodiscard]] int references(PageId page) const { return references_[index(page)]; }
-  [[nodiscard]] bool cached(PageId page) const { return cached_[index(page)] != 0; }
+  [[nodiscard]] int references(PageId page) const {
+    return touched(page) ? references_[index(page)] : 0;
+  }
+  [[nodiscard]] bool cached(PageId page) const {
+    return touched(page) && cached_[index(page)] != 0;
+  }
 
-  [[nodiscard]] int pages() const { return static_cast<int>(references_.size()); }
-  [[nodiscard]] int clean() const { return static_cast<int>(clean_.size()); }
+  [[nodiscard]] int pages() const { return pages_; }
+  [[nodiscard]] int clean() const { return static_cast<int>(clean_.size()) + untouched(); }
   [[nodiscard]] int idle() const { return idle_; }
   [[nodiscard]] int referenced() const { return pages() - clean() - idle_; }
 
  private:
+  // Whether it was allocated before. Requires: the pool has it.
+  [[nodiscard]] bool touched(PageId page) const;
+  // Requires: touched(page).
   [[nodiscard]] std::size_t index(PageId page) const;
+  // Pages that were never allocated: those of the highest ids.
+  [[nodiscard]] int untouched() const { return pages_ - static_cast<int>(references_.size()); }
 
-  std::vector<std::int32_t> references_;
-  std::vector<std::uint8_t> cached_;
-  std::vector<PageId> clean_;  // a stack: the page used last is taken first
+  int pages_;
+  std::vector<std::int32_t> references_;  // of pages that were allocated before
+  std::vector<std::uint8_t> cached_;      // of them
+  std::vector<PageId> clean_;             // of them, a stack: the page used last is taken first
   int idle_ = 0;
 };
 

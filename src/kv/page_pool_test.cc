@@ -68,6 +68,23 @@ TEST(PagePool, LosingTheMarkWhileReferencedKeepsThePage) {
   EXPECT_EQ(pool.clean(), 1);
 }
 
+TEST(PagePool, TakesAPageUsedBeforeRatherThanANewOne) {
+  PagePool pool(4);
+  const PageId first = *pool.allocate();
+  const PageId second = *pool.allocate();
+  EXPECT_EQ(pool.clean(), 2);
+  EXPECT_EQ(pool.references(PageId{3}), 0);  // of one that was never allocated
+  EXPECT_FALSE(pool.cached(PageId{3}));
+  pool.release(first);
+  pool.release(second);
+  EXPECT_EQ(pool.clean(), 4);
+  EXPECT_EQ(pool.allocate(), second);  // the one used last
+  EXPECT_EQ(pool.allocate(), first);
+  EXPECT_EQ(pool.allocate(), PageId{2});
+  EXPECT_EQ(pool.clean(), 1);
+  EXPECT_EQ(pool.referenced(), 3);
+}
+
 TEST(PagePoolDeathTest, MisuseAborts) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   PagePool pool(2);
@@ -77,6 +94,7 @@ TEST(PagePoolDeathTest, MisuseAborts) {
   EXPECT_DEATH(pool.share(page), "clean page");
   EXPECT_DEATH(pool.set_cached(page), "");
   EXPECT_DEATH(pool.clear_cached(page), "");
+  EXPECT_DEATH(pool.share(PageId{1}), "never allocated");
   EXPECT_DEATH((void)pool.references(PageId{2}), "");
   EXPECT_DEATH((void)pool.references(kNoPage), "");
 }

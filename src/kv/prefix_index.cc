@@ -20,19 +20,34 @@ std::uint64_t root_hash(std::uint64_t salt) {
 PrefixIndex::PrefixIndex(const PrefixIndexOptions& options) : options_(options) {
   GIMBAL_CHECK(options.pages >= 1 && options.page_tokens >= 1 && options.hash != nullptr);
   const auto pages = static_cast<std::size_t>(options.pages);
-  nodes_.resize(pages);
-  tokens_.resize(pages * static_cast<std::size_t>(options.page_tokens));
-  buckets_.assign(std::bit_ceil(2 * pages), kNoPage);
+  nodes_.reserve(pages);
+  if (options.keep_tokens) tokens_.reserve(pages * static_cast<std::size_t>(options.page_tokens));
+  buckets_.assign(std::bit_floor(pages), kNoPage);
   removed_.reserve(pages);
 }
 
 const PrefixIndex::Node& PrefixIndex::node(PageId page) const {
+  static constexpr Node kNeverEntered;
   GIMBAL_CHECK(page.value() >= 0 && page.value() < options_.pages);
-  return nodes_[static_cast<std::size_t>(page.value())];
+  const auto i = static_cast<std::size_t>(page.value());
+  return i < nodes_.size() ? nodes_[i] : kNeverEntered;
 }
 
 PrefixIndex::Node& PrefixIndex::node(PageId page) {
-  return const_cast<Node&>(std::as_const(*this).node(page));
+  const auto i = static_cast<std::size_t>(page.value());
+  GIMBAL_CHECK(page.value() >= 0 && i < nodes_.size());
+  return nodes_[i];
+}
+
+PrefixIndex::Node& PrefixIndex::touch(PageId page) {
+  GIMBAL_CHECK(page.value() >= 0 && page.value() < options_.pages);
+  const auto i = static_cast<std::size_t>(page.value());
+  if (i >= nodes_.size()) {
+    nodes_.resize(i + 1);
+    if (options_.keep_tokens)
+      tokens_.resize(nodes_.size() * static_cast<std::size_t>(options_.page_tokens));
+  }
+  return nodes_[i];
 }
 
 std::span<const TokenId> PrefixIndex::tokens_of(PageId page) const {
@@ -55,12 +70,16 @@ std::size_t PrefixIndex::bucket(std::uint64_t hash) const {
   return static_cast<std::size_t>(hash) & (buckets_.size() - 1);
 }
 
+bool PrefixIndex::holds(PageId page, std::span<const TokenId> tokens) const {
+  return !options_.keep_tokens || std::ranges::equal(tokens_of(page), tokens);
+}
+
 PageId PrefixIndex::find_hashed(std::uint64_t hash, PageId parent, std::uint64_t salt,
                                 std::span<const TokenId> tokens) const {
   for (PageId page = buckets_[bucket(hash)]; page != kNoPage; page = node(page).next_in_bucket) {
     const Node& candidate = node(page);
     if (candidate.hash == hash && candidate.parent == parent && candidate.salt == salt &&
-        std::ranges::equal(tokens_of(page), tokens)) {
+        holds(page, tokens)) {
       return page;
     }
   }
@@ -79,13 +98,13 @@ PageId PrefixIndex::insert(PageId page, PageId parent, std::uint64_t salt,
   const std::uint64_t hash = options_.hash(above, tokens);
   if (const PageId known = find_hashed(hash, parent, salt, tokens); known != kNoPage) return known;
 
-  Node& entry = node(page);
+  Node& entry = touch(page);
   GIMBAL_CHECK(!entry.in_index, "the page has another identity");
   entry.hash = hash;
   entry.salt = salt;
   entry.parent = parent;
   entry.in_index = true;
-  std::ranges::copy(tokens, tokens_of(page).begin());
+  if (options_.keep_tokens) std::ranges::copy(tokens, tokens_of(page).begin());
   PageId& head = buckets_[bucket(hash)];
   entry.next_in_bucket = head;
   head = page;

@@ -31,6 +31,9 @@ struct PrefixIndexOptions {
   int page_tokens = 16;        // tokens a page
   PageHash hash = &page_hash;  // replaced by tests that want collisions
   bool record_events = false;  // keep PrefixEvents until they are drained
+  // False: equal hashes count as equal content. For pages that hold nothing, as a simulation's:
+  // less than half of the memory, and a wrong hit would harm nobody.
+  bool keep_tokens = true;
 };
 
 // Which full pages hold what: a tree of cached pages. A page's identity is (its parent page, its
@@ -43,7 +46,8 @@ struct PrefixIndexOptions {
 // goes on to the idle ancestors (see mark_idle); so the front has no idle descendants.
 //
 // Costs: find and insert O(page_tokens), the rest O(1), evict O(pages removed). Nothing allocates
-// after the constructor but recorded events. One thread; owned by KvCache.
+// after the constructor but recorded events; memory is touched when a page is entered first, not
+// before. One thread; owned by KvCache.
 class PrefixIndex {
  public:
   // Requires: pages >= 1, page_tokens >= 1.
@@ -94,24 +98,27 @@ class PrefixIndex {
     PageId next_in_bucket = kNoPage;
     PageId newer = kNoPage;  // towards the back of the order of last use
     PageId older = kNoPage;
-    std::uint32_t generation = 0;
-    bool in_index = false;
-    bool idle = false;
+    std::uint32_t generation : 30 = 0;
+    std::uint32_t in_index : 1 = 0;
+    std::uint32_t idle : 1 = 0;
   };
 
+  // Of a page that was never entered, an empty one. Requires: the pool has the page.
   [[nodiscard]] const Node& node(PageId page) const;
-  [[nodiscard]] Node& node(PageId page);
+  [[nodiscard]] Node& node(PageId page);  // requires: it was entered before
+  Node& touch(PageId page);               // makes its entries, which may be there
   [[nodiscard]] std::span<TokenId> tokens_of(PageId page);
   [[nodiscard]] std::span<const TokenId> tokens_of(PageId page) const;
   [[nodiscard]] std::uint64_t parent_hash(PageId parent, std::uint64_t salt) const;
   [[nodiscard]] std::size_t bucket(std::uint64_t hash) const;
+  [[nodiscard]] bool holds(PageId page, std::span<const TokenId> tokens) const;
   [[nodiscard]] PageId find_hashed(std::uint64_t hash, PageId parent, std::uint64_t salt,
                                    std::span<const TokenId> tokens) const;
   void remove(PageId page);  // a page without children
 
   PrefixIndexOptions options_;
-  std::vector<Node> nodes_;      // [pages]
-  std::vector<TokenId> tokens_;  // [pages, page_tokens]
+  std::vector<Node> nodes_;      // by page, as far as they were entered
+  std::vector<TokenId> tokens_;  // [nodes_, page_tokens], with keep_tokens
   std::vector<PageId> buckets_;  // heads of lists; a power of two of them
   PageId oldest_ = kNoPage;
   PageId newest_ = kNoPage;

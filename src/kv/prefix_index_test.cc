@@ -56,6 +56,26 @@ TEST(PrefixIndex, AHitHasEqualTokensParentAndSaltEvenIfAllHashesCollide) {
   EXPECT_EQ(index.find(page(1), 0, a), page(4));
 }
 
+TEST(PrefixIndex, WithoutTokensAnEqualHashIsAHit) {
+  PrefixIndex index({.pages = 8, .page_tokens = 2, .hash = &always_the_same, .keep_tokens = false});
+  const Tokens a{1, 2};
+  const Tokens b{1, 3};
+  index.insert(page(0), kNoPage, 0, a);
+  EXPECT_EQ(index.find(kNoPage, 0, b), page(0));
+  EXPECT_EQ(index.insert(page(1), kNoPage, 0, b), page(0));
+  EXPECT_EQ(index.find(kNoPage, 1, a), kNoPage);  // parent and salt are still compared
+  EXPECT_EQ(index.find(page(0), 0, a), kNoPage);
+}
+
+TEST(PrefixIndex, APageThatWasNeverEnteredIsNotThere) {
+  PrefixIndex index = small_index();
+  EXPECT_FALSE(index.contains(page(7)));
+  EXPECT_EQ(index.generation(page(7)), 0u);
+  index.insert(page(3), kNoPage, 0, Tokens{1, 2});
+  EXPECT_FALSE(index.contains(page(2)));
+  EXPECT_FALSE(index.contains(page(4)));
+}
+
 TEST(PrefixIndex, TheFirstPageOfAnIdentityStays) {
   PrefixIndex index = small_index();
   const Tokens tokens{1, 2};

@@ -40,6 +40,7 @@ struct StepLoopOptions {
   // For a dispatcher: keep prefix changes until they are drained; say in counters() how the queues
   // stand.
   bool record_prefix_events = false;
+  bool keep_prefix_tokens = true;  // see kv::PrefixIndexOptions::keep_tokens
   bool profile_queues = false;
   bool report_order = false;     // say where requests are queued (Outputs::ordered)
   std::uint64_t model_salt = 0;  // with Request::cache_salt, what keeps prefixes apart

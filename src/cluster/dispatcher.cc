@@ -260,8 +260,8 @@ void Dispatcher::fill_view(std::size_t index, TimePoint now, policy::EngineView&
   if (options_.feedback) view.expert_pressure = engine.pressure;
 }
 
-// Step costs of the engine that has seen most prompts; null: each engine's own count.
-const Dispatcher::Engine* Dispatcher::most_experienced() const {
+// Step costs of the engine that has seen most prompts; nullopt: each engine's own count.
+std::optional<policy::StepCosts> Dispatcher::shared_costs() const {
   const Engine* most = nullptr;
   for (const Engine& engine : engines_) {
     const auto& snapshot = engine.watch.snapshot();
@@ -269,14 +269,14 @@ const Dispatcher::Engine* Dispatcher::most_experienced() const {
     if (most == nullptr || snapshot->prefill_rows > most->watch.snapshot()->prefill_rows)
       most = &engine;
   }
-  return most;
+  return most != nullptr ? most->watch.costs() : std::nullopt;
 }
 
 policy::EngineView Dispatcher::view(EngineId engine, TimePoint now) const {
   policy::EngineView view;
   view.room = has_room(at(engine), 1);
   fill_view(static_cast<std::size_t>(engine.value()), now, view);
-  if (const Engine* const teacher = most_experienced()) view.costs = teacher->watch.costs();
+  if (const auto costs = shared_costs()) view.costs = costs;
   return view;
 }
 
@@ -285,28 +285,30 @@ std::optional<double> Dispatcher::tokens_ahead(const Engine& engine, const Dispa
                                                std::size_t index, TimePoint now) const {
   const auto& snapshot = engine.watch.snapshot();
   if (!snapshot || !snapshot->queues_profiled) return std::nullopt;
+  const bool best_effort = group.best_effort();
+  const auto sensitive = static_cast<double>(snapshot->waiting_prefill_tokens -
+                                             snapshot->waiting_best_effort_prefill_tokens);
+  const policy::QueueProfile& queue = best_effort ? snapshot->best_effort_queue : snapshot->queue;
+  if (queue.size() == 0) return best_effort ? sensitive : 0;
   const sched::Request& first = group.requests.front();
   const double tokens = std::max(1.0, static_cast<double>(first.prompt.size()) - group.hits[index]);
   std::optional<double> aging;
   if (options_.order_options.aging_auto) {
-    aging = group.best_effort() ? snapshot->best_effort_aging : snapshot->aging;
+    aging = best_effort ? snapshot->best_effort_aging : snapshot->aging;
   }
   const policy::OrderKey key = rules_.order->key({.arrival = now,
                                                   .job_ms = snapshot->prefill_cost.ms(tokens),
                                                   .priority = first.priority,
                                                   .aging = aging});
-  if (!group.best_effort()) return snapshot->queue.tokens_before(key);
-  const auto sensitive = static_cast<double>(snapshot->waiting_prefill_tokens -
-                                             snapshot->waiting_best_effort_prefill_tokens);
-  return sensitive + snapshot->best_effort_queue.tokens_before(key);
+  return (best_effort ? sensitive : 0) + queue.tokens_before(key);
 }
 
 void Dispatcher::fill_views(const DispatchGroup& group, TimePoint now) {
   views_.assign(engines_.size(), {});
-  const Engine* const teacher = most_experienced();
+  const std::optional<policy::StepCosts> costs = shared_costs();
   for (std::size_t i = 0; i < engines_.size(); ++i) {
     fill_view(i, now, views_[i]);
-    if (teacher != nullptr) views_[i].costs = teacher->watch.costs();
+    if (costs) views_[i].costs = costs;
     views_[i].hit_tokens = group.hits[i];
     views_[i].waiting_ahead_tokens = tokens_ahead(engines_[i], group, i, now);
     views_[i].room = !group.tried[i] && has_room(engines_[i], group.uncached_on(i));

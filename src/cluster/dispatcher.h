@@ -138,7 +138,7 @@ class Dispatcher {
   [[nodiscard]] Result<void> check_bounds(const DispatchGroup& group) const;
   void refresh_counts(TimePoint now);
   void fill_views(const DispatchGroup& group, TimePoint now);
-  [[nodiscard]] const Engine* most_experienced() const;
+  [[nodiscard]] std::optional<policy::StepCosts> shared_costs() const;
   void fill_view(std::size_t index, TimePoint now, policy::EngineView& view) const;
   [[nodiscard]] bool limit_to_soon(const DispatchGroup& group);
   [[nodiscard]] policy::DispatchRequest describe(const DispatchGroup& group, TimePoint now) const;

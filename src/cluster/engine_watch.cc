@@ -26,12 +26,13 @@ bool idle(const EngineSnapshot& snapshot) {
 }  // namespace
 
 EngineWatch::EngineWatch(const EngineWatchOptions& options)
-    : options_(options), rng_(options.seed) {}
+    : options_(options), step_ms_(options.first_step_ms), rng_(options.seed) {}
 
 void EngineWatch::note(const EngineSnapshot& snapshot) {
   if (snapshot_ && snapshot.sequence <= snapshot_->sequence) return;
   if (snapshot_) note_rates(*snapshot_, snapshot);
   snapshot_ = snapshot;
+  step_ms_ = predict_step_ms();
 }
 
 void EngineWatch::note_rates(const EngineSnapshot& before, const EngineSnapshot& after) {
@@ -71,7 +72,7 @@ std::optional<policy::StepCosts> EngineWatch::costs() const {
                            .expert_ratio = snapshot_->expert_ratio};
 }
 
-double EngineWatch::predicted_step_ms() const {
+double EngineWatch::predict_step_ms() const {
   const auto fitted = costs();
   if (!fitted) return options_.first_step_ms;
   const policy::StepShape decodes{

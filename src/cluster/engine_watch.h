@@ -39,7 +39,7 @@ class EngineWatch {
   [[nodiscard]] const std::optional<EngineSnapshot>& snapshot() const { return snapshot_; }
   [[nodiscard]] policy::Freshness freshness(TimePoint now) const;
   [[nodiscard]] double age_ms(TimePoint now) const;  // 0 for an idle engine
-  [[nodiscard]] double predicted_step_ms() const;
+  [[nodiscard]] double predicted_step_ms() const { return step_ms_; }
   [[nodiscard]] std::optional<policy::StepCosts> costs() const;
   // Until when the engine is left out; in the past if it is not.
   [[nodiscard]] TimePoint excluded_until() const { return excluded_until_; }
@@ -49,9 +49,11 @@ class EngineWatch {
 
  private:
   void note_rates(const EngineSnapshot& before, const EngineSnapshot& after);
+  [[nodiscard]] double predict_step_ms() const;
 
   EngineWatchOptions options_;
   std::optional<EngineSnapshot> snapshot_;
+  double step_ms_;  // as the snapshot predicts it
   std::optional<double> output_tokens_;
   std::optional<double> freed_per_ms_;
   std::optional<double> evicted_per_ms_;

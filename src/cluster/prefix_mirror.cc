@@ -35,7 +35,7 @@ std::span<const std::uint64_t> PrefixMirror::bits(std::uint32_t holder) const {
 
 std::size_t PrefixMirror::find(std::uint64_t hash) const {
   std::size_t at = home(hash);
-  while (slots_[at].holder != 0 && slots_[at].hash != hash)
+  while (slots_[at].holder != 0 && slots_[at].hash() != hash)
     at = (at + 1) & (slots_.size() - 1);
   return at;
 }
@@ -44,7 +44,7 @@ void PrefixMirror::grow() {
   std::vector<Slot> old(slots_.size() * 2);
   old.swap(slots_);
   for (const Slot& slot : old) {
-    if (slot.holder != 0) slots_[find(slot.hash)] = slot;
+    if (slot.holder != 0) slots_[find(slot.hash())] = slot;
   }
 }
 
@@ -52,7 +52,9 @@ void PrefixMirror::insert(std::uint64_t hash, std::uint32_t engine) {
   if (used_ * 4 >= slots_.size() * 3) grow();
   Slot& slot = slots_[find(hash)];
   if (slot.holder == 0) {
-    slot = {hash, engine + 1};
+    slot = {.low = static_cast<std::uint32_t>(hash),
+            .high = static_cast<std::uint32_t>(hash >> 32),
+            .holder = engine + 1};
     ++used_;
     ++pages_[engine];
     return;
@@ -98,7 +100,7 @@ void PrefixMirror::remove(std::size_t slot) {
   const std::size_t mask = slots_.size() - 1;
   std::size_t gap = slot;
   for (std::size_t at = (gap + 1) & mask; slots_[at].holder != 0; at = (at + 1) & mask) {
-    if (((at - home(slots_[at].hash)) & mask) < ((at - gap) & mask)) continue;
+    if (((at - home(slots_[at].hash())) & mask) < ((at - gap) & mask)) continue;
     slots_[gap] = slots_[at];
     gap = at;
   }
@@ -122,7 +124,7 @@ void PrefixMirror::forget(EngineId engine) {
   const auto index = static_cast<std::uint32_t>(engine.value());
   std::vector<std::uint64_t> held;
   for (const Slot& slot : slots_) {
-    if (slot.holder != 0) held.push_back(slot.hash);
+    if (slot.holder != 0) held.push_back(slot.hash());
   }
   for (const std::uint64_t hash : held)
     evict(hash, index);

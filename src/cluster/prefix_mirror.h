@@ -32,9 +32,13 @@ class PrefixMirror {
 
  private:
   // Who holds a page. Most pages are held by one engine; bits of several stand in a pool.
+  // 12 bytes, for a large cluster has tens of millions; so the hash is in two halves.
   struct Slot {
-    std::uint64_t hash = 0;
+    std::uint32_t low = 0;
+    std::uint32_t high = 0;
     std::uint32_t holder = 0;  // 0: no page here; engine + 1; or kSeveral + index into the pool
+
+    [[nodiscard]] std::uint64_t hash() const { return std::uint64_t{high} << 32 | low; }
   };
   static constexpr std::uint32_t kSeveral = std::uint32_t{1} << 31;
 

@@ -155,27 +155,34 @@ class Gimbal final : public Dispatch {
     return end;
   }
 
+  // Milliseconds until the engine has run what it has and the request. nullopt: not known.
+  [[nodiscard]] std::optional<double> work_with(const DispatchRequest& request,
+                                                const EngineView& engine) const {
+    const auto running = running_tokens(engine);
+    const auto waiting = waiting_tokens(engine);
+    if (!running || !waiting) return std::nullopt;
+    const double uncached = std::max(1.0, request.prompt_tokens - engine.hit_tokens);
+    const StepCosts& costs = engine.costs ? *engine.costs : options_.first_costs;
+    return residual_of(engine).value_or(0) +
+           costs.prefill_token_ms() * (*running + *waiting + uncached);
+  }
+
   // Leaves the candidates with the least work ahead, in order of index.
   void shorten(const DispatchView& view, DispatchDecision& decision) const {
+    constexpr double kUnknown = -1;
     std::vector<int>& candidates = decision.candidates;
-    Mean known;
-    const auto cost_of = [&](const EngineView& engine) -> std::optional<double> {
-      const auto running = running_tokens(engine);
-      const auto waiting = waiting_tokens(engine);
-      if (!running || !waiting) return std::nullopt;
-      const double uncached = std::max(1.0, view.request.prompt_tokens - engine.hit_tokens);
-      const StepCosts& costs = engine.costs ? *engine.costs : options_.first_costs;
-      return residual_of(engine).value_or(0) +
-             costs.prefill_token_ms() * (*running + *waiting + uncached);
-    };
-    for (const int i : candidates)
-      known.add(cost_of(view.engines[static_cast<std::size_t>(i)]));
-    const double unknown = known.value_or(0);
     const auto score_of = [&](int i) -> double& {
       return decision.scores[static_cast<std::size_t>(i)].score;
     };
-    for (const int i : candidates)
-      score_of(i) = cost_of(view.engines[static_cast<std::size_t>(i)]).value_or(unknown);
+    Mean known;
+    for (const int i : candidates) {
+      const auto work = work_with(view.request, view.engines[static_cast<std::size_t>(i)]);
+      known.add(work);
+      score_of(i) = work.value_or(kUnknown);
+    }
+    for (const int i : candidates) {
+      if (score_of(i) == kUnknown) score_of(i) = known.value_or(0);
+    }
     for (auto first = candidates.begin(); first != candidates.end();) {
       const std::size_t end = group_end(view, static_cast<std::size_t>(*first));
       double least = score_of(*first);

@@ -48,6 +48,7 @@ Result<void> ServingCluster::build() {
     SimulatedClusterOptions::Group& group = options_.groups[g];
     group.options.first_engine = EngineId{static_cast<EngineId::rep>(places_.size())};
     group.options.scheduler.record_prefix_events = true;
+    group.options.scheduler.keep_prefix_tokens = false;
     group.options.scheduler.profile_queues = true;
     for (int rank = 0; rank < group.options.ranks; ++rank) {
       places_.push_back({.group = static_cast<int>(g), .rank = Rank{rank}});
@@ -74,6 +75,8 @@ Result<void> ServingCluster::build() {
                                                                  .recorders = options_.recorders,
                                                                  .trace = options_.trace}));
   }
+  for (int i = 0; i < size(); ++i)
+    note_change(EngineId{i});
   return {};
 }
 
@@ -239,7 +242,11 @@ void ServingCluster::on_outputs(SimulatedEngine& from, sched::Outputs& outputs) 
       end(refusal.request, RequestEnd::kTooLong, refusal.error);
     }
   }
-  if (!options_.signals.instant()) publish(from);
+  if (options_.signals.instant()) {
+    note_change(from.id());
+  } else {
+    publish(from);
+  }
   if (!changed || dispatcher_->queued_groups() == 0) return;
   fetch();
   send_all();

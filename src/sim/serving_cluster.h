@@ -158,6 +158,7 @@ class ServingCluster final : private EngineObserver, private EventTarget {
     int group = 0;
     Rank rank;
     std::uint64_t noted = 0;  // version of the last snapshot that the dispatcher was given
+    bool changed = false;     // is in changed_
     std::optional<double> pressure;
     bool told_pressure = false;
     bool down = false;  // known not to take requests
@@ -185,6 +186,7 @@ class ServingCluster final : private EngineObserver, private EventTarget {
   void end(RequestId request, RequestEnd how, const Error& why);
   void note(sched::TokenNews& news);
 
+  void note_change(EngineId engine);
   void note_pressure(EngineId engine);
   void publish(SimulatedEngine& engine);
   void take_signal(std::size_t number);
@@ -200,6 +202,7 @@ class ServingCluster final : private EngineObserver, private EventTarget {
   std::unique_ptr<cluster::Dispatcher> dispatcher_;
   std::vector<std::unique_ptr<SimulatedGroup>> groups_;
   std::vector<Place> places_;                               // by engine
+  std::vector<int> changed_;                                // engines with news for fetch()
   std::unordered_map<RequestId, std::vector<bool>> tried_;  // of requests that came back
   std::deque<Signal> signals_;
   std::uint64_t first_signal_ = 0;                         // number of signals_.front()

@@ -13,8 +13,10 @@ namespace gimbal::sim {
 void ServingCluster::fetch() {
   keep_down();
   if (!options_.signals.instant()) return;
-  for (int i = 0; i < size(); ++i) {
+  std::sort(changed_.begin(), changed_.end());
+  for (const int i : changed_) {
     Place& place = places_[static_cast<std::size_t>(i)];
+    place.changed = false;
     SimulatedEngine& each = engine(i);
     if (place.noted == each.version() || each.failed()) continue;
     place.noted = each.version();
@@ -23,6 +25,14 @@ void ServingCluster::fetch() {
     each.clear_prefix_events();
     note_pressure(each.id());
   }
+  changed_.clear();
+}
+
+void ServingCluster::note_change(EngineId id) {
+  Place& place = places_[static_cast<std::size_t>(id.value())];
+  if (place.changed) return;
+  place.changed = true;
+  changed_.push_back(id.value());
 }
 
 void ServingCluster::note_pressure(EngineId id) {

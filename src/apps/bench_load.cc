@@ -14,6 +14,7 @@
 
 #include "apps/model_flags.h"
 #include "apps/number_range.h"
+#include "apps/resident_peak.h"
 #include "apps/spread.h"
 #include "base/progress.h"
 #include "checkpoint/file_handle.h"
@@ -90,19 +91,6 @@ Result<double> WeightFiles::read(ThreadPool& pool, tensor::PageKind pages) const
   if (failed.load()) return io_error("reading the weight files", EIO);
   return seconds;
 }
-
-// The most resident memory since the last call of reset, in bytes; 0 where the system does not say.
-class ResidentPeak {
- public:
-  static void reset() { std::ofstream("/proc/self/clear_refs") << "5"; }
-  static double bytes() {
-    std::ifstream status("/proc/self/status");
-    for (std::string line; std::getline(status, line);) {
-      if (line.starts_with("VmHWM:")) return std::stod(line.substr(6)) * 1024.0;
-    }
-    return 0.0;
-  }
-};
 
 struct LoadReport {
   double weight_bytes = 0.0;

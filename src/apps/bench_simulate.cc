@@ -1,7 +1,6 @@
 #include "apps/bench_simulate.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <CLI/CLI.hpp>
 #include <ctime>
@@ -10,6 +9,7 @@
 #include <vector>
 
 #include "apps/model_flags.h"
+#include "apps/resident_peak.h"
 #include "apps/simulate_flags.h"
 #include "base/progress.h"
 #include "report/table.h"
@@ -23,10 +23,10 @@ using report::Cell;
 
 struct Arguments {
   SimulateFlags flags;
-  std::vector<int> requests_of_one{10'000, 30'000, 100'000};
-  std::vector<int> engines{64, 256};
+  std::vector<int> requests_of_one{10'000, 20'000, 40'000, 80'000};
+  std::vector<int> engines{16, 64, 256, 1024};
   int group = 8;
-  int requests_an_engine = 250;
+  int requests_an_engine = 100;
   double rate_an_engine = 3.75;
   bool no_progress = false;
 };
@@ -37,13 +37,6 @@ struct Shape {
   int group = 16;
   int requests = 0;
 };
-
-// Of this process so far. Linux counts it in KiB.
-double peak_memory_mb() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) / 1024.0;
-}
 
 double cpu_seconds() {
   return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
@@ -62,6 +55,7 @@ Result<std::vector<Cell>> measure(const Arguments& arguments, const CLI::App& co
   GIMBAL_ASSIGN_OR_RETURN(const policy::Preset preset,
                           policy::find_preset(flags.presets.empty() ? "gimbal" : flags.presets[0]));
   GIMBAL_ASSIGN_OR_RETURN(const sim::SystemOptions system, flags.system(preset, command));
+  ResidentPeak::reset();
   const SteadyClock clock;
   const TimePoint started = clock.now();
   const double cpu = cpu_seconds();
@@ -88,12 +82,12 @@ Result<std::vector<Cell>> measure(const Arguments& arguments, const CLI::App& co
                            Cell::of_number(cpu_s, 2),
                            Cell::of_number(cpu_s * 1e6 / steps, 2),
                            Cell::of_number(cpu_s * 1e6 / shape.requests, 1),
-                           Cell::of_number(peak_memory_mb(), 0)};
+                           Cell::of_number(ResidentPeak::bytes() / (1 << 20), 0)};
 }
 
 Result<void> bench_simulate(const Arguments& arguments, const CLI::App& command) {
   report::Table table({"engines", "a group", "requests", "virtual s", "M engine steps", "wall s",
-                       "CPU s", "CPU µs a step", "CPU µs a request", "peak MB so far"});
+                       "CPU s", "CPU µs a step", "CPU µs a request", "peak MiB"});
   std::vector<Shape> shapes;
   for (const int requests : arguments.requests_of_one)
     shapes.push_back({.requests = requests});

@@ -199,12 +199,14 @@ struct DispatchOptions {
 //                       + kappa·max(0, K + need/capacity − limit)/0.1 − V
 //                   TTFT = residual + W_kv + T(ahead + u); for T and Ext see step_forecast.h
 //                   W_kv = 0 if pages fit, else (need − free) / max(freeing rate, held/(o·TPOT))
-//                   V = P·(p + o)·c1·survival + o·exchange·(local share − its mean), with o and c1
-//                   of the first term means over the engines; survival, that pages outlast the
-//                   user's mean return time: 1 − exp(−free / (evicted per ms · return ms)).
+//                   V = P·(p + o)·c1·survival + o·exchange·(local share − its mean). o and c1
+//                   are means over the engines: how long an answer gets does not depend on who
+//                   gives it (W_kv, of what the engine holds, has its own o). Survival, that
+//                   pages outlast the user's mean return time:
+//                   1 − exp(−free / (evicted per ms · return ms)).
 //                   Within delta of the best: the least ledger, then a random one. Of more engines
 //                   than `shortlist` those with the least residual + c1·(R + W + u) are scored, by
-//                   the best of each group.
+//                   the best of each group; of equal ones those with the fewest requests an engine.
 //   gimbal-v2       lowest of w_R·R/B + w_W·W/B + w_K·φ(K) + w_M·max(0, rho − 1), φ(K) = K up to
 //                   0.9, then 0.9 + 10(K − 0.9); K above the limit as in gimbal (Gimbal v2)
 //   gimbal-v1       K above the limit dropped (all: least K); KV spread: least K; load spread:

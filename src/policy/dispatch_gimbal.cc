@@ -1,6 +1,7 @@
 // The rule `gimbal`: predicted milliseconds (`3-algorithms` §2).
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "policy/dispatch_candidates.h"
 #include "policy/dispatch_rules.h"
@@ -156,27 +157,43 @@ class Gimbal final : public Dispatch {
   }
 
   // Milliseconds until the engine has run what it has and the request. nullopt: not known.
-  [[nodiscard]] std::optional<double> work_with(const DispatchRequest& request,
-                                                const EngineView& engine) const {
+  [[nodiscard]] static std::optional<double> work_with(const DispatchRequest& request,
+                                                       const EngineView& engine,
+                                                       const StepCosts& unfitted) {
     const auto running = running_tokens(engine);
     const auto waiting = waiting_tokens(engine);
     if (!running || !waiting) return std::nullopt;
     const double uncached = std::max(1.0, request.prompt_tokens - engine.hit_tokens);
-    const StepCosts& costs = engine.costs ? *engine.costs : options_.first_costs;
+    const StepCosts& costs = engine.costs ? *engine.costs : unfitted;
     return residual_of(engine).value_or(0) +
            costs.prefill_token_ms() * (*running + *waiting + uncached);
   }
 
-  // Leaves the candidates with the least work ahead, in order of index.
+  // What stands for the step costs of engines that have none.
+  [[nodiscard]] const StepCosts& some_costs(const DispatchView& view,
+                                            const std::vector<int>& candidates) const {
+    for (const int i : candidates) {
+      const EngineView& engine = view.engines[static_cast<std::size_t>(i)];
+      if (engine.costs) return *engine.costs;
+    }
+    return options_.first_costs;
+  }
+
+  // Leaves the candidates with the least work ahead, of equals those whose groups have the fewest
+  // requests, in order of index. A rank without a step is as good as an idle group by its work.
   void shorten(const DispatchView& view, DispatchDecision& decision) const {
     constexpr double kUnknown = -1;
     std::vector<int>& candidates = decision.candidates;
     const auto score_of = [&](int i) -> double& {
       return decision.scores[static_cast<std::size_t>(i)].score;
     };
+    const auto requests_with = [&](int i) -> double& {  // until parts are filled in
+      return decision.scores[static_cast<std::size_t>(i)].parts[kOthers];
+    };
+    const StepCosts& costs = some_costs(view, candidates);
     Mean known;
     for (const int i : candidates) {
-      const auto work = work_with(view.request, view.engines[static_cast<std::size_t>(i)]);
+      const auto work = work_with(view.request, view.engines[static_cast<std::size_t>(i)], costs);
       known.add(work);
       score_of(i) = work.value_or(kUnknown);
     }
@@ -186,16 +203,23 @@ class Gimbal final : public Dispatch {
     for (auto first = candidates.begin(); first != candidates.end();) {
       const std::size_t end = group_end(view, static_cast<std::size_t>(*first));
       double least = score_of(*first);
+      Mean requests;
       auto last = first;
-      for (; last != candidates.end() && static_cast<std::size_t>(*last) < end; ++last)
+      for (; last != candidates.end() && static_cast<std::size_t>(*last) < end; ++last) {
         least = std::min(least, score_of(*last));
-      for (; first != last; ++first)
+        requests.add(requests_of(view.engines[static_cast<std::size_t>(*last)]));
+      }
+      for (; first != last; ++first) {
         score_of(*first) = least;
+        requests_with(*first) = requests.value_or(0);
+      }
     }
+    const auto before = [&](int a, int b) {
+      return std::tuple(score_of(a), requests_with(a), a) <
+             std::tuple(score_of(b), requests_with(b), b);
+    };
     const auto keep = candidates.begin() + options_.shortlist;
-    std::nth_element(candidates.begin(), keep, candidates.end(), [&](int a, int b) {
-      return score_of(a) != score_of(b) ? score_of(a) < score_of(b) : a < b;
-    });
+    std::nth_element(candidates.begin(), keep, candidates.end(), before);
     for (auto left_out = keep; left_out != candidates.end(); ++left_out)
       decision.scores[static_cast<std::size_t>(*left_out)] = {};
     candidates.erase(keep, candidates.end());
@@ -260,7 +284,7 @@ class Gimbal final : public Dispatch {
     }
     score.parts[kTtft] =
         residual_of(engine).value_or(means.residual) + wait + forecast.finish_ms(place.rank, work);
-    score.parts[kDecode] = output.value_or(0);
+    score.parts[kDecode] = means.output.value_or(0);
     score.score = tpot;
     const double delay = forecast.drain_with_ms(place.rank, work) - forecast.drain_ms();
     score.parts[kOthers] = options_.omega * std::max(0.0, delay) * place.group_requests;
@@ -269,7 +293,7 @@ class Gimbal final : public Dispatch {
                              : means.recompute   ? *means.recompute
                                                  : forecast.full_step_ms(place.rank);
     score.parts[kFull] = recompute * std::max(0.0, over) / kFullBand;
-    score.parts[kValue] = -value_of_staying(request, engine, means, free, output.value_or(0));
+    score.parts[kValue] = -value_of_staying(request, engine, means, free);
   }
 
   // Prefill that the queue policy runs before the request; where its place is not known, all of its
@@ -288,8 +312,7 @@ class Gimbal final : public Dispatch {
   // experts on the engine itself save. What computing a token costs is the mean of all engines: the
   // next request goes to the best of them, and a slow engine is not worth more.
   [[nodiscard]] double value_of_staying(const DispatchRequest& request, const EngineView& engine,
-                                        const Means& means, double free_pages,
-                                        double output) const {
+                                        const Means& means, double free_pages) const {
     double value = 0;
     if (request.mean_return_ms) {
       const double evicted =
@@ -300,7 +323,7 @@ class Gimbal final : public Dispatch {
               means.prefill_token_ms * survive;
     }
     if (options_.exchange_ms_per_token > 0) {
-      value += output * options_.exchange_ms_per_token *
+      value += means.output.value_or(0) * options_.exchange_ms_per_token *
                (engine.local_share.value_or(means.local_share) - means.local_share);
     }
     return value;

@@ -93,6 +93,16 @@ TEST(DispatchGimbalTest, WithoutLambdaOrOutputLengthsDecodesDoNotCount) {
   EXPECT_NEAR(decision.scores[1].score, 13 + 100 * 0.5, 1e-9);
 }
 
+TEST(DispatchGimbalTest, LongAnswersOfTheLastRequestsDoNotSpeakAgainstAnEngine) {
+  std::vector<EngineView> engines{decoding(), decoding(), engine()};
+  engines[0].output_tokens = 10;
+  engines[1].output_tokens = 190;
+  engines[2].output_tokens = 100;
+  const auto decision = choose(*gimbal_rule({.lambda = 1, .omega = 0}), engines);
+  EXPECT_NEAR(decision.scores[0].parts[kDecode], 100 * 0.5, 1e-9);
+  EXPECT_NEAR(decision.scores[1].parts[kDecode], 100 * 0.5, 1e-9);
+}
+
 TEST(DispatchGimbalTest, ResidualAndHitsShortenTheWait) {
   std::vector<EngineView> engines{engine(), engine()};
   engines[0].residual_ms = 4;
@@ -275,6 +285,34 @@ TEST(DispatchGimbalTest, OfManyEnginesThoseWithTheLeastWorkAreScored) {
     candidates += score.candidate ? '1' : '0';
   EXPECT_EQ(candidates, "111000110");  // the groups of 2 and 8, cut in order
   EXPECT_EQ(decision.engine, choose(*gimbal_rule(), engines).engine);
+}
+
+TEST(DispatchGimbalTest, TheShortlistPrefersEmptyGroupsToThoseWithAnIdleRank) {
+  std::vector<EngineView> engines(6, engine());
+  for (std::size_t i = 0; i < engines.size(); ++i)
+    engines[i].group = static_cast<int>(i / 2);
+  for (const std::size_t busy : {0, 2}) {  // group 2 has no request
+    engines[busy] = decoding();
+    engines[busy].group = engines[busy + 1].group;
+    engines[busy].residual_ms = 1;
+  }
+  const auto decision = choose(*gimbal_rule({.shortlist = 2}), engines);
+  EXPECT_TRUE(decision.scores[4].candidate && decision.scores[5].candidate);
+  EXPECT_GE(decision.engine, 4);
+}
+
+TEST(DispatchGimbalTest, TheShortlistTakesIdleEnginesThatHaveFittedNothing) {
+  std::vector<EngineView> engines(4, engine());
+  for (std::size_t i = 0; i < engines.size(); ++i)
+    engines[i].group = static_cast<int>(i);
+  for (const std::size_t busy : {0, 1}) {
+    engines[busy].costs->fitted.attention[1] = 0.001;
+    engines[busy].residual_ms = 3;
+  }
+  for (const std::size_t idle : {2, 3})
+    engines[idle].costs.reset();  // and the first costs say 0.1 ms a token
+  const auto decision = choose(*gimbal_rule({.shortlist = 2}), engines);
+  EXPECT_TRUE(decision.scores[2].candidate && decision.scores[3].candidate);
 }
 
 TEST(DispatchGimbalTest, EnginesOfAGroupPaceEachOther) {

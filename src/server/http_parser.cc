@@ -54,8 +54,7 @@ struct HttpParser::State {
 };
 
 HttpParser::HttpParser(std::size_t max_header_bytes, std::size_t max_body_bytes)
-    : state_(std::make_unique<State>()),
-      max_header_bytes_(max_header_bytes) {
+    : state_(std::make_unique<State>()), max_header_bytes_(max_header_bytes) {
   state_->parser.eager(true);
   state_->parser.header_limit(static_cast<std::uint32_t>(max_header_bytes));
   state_->parser.body_limit(max_body_bytes);

@@ -50,4 +50,5 @@ check:
 	cmake --build --preset test --target all_verify_interface_header_sets
 
 format:
+	@tools/install_packages.sh tools/debian-packages-ci.txt
 	git ls-files '*.h' '*.cc' | xargs -d '\n' clang-format -i

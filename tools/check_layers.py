@@ -3,7 +3,8 @@
 
 The table below is the architecture: one row a module, and the modules its files may include.
 Also fails on includes that are not written from src/, on modules that are not in the table, and on sources and tests
-that do not include the header of their name first: that they compile proves that the header stands alone.
+that do not include the header of their name first: that a source of the program compiles, which has no precompiled
+header, proves that its header stands alone.
 """
 import pathlib
 import re

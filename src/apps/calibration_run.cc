@@ -140,8 +140,8 @@ class Mix {
 Result<std::vector<cost::MeasuredStep>> run_calibration(const LoadedModel& loaded,
                                                         const engine::ServingEngineOptions& engine,
                                                         const CalibrationOptions& options) {
-  const TemporaryFolder folder;
-  const std::string record = folder.path("steps.record");
+  GIMBAL_ASSIGN_OR_RETURN(const auto folder, TemporaryFolder::make());
+  const std::string record = folder->path("steps.record");
   engine::ServingEngineOptions recorded = engine;
   recorded.record_path = record;
   {

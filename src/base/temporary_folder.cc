@@ -2,16 +2,35 @@
 
 #include <stdlib.h>
 
+#include <cerrno>
 #include <fstream>
 
 #include "base/check.h"
 
 namespace gimbal {
 
+namespace {
+
+Result<std::filesystem::path> make_folder() {
+  std::error_code error;
+  const std::filesystem::path parent = std::filesystem::temp_directory_path(error);
+  if (error) return io_error("the folder for temporary files (TMPDIR)", error.value());
+  std::string name = (parent / "gimbal-XXXXXX").string();
+  if (mkdtemp(name.data()) == nullptr) return io_error(name, errno);
+  return std::filesystem::path(name);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<TemporaryFolder>> TemporaryFolder::make() {
+  GIMBAL_ASSIGN_OR_RETURN(std::filesystem::path path, make_folder());
+  return std::unique_ptr<TemporaryFolder>(new TemporaryFolder(std::move(path)));
+}
+
 TemporaryFolder::TemporaryFolder() {
-  std::string name = (std::filesystem::temp_directory_path() / "gimbal-XXXXXX").string();
-  GIMBAL_CHECK(mkdtemp(name.data()) != nullptr);
-  path_ = name;
+  auto path = make_folder();
+  GIMBAL_CHECK(path.ok());
+  path_ = std::move(path).value();
 }
 
 TemporaryFolder::~TemporaryFolder() {

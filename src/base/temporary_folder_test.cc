@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 
@@ -24,6 +25,22 @@ TEST(TemporaryFolderTest, IsNewEachTimeAndGoneAfterwards) {
     EXPECT_TRUE(std::filesystem::is_empty(other.path()));
   }
   EXPECT_FALSE(std::filesystem::exists(first));
+}
+
+TEST(TemporaryFolderTest, SaysWhereNoneCanBeMade) {
+  const TemporaryFolder folder;
+  const char* const before = std::getenv("TMPDIR");
+  const std::string kept = before != nullptr ? before : "";
+  const std::string none = folder.path("none");
+  ASSERT_EQ(setenv("TMPDIR", none.c_str(), 1), 0);
+  const auto made = TemporaryFolder::make();
+  if (before != nullptr) {
+    setenv("TMPDIR", kept.c_str(), 1);
+  } else {
+    unsetenv("TMPDIR");
+  }
+  ASSERT_FALSE(made.ok());
+  EXPECT_NE(made.error().message.find("TMPDIR"), std::string::npos);
 }
 
 }  // namespace

@@ -90,7 +90,9 @@ TEST(ThreadPool, UrgentRegionsRunBetweenTheTasksOfANormalOne) {
           &asks);
       EXPECT_EQ(normal.load(), tasks);
       EXPECT_EQ(asks.urgent.load(), 7 * by_caller);
-      if (tasks == 1) EXPECT_EQ(by_caller, 1);
+      if (tasks == 1) {
+        EXPECT_EQ(by_caller, 1);
+      }
     }
   }
 }

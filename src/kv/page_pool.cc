@@ -1,7 +1,5 @@
 #include "kv/page_pool.h"
 
-#include "base/check.h"
-
 namespace gimbal::kv {
 
 PagePool::PagePool(int pages) : pages_(pages) {
@@ -10,11 +8,6 @@ PagePool::PagePool(int pages) : pages_(pages) {
   references_.reserve(count);
   cached_.reserve(count);
   clean_.reserve(count);
-}
-
-bool PagePool::touched(PageId page) const {
-  GIMBAL_CHECK(page.value() >= 0 && page.value() < pages_);
-  return page.value() < pages_ - untouched();
 }
 
 std::size_t PagePool::index(PageId page) const {

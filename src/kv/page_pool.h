@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/check.h"
 #include "base/ids.h"
 
 namespace gimbal::kv {
@@ -36,10 +37,10 @@ class PagePool {
   void clear_cached(PageId page);
 
   [[nodiscard]] int references(PageId page) const {
-    return touched(page) ? references_[index(page)] : 0;
+    return touched(page) ? references_[static_cast<std::size_t>(page.value())] : 0;
   }
   [[nodiscard]] bool cached(PageId page) const {
-    return touched(page) && cached_[index(page)] != 0;
+    return touched(page) && cached_[static_cast<std::size_t>(page.value())] != 0;
   }
 
   [[nodiscard]] int pages() const { return pages_; }
@@ -49,7 +50,10 @@ class PagePool {
 
  private:
   // Whether it was allocated before. Requires: the pool has it.
-  [[nodiscard]] bool touched(PageId page) const;
+  [[nodiscard]] bool touched(PageId page) const {
+    GIMBAL_CHECK(page.value() >= 0 && page.value() < pages_);
+    return static_cast<std::size_t>(page.value()) < references_.size();
+  }
   // Requires: touched(page).
   [[nodiscard]] std::size_t index(PageId page) const;
   // Pages that were never allocated: those of the highest ids.

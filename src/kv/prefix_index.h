@@ -46,8 +46,8 @@ struct PrefixIndexOptions {
 // goes on to the idle ancestors (see mark_idle); so the front has no idle descendants.
 //
 // Costs: find and insert O(page_tokens), the rest O(1), evict O(pages removed). Nothing allocates
-// after the constructor but recorded events; memory is touched when a page is entered first, not
-// before. One thread; owned by KvCache.
+// after the constructor but recorded events; memory, but for the list heads, is touched when a page
+// is entered first. One thread; owned by KvCache.
 class PrefixIndex {
  public:
   // Requires: pages >= 1, page_tokens >= 1.

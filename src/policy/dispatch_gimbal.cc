@@ -66,10 +66,27 @@ std::optional<double> residual_of(const EngineView& engine) {
   return engine.freshness == Freshness::kLedgerOnly ? std::nullopt : engine.residual_ms;
 }
 
-Means means_of(const DispatchView& view, const std::vector<int>& candidates,
+// What any candidate knows for all, the shortlist's as well as the others.
+struct Fleet {
+  std::optional<double> output;  // o
+  const StepCosts* costs;        // of those that have fitted none
+};
+
+Fleet fleet_of(const DispatchView& view, const std::vector<int>& candidates,
                const DispatchOptions& options) {
+  Mean output;
+  const StepCosts* costs = nullptr;
+  for (const int i : candidates) {
+    const EngineView& engine = view.engines[static_cast<std::size_t>(i)];
+    output.add(engine.output_tokens);
+    if (costs == nullptr && engine.costs) costs = &*engine.costs;
+  }
+  return {.output = output.value(), .costs = costs != nullptr ? costs : &options.first_costs};
+}
+
+Means means_of(const DispatchView& view, const std::vector<int>& candidates, const Fleet& fleet) {
   Mean running, waiting, best_effort, decodes, context, requests, usage, total, residual;
-  Mean pressure, share, output, freed, evicted, recompute, token_ms;
+  Mean pressure, share, freed, evicted, recompute, token_ms;
   Means means;
   for (const int i : candidates) {
     const EngineView& engine = view.engines[static_cast<std::size_t>(i)];
@@ -84,13 +101,10 @@ Means means_of(const DispatchView& view, const std::vector<int>& candidates,
     residual.add(residual_of(engine));
     pressure.add(engine.expert_pressure);
     share.add(engine.local_share);
-    output.add(engine.output_tokens);
     freed.add(engine.pages_freed_per_ms);
     evicted.add(engine.pages_evicted_per_ms);
     recompute.add(engine.recompute_ms);
-    if (!engine.costs) continue;
-    if (means.costs == nullptr) means.costs = &*engine.costs;
-    token_ms.add(engine.costs->prefill_token_ms());
+    if (engine.costs) token_ms.add(engine.costs->prefill_token_ms());
   }
   means.running = running.value_or(0);
   means.waiting = waiting.value_or(0);
@@ -103,11 +117,11 @@ Means means_of(const DispatchView& view, const std::vector<int>& candidates,
   means.residual = residual.value_or(0);
   means.pressure = pressure.value_or(1);
   means.local_share = share.value_or(0);
-  means.output = output.value();
+  means.output = fleet.output;
   means.freed = freed.value();
   means.evicted = evicted.value();
   means.recompute = recompute.value();
-  if (means.costs == nullptr) means.costs = &options.first_costs;
+  means.costs = fleet.costs;
   means.prefill_token_ms = token_ms.value_or(means.costs->prefill_token_ms());
   return means;
 }
@@ -118,10 +132,11 @@ class Gimbal final : public Dispatch {
 
   void choose(const DispatchView& view, DispatchDecision& decision) const override {
     if (!collect_candidates(view, decision, options_.kv_limit)) return;
+    const Fleet fleet = fleet_of(view, decision.candidates, options_);
     if (decision.candidates.size() > static_cast<std::size_t>(options_.shortlist)) {
-      shorten(view, decision);
+      shorten(view, *fleet.costs, decision);
     }
-    const Means means = means_of(view, decision.candidates, options_);
+    const Means means = means_of(view, decision.candidates, fleet);
     const std::size_t count = view.engines.size();
     for (std::size_t first = 0; first < count;) {
       const std::size_t end = group_end(view, first);
@@ -169,19 +184,10 @@ class Gimbal final : public Dispatch {
            costs.prefill_token_ms() * (*running + *waiting + uncached);
   }
 
-  // What stands for the step costs of engines that have none.
-  [[nodiscard]] const StepCosts& some_costs(const DispatchView& view,
-                                            const std::vector<int>& candidates) const {
-    for (const int i : candidates) {
-      const EngineView& engine = view.engines[static_cast<std::size_t>(i)];
-      if (engine.costs) return *engine.costs;
-    }
-    return options_.first_costs;
-  }
-
   // Leaves the candidates with the least work ahead, of equals those whose groups have the fewest
   // requests, in order of index. A rank without a step is as good as an idle group by its work.
-  void shorten(const DispatchView& view, DispatchDecision& decision) const {
+  void shorten(const DispatchView& view, const StepCosts& unfitted,
+               DispatchDecision& decision) const {
     constexpr double kUnknown = -1;
     std::vector<int>& candidates = decision.candidates;
     const auto score_of = [&](int i) -> double& {
@@ -190,10 +196,10 @@ class Gimbal final : public Dispatch {
     const auto requests_with = [&](int i) -> double& {  // until parts are filled in
       return decision.scores[static_cast<std::size_t>(i)].parts[kOthers];
     };
-    const StepCosts& costs = some_costs(view, candidates);
     Mean known;
     for (const int i : candidates) {
-      const auto work = work_with(view.request, view.engines[static_cast<std::size_t>(i)], costs);
+      const auto work =
+          work_with(view.request, view.engines[static_cast<std::size_t>(i)], unfitted);
       known.add(work);
       score_of(i) = work.value_or(kUnknown);
     }

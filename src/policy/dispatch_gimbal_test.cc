@@ -311,8 +311,15 @@ TEST(DispatchGimbalTest, TheShortlistTakesIdleEnginesThatHaveFittedNothing) {
   }
   for (const std::size_t idle : {2, 3})
     engines[idle].costs.reset();  // and the first costs say 0.1 ms a token
-  const auto decision = choose(*gimbal_rule({.shortlist = 2}), engines);
+  // What nobody on the list knows, the others do: what steps cost, and how long answers get.
+  engines[2].decodes = 0;
+  engines[3].decodes = 10;
+  for (const std::size_t idle : {2, 3})
+    engines[idle].output_tokens.reset();
+  const auto decision = choose(*gimbal_rule({.lambda = 1, .omega = 0, .shortlist = 2}), engines);
   EXPECT_TRUE(decision.scores[2].candidate && decision.scores[3].candidate);
+  EXPECT_NEAR(decision.scores[2].parts[kTtft], 1 + 100 * 0.001, 1e-9);
+  EXPECT_NEAR(decision.scores[3].parts[kDecode], 50 * 10 * 0.05, 1e-9);
 }
 
 TEST(DispatchGimbalTest, EnginesOfAGroupPaceEachOther) {

@@ -27,6 +27,24 @@ TEST(SimulationTest, AlikeGroupsShareTheirTables) {
   EXPECT_EQ(options->groups[0].options.scheduler.experts.choices_per_row, 8);
 }
 
+TEST(SimulationTest, EnginesLearnFromEachOtherWhereTheyAreAlike) {
+  const auto learn = [](const ClusterSpec& spec) {
+    return cluster_options(*plain_testbed(spec), plain_system("gimbal"))->dispatch.engines_alike;
+  };
+  ClusterSpec spec;
+  spec.groups = {{.count = 2, .ranks = 2}, {.ranks = 2}};
+  EXPECT_TRUE(learn(spec));
+  ClusterSpec slowed = spec;
+  slowed.script = {{.kind = ScriptEvent::Kind::kFail}};
+  EXPECT_TRUE(learn(slowed));
+  slowed.script.push_back({.kind = ScriptEvent::Kind::kSlow, .factor = 2});
+  EXPECT_FALSE(learn(slowed));
+  spec.groups[1].speed = 2;
+  EXPECT_FALSE(learn(spec));
+  spec.groups[1] = {.ranks = 4};
+  EXPECT_FALSE(learn(spec));
+}
+
 TEST(SimulationTest, TheCacheIsWhatTheMemoryLeavesOrWhatIsGiven) {
   ClusterSpec spec = uniform_cluster(2, 1).value();
   const auto testbed = plain_testbed(spec);
@@ -96,7 +114,7 @@ TEST(SimulationTest, SkewedRoutingCostsTimeAndSharedAttentionSavesIt) {
   EXPECT_LT(mean_e2e(halves, {}), mean_e2e(wholes, {}));
 }
 
-TEST(RunReportTest, NamesFieldsAsTheIssueSays) {
+TEST(RunReportTest, NamesFieldsAsVllmBenchServeDoes) {
   const auto testbed = plain_testbed(uniform_cluster(2, 2).value());
   const workload::Workload workload = random_workload(3, 20, 1);
   const auto cluster = plain_cluster(*testbed, plain_system("gimbal"), workload);

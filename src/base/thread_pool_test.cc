@@ -85,7 +85,7 @@ TEST(ThreadPool, UrgentRegionsRunBetweenTheTasksOfANormalOne) {
           tasks,
           [&](int, int worker) {
             normal.fetch_add(1);
-            by_caller += worker == 0 ? 1 : 0;
+            if (worker == 0) ++by_caller;
           },
           &asks);
       EXPECT_EQ(normal.load(), tasks);

@@ -53,6 +53,20 @@ Result<int> kv_pages(const GroupHardware& hardware, const GroupSpec& group, std:
       std::min<double>(tokens / page_tokens, std::numeric_limits<int>::max() / page_tokens));
 }
 
+// As `serve` takes the engines of a process to be, unless the cluster says otherwise.
+bool engines_alike(const ClusterSpec& cluster) {
+  const GroupSpec& first = cluster.groups.front();
+  const auto differs = [&](const GroupSpec& group) {
+    return group.ranks != first.ranks || group.attention_tp != first.attention_tp ||
+           group.profile != first.profile || group.tier != first.tier || group.speed != first.speed;
+  };
+  const auto slows = [](const ScriptEvent& event) {
+    return event.kind == ScriptEvent::Kind::kSlow;
+  };
+  return std::ranges::none_of(cluster.groups, differs) &&
+         std::ranges::none_of(cluster.script, slows);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Testbed>> Testbed::make(TestbedOptions options) {
@@ -103,24 +117,6 @@ Result<std::unique_ptr<GroupHardware>> Testbed::build(const GroupSpec& group) co
       GroupHardware{.model = model, .routing = routing, .map = map, .loads = std::move(loads)});
 }
 
-namespace {
-
-// As `serve` takes the engines of a process to be, unless the cluster says otherwise.
-bool alike(const ClusterSpec& cluster) {
-  const GroupSpec& first = cluster.groups.front();
-  const auto differs = [&](const GroupSpec& group) {
-    return group.ranks != first.ranks || group.attention_tp != first.attention_tp ||
-           group.profile != first.profile || group.tier != first.tier || group.speed != first.speed;
-  };
-  const auto slows = [](const ScriptEvent& event) {
-    return event.kind == ScriptEvent::Kind::kSlow;
-  };
-  return std::ranges::none_of(cluster.groups, differs) &&
-         std::ranges::none_of(cluster.script, slows);
-}
-
-}  // namespace
-
 Result<SimulatedClusterOptions> cluster_options(const Testbed& testbed,
                                                 const SystemOptions& system) {
   const TestbedOptions& bed = testbed.options();
@@ -130,7 +126,7 @@ Result<SimulatedClusterOptions> cluster_options(const Testbed& testbed,
                                   .script = bed.cluster.script,
                                   .seed = system.seed};
   options.dispatch.seed = system.seed;
-  options.dispatch.engines_alike = alike(bed.cluster);
+  options.dispatch.engines_alike = engines_alike(bed.cluster);
   for (std::size_t i = 0; i < bed.cluster.groups.size(); ++i) {
     const GroupSpec& spec = bed.cluster.groups[i];
     SimulatedClusterOptions::Group group{.hardware = &testbed.hardware(i), .options = {}};

@@ -53,8 +53,15 @@ std::string percent(const report::Interval& change) {
                      percent(change.high));
 }
 
+// What the verdicts mean: see Outcome.
+constexpr const char* kVerdicts =
+    "A claim is *reproduced* where the estimate reaches it, within a percent, and the interval "
+    "excludes no change (for a claim of no change the estimate is enough). It is *undecided* where "
+    "the interval holds both no change and as much as is claimed, with one seed, and where the "
+    "client was late in more than half of the runs. Else it is *not reproduced*.\n\n";
+
 std::string claims_text(const Reproduction& reproduction, const ReproductionResult& result) {
-  std::string text;
+  std::string text = kVerdicts;
   for (const PaperClaim& claim : reproduction.claims) {
     const Verdict verdict = judge(reproduction, result, claim);
     text += fmt::format("- {} [{}], `{}`: ", claim.text, claim.label, claim.system);
@@ -68,6 +75,7 @@ std::string claims_text(const Reproduction& reproduction, const ReproductionResu
       text += fmt::format(", {:.1f} points short",
                           100 * std::abs(verdict.found.estimate - claim.change));
     }
+    if (verdict.outcome == Outcome::kUndecided) text += fmt::format(" ({})", verdict.why);
     text += "\n";
   }
   return text;
@@ -156,6 +164,7 @@ Json claims_to_json(const Reproduction& reproduction, const ReproductionResult& 
                       {"where", verdict.where},
                       {"cells", verdict.cells},
                       {"outcome", to_string(verdict.outcome)},
+                      {"why", verdict.why},
                       {"reproduced", verdict.outcome == Outcome::kReproduced}});
   }
   return claims;

@@ -28,6 +28,7 @@ TEST(ReproductionReportTest, ClaimsAreHeldAgainstTheBestBaselineOfEachMetric) {
   EXPECT_THAT(text, HasSubstr("throughput +3 % [P], `new`: found +5.0 % [+5.0 %, +5.0 %] (mean of "
                               "2 cells): reproduced"));
   EXPECT_THAT(text, HasSubstr("with seeds 1, 2."));
+  EXPECT_THAT(text, HasSubstr("It is *undecided* where"));
   EXPECT_THAT(text, AllOf(Not(HasSubstr("requests late")), Not(HasSubstr("undominated"))));
 }
 
@@ -62,7 +63,10 @@ TEST(ReproductionReportTest, WhatNoiseFoundIsUndecided) {
   noisy.cells[2].runs.at("new")[0].mean_ttft_ms = 0.1;
   noisy.cells[2].runs.at("new")[1].mean_ttft_ms = 102.5;
   noisy.cells[3].runs.at("new")[0].mean_ttft_ms = 200;
-  EXPECT_EQ(reproduction_to_json(plan, noisy)["claims"][0]["outcome"], "undecided");
+  const Json claim = reproduction_to_json(plan, noisy)["claims"][0];
+  EXPECT_EQ(claim["outcome"], "undecided");
+  EXPECT_EQ(claim["why"], "the interval holds no change and the claim");
+  EXPECT_EQ(claim["reproduced"], false);
   ReproductionResult late = result_of(plan);
   for (ReproducedCell& cell : late.cells) {
     for (auto& [system, runs] : cell.runs)
@@ -71,7 +75,8 @@ TEST(ReproductionReportTest, WhatNoiseFoundIsUndecided) {
   EXPECT_EQ(reproduction_to_json(plan, late)["claims"][0]["outcome"], "reproduced");
   late.cells[0].runs.at("a")[1].valid = false;
   EXPECT_EQ(reproduction_to_json(plan, late)["claims"][0]["outcome"], "undecided");
-  EXPECT_THAT(reproduction_text(plan, late), HasSubstr("(long at 0.5): undecided"));
+  EXPECT_THAT(reproduction_text(plan, late),
+              HasSubstr("(long at 0.5): undecided (the client was late"));
 }
 
 TEST(ReproductionReportTest, SaysWhatTheMeansLeaveOut) {

@@ -10,7 +10,7 @@
 namespace gimbal::apps {
 namespace {
 
-constexpr double kEqual = 0.01;
+constexpr double kEqual = 0.01;  // of what the baseline has
 
 report::Interval as_change(const report::Interval& ratio) {
   return {.estimate = ratio.estimate - 1, .low = ratio.low - 1, .high = ratio.high - 1};
@@ -28,14 +28,28 @@ bool mostly_late(const std::vector<const ReproducedCell*>& cells) {
   return 2 * late > runs;
 }
 
-Outcome outcome_of(const PaperClaim& claim, const report::Interval& found, bool late) {
-  if (late) return Outcome::kUndecided;
+bool reaches(const PaperClaim& claim, double change) {
+  return more_is_better(field_of(claim.metric)) ? change >= claim.change - kEqual
+                                                : change <= claim.change + kEqual;
+}
+
+// Why the data cannot tell; empty: they can.
+std::string doubt_of(const PaperClaim& claim, const report::Interval& found, std::size_t seeds,
+                     bool late) {
+  if (late) return "the client was late in more than half of the runs";
+  if (seeds < 2) return "one seed has no interval";
+  const bool none = found.low <= 0 && found.high >= 0;
+  const bool claimed =
+      reaches(claim, more_is_better(field_of(claim.metric)) ? found.high : found.low);
+  const bool equal = claim.change == 0 && reaches(claim, found.estimate);
+  return none && claimed && !equal ? "the interval holds no change and the claim" : "";
+}
+
+// Requires: no doubt.
+Outcome outcome_of(const PaperClaim& claim, const report::Interval& found) {
   const bool more = more_is_better(field_of(claim.metric));
-  const bool enough =
-      more ? found.estimate >= claim.change - kEqual : found.estimate <= claim.change + kEqual;
-  if (!enough) return Outcome::kNotReproduced;
   const bool certain = claim.change == 0 || (more ? found.low > 0 : found.high < 0);
-  return certain ? Outcome::kReproduced : Outcome::kUndecided;
+  return certain && reaches(claim, found.estimate) ? Outcome::kReproduced : Outcome::kNotReproduced;
 }
 
 // Mean over the cells, seed by seed, and then over seeds.
@@ -125,7 +139,7 @@ Verdict judge(const Reproduction& reproduction, const ReproductionResult& result
   for (const ReproducedCell& cell : result.cells) {
     if (cell.load >= claim.lowest_load) cells.push_back(&cell);
   }
-  Verdict verdict{.found = {}, .where = "not run", .cells = cells.size()};
+  Verdict verdict{.found = {}, .where = "not run", .cells = cells.size(), .why = "not run"};
   if (cells.empty()) return verdict;
   if (claim.over == PaperClaim::Over::kMean) {
     verdict.found = mean_change(reproduction, cells, claim.system, field);
@@ -140,7 +154,8 @@ Verdict judge(const Reproduction& reproduction, const ReproductionResult& result
       verdict.where = fmt::format("{} at {}", cell->workload, cell->load);
     }
   }
-  verdict.outcome = outcome_of(claim, verdict.found, mostly_late(cells));
+  verdict.why = doubt_of(claim, verdict.found, result.seeds.size(), mostly_late(cells));
+  if (verdict.why.empty()) verdict.outcome = outcome_of(claim, verdict.found);
   return verdict;
 }
 

@@ -26,12 +26,16 @@ namespace gimbal::apps {
                                                            const ReproducedCell& cell,
                                                            RunField field);
 
-enum class Outcome {
-  kReproduced,
-  kNotReproduced,
-  kUndecided,  // as much as claimed was found, but the interval holds no change too, or the client
-               // was late in more than half of the runs
-};
+// A paper's claim against the estimate and interval of the change that was found. Within a percent
+// of the claim counts as reaching it.
+//   reproduced      the estimate reaches the claim, and the interval excludes no change; for a
+//   claim
+//                   of no change the estimate is enough
+//   undecided       the data cannot tell: the interval holds both no change and as much as is
+//                   claimed, or there is none (one seed), or the client was late in more than half
+//                   of the runs
+//   not reproduced  all else
+enum class Outcome { kReproduced, kNotReproduced, kUndecided };
 [[nodiscard]] std::string_view to_string(Outcome outcome);  // "not reproduced"
 
 // What became of a claim. Fractions, as claimed: -0.178.
@@ -40,9 +44,10 @@ struct Verdict {
   std::string where;      // the best cell, or how many the mean is of
   std::size_t cells = 0;  // that count; 0: none was run
   Outcome outcome = Outcome::kUndecided;
+  std::string why;  // undecided: the reason, for people
 };
 
-// Against the best baseline, cell by cell. Within a percent of what is claimed is reproduced.
+// Against the best baseline, cell by cell.
 [[nodiscard]] Verdict judge(const Reproduction& reproduction, const ReproductionResult& result,
                             const PaperClaim& claim);
 

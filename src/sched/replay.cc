@@ -1,21 +1,12 @@
 #include "sched/replay.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <deque>
-#include <istream>
-#include <optional>
-#include <sstream>
-#include <string>
-#include <unordered_set>
-#include <utility>
+#include <cstdint>
+#include <memory>
+#include <span>
 #include <vector>
 
-#include "base/json.h"
-#include "sched/event_recorder.h"
-#include "sched/record_json.h"
-#include "sched/step_loop.h"
+#include "sched/record_walk.h"
 
 namespace gimbal::sched {
 namespace {
@@ -85,118 +76,33 @@ class SilentExecutor final : public BatchExecutor {
   Cursor cursor_;
 };
 
-class Replayer {
+class SilentEngine final : public ReplayedEngine {
  public:
-  static Result<Replayer> make(const RecordHeader& header) {
-    Replayer replayer(header.layers);
-    GIMBAL_ASSIGN_OR_RETURN(
-        replayer.parts_->loop,
-        StepLoop::make(header.options, replayer.parts_->executor, &replayer.parts_->recorder));
-    replayer.parts_->written.str({});  // the header
-    return replayer;
-  }
+  explicit SilentEngine(int layers) : executor_(layers) {}
 
-  // A line with events: carries them out and keeps what was decided.
-  Result<void> call(const Json& line) {
-    if (!decided_.empty()) return invalid_argument("a decision is missing: " + decided_.front());
-    GIMBAL_ASSIGN_OR_RETURN(RecordedCall call, call_from_json(line));
-    if (call.now < now_) return invalid_argument("time goes backwards");
-    now_ = call.now;
-    int answers = 0;
-    for (const Event& event : call.events) {
-      if (!std::visit([&](const auto& what) { return possible(what, answers); }, event)) {
-        return invalid_argument("an event that could not have happened");
-      }
-    }
-    parts_->written.str({});
-    if (parts_->loop->on(now_, call.events).intent) asking_ = true;
-    std::istringstream lines(parts_->written.str());
-    std::string text;
-    std::getline(lines, text);  // the events again
-    while (std::getline(lines, text))
-      decided_.push_back(text);
-    ++report_.calls;
-    return {};
-  }
-
-  // Any other line: must be what was decided.
-  Result<void> decision(const std::string& text) {
-    if (decided_.empty()) return invalid_argument("a decision that is not taken now");
-    if (decided_.front() != text) {
-      return invalid_argument("the decision differs, now it is " + decided_.front());
-    }
-    decided_.pop_front();
-    report_.plans += text.find("\"plan\"") != std::string::npos ? 1 : 0;
-    return {};
-  }
-
-  [[nodiscard]] const ReplayReport& report() const { return report_; }
+  BatchExecutor& executor() override { return executor_; }
+  void come_to(TimePoint /*now*/) override { answers_ = 0; }
+  bool answer(const StageReached& event) override { return accept(event); }
+  bool answer(const StepFinished& event) override { return accept(event); }
+  bool answer(const StepFailed& event) override { return accept(event); }
 
  private:
-  // At stable addresses: the loop refers to the others.
-  struct Parts {
-    explicit Parts(int layers) : executor(layers), recorder(written) {}
-    SilentExecutor executor;
-    std::ostringstream written;
-    EventRecorder recorder;
-    std::unique_ptr<StepLoop> loop;
-  };
-
-  explicit Replayer(int layers) : parts_(std::make_unique<Parts>(layers)) {}
-
-  bool possible(const SubmitGroup& event, int& /*answers*/) {
-    return std::all_of(
-        event.requests.begin(), event.requests.end(),
-        [this](const Request& request) { return requests_.insert(request.id).second; });
-  }
-  static bool possible(const CancelRequest& /*event*/, int& /*answers*/) { return true; }
-  static bool possible(const SetDraining& /*event*/, int& /*answers*/) { return true; }
-  // Answers the last intent, once.
-  bool possible(const StartStep& /*event*/, int& /*answers*/) {
-    return std::exchange(asking_, false);
-  }
   // An executor answers orders of earlier calls, so at most once in each.
   template <class Answer>
-  bool possible(const Answer& answer, int& answers) {
-    return ++answers == 1 && parts_->executor.accept(answer);
+  bool accept(const Answer& answer) {
+    return ++answers_ == 1 && executor_.accept(answer);
   }
 
-  std::unique_ptr<Parts> parts_;
-  TimePoint now_{};
-  bool asking_ = false;
-  std::unordered_set<RequestId> requests_;
-  std::deque<std::string> decided_;
-  ReplayReport report_;
+  SilentExecutor executor_;
+  int answers_ = 0;
 };
 
 }  // namespace
 
 Result<ReplayReport> replay(std::istream& record) {
-  std::optional<Replayer> replayer;
-  std::string text;
-  for (int number = 1; std::getline(record, text); ++number) {
-    const auto failed = [&](const Error& error) {
-      return invalid_argument(fmt::format("line {} of the record: {}", number, error.message));
-    };
-    const auto line = parse_json(text);
-    if (!line.ok()) {
-      if (record.eof() && replayer) break;  // cut off in the middle of its last line
-      return failed(line.error());
-    }
-    if (!replayer) {
-      auto header = header_from_json(*line);
-      if (!header.ok()) return failed(header.error());
-      auto made = Replayer::make(*header);
-      if (!made.ok()) return failed(made.error());
-      replayer.emplace(std::move(made).value());
-      continue;
-    }
-    const bool events = line->is_object() && line->contains("events");
-    const auto done = events ? replayer->call(*line) : replayer->decision(text);
-    if (!done.ok()) return failed(done.error());
-  }
-  if (!replayer) return invalid_argument("the record is empty");
-  return replayer->report();
+  return walk_record(record, [](const RecordHeader& header) {
+    return std::unique_ptr<ReplayedEngine>(new SilentEngine(header.layers));
+  });
 }
 
 }  // namespace gimbal::sched

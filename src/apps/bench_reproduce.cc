@@ -126,7 +126,8 @@ void add_plan_options(CLI::App& command, Arguments& arguments) {
       ->capture_default_str();
   command
       .add_option("--workloads", plan.workloads,
-                  "only these length distributions; default: all, or none with --trace")
+                  "only these length distributions, or multi-turn (v1: conversations and a prefix "
+                  "cache that holds half of them); default: all, or none with --trace")
       ->delimiter(',');
   command
       .add_option("--trace", arguments.traces,

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/check.h"
 
 namespace gimbal::apps {
@@ -22,8 +24,7 @@ class WorkloadRuns {
   Result<double> saturation(const std::function<void()>& done) const {
     double sum = 0;
     for (std::size_t index = 0; index < seeds_.size(); ++index) {
-      RunFlags flags = flags_of(reproduction_.systems.front(),
-                                kSaturationRuns * reproduction_.num_prompts, index);
+      RunFlags flags = flags_of(reproduction_.systems.front(), saturation_runs(workload_), index);
       append(flags.workload, workload_.backlog_flags);
       GIMBAL_ASSIGN_OR_RETURN(const RunNumbers all_at_once, run_(flags, seeds_[index]));
       sum += all_at_once.request_throughput;
@@ -36,7 +37,7 @@ class WorkloadRuns {
     ReproducedCell cell{.workload = workload_.name, .load = load, .request_rate = rate, .runs = {}};
     for (std::size_t index = 0; index < seeds_.size(); ++index) {
       for (const ReproducedSystem& system : reproduction_.systems) {
-        RunFlags flags = flags_of(system, reproduction_.num_prompts, index);
+        RunFlags flags = flags_of(system, workload_.times_prompts, index);
         append(flags.workload, {"--request-rate", fmt::format("{:.4f}", rate)});
         GIMBAL_ASSIGN_OR_RETURN(const RunNumbers numbers, run_(flags, seeds_[index]));
         cell.runs[system.name].push_back(numbers);
@@ -47,10 +48,13 @@ class WorkloadRuns {
   }
 
  private:
-  RunFlags flags_of(const ReproducedSystem& system, int num_prompts, std::size_t index) const {
-    RunFlags flags{.machines = reproduction_.flags, .system = system.flags, .workload = {}};
+  RunFlags flags_of(const ReproducedSystem& system, int times, std::size_t index) const {
+    RunFlags flags{.machines = reproduction_.flags,
+                   .system = system.flags,
+                   .workload = {},
+                   .cache_tokens = workload_.cache_tokens};
     append(flags.system, workload_.system_flags);
-    append(flags.workload, {"--num-prompts", fmt::format("{}", num_prompts)});
+    append(flags.workload, {"--num-prompts", fmt::format("{}", times * reproduction_.num_prompts)});
     append(flags.workload, workload_.flags);
     if (workload_.windows) {
       const auto first = index * static_cast<std::size_t>(reproduction_.num_prompts);
@@ -72,6 +76,10 @@ std::vector<std::string> RunFlags::all() const {
   append(flags, system);
   append(flags, workload);
   return flags;
+}
+
+int saturation_runs(const ReproducedWorkload& workload) {
+  return std::max(kSaturationRuns, workload.times_prompts);
 }
 
 std::size_t runs_of(const Reproduction& reproduction, std::size_t seeds) {

@@ -25,11 +25,13 @@ struct ReproducedWorkload {
                                            // times stand in the way of that
   // A trace: requests are the same whatever the seed, so that each seed gets a window of its own.
   bool windows = false;
+  int times_prompts = 1;          // requests of a run, in Reproduction::num_prompts
+  std::int64_t cache_tokens = 0;  // that an engine's KV holds; 0: what serve and simulate take
 };
 
 // What a paper says, and what of it is looked at.
 struct PaperClaim {
-  enum class Metric { kTtft, kTpot, kThroughput };
+  enum class Metric { kTtft, kTpot, kThroughput, kPrefixHits };
   enum class Over { kBest, kMean };  // of the cells: a workload at a load
 
   std::string text;    // "TTFT up to -17.8 %"
@@ -39,9 +41,12 @@ struct PaperClaim {
   Over over = Over::kMean;
   double change = 0;       // claimed, a fraction: -0.178
   double lowest_load = 0;  // cells that count: from this load on
+  // And of this workload; empty: of all that no other claim names.
+  std::string workload = {};
 };
 
-// A backlog so long that its ends do not count.
+// A backlog so long that its ends do not count: so many times num_prompts, or a run if that is
+// more.
 inline constexpr int kSaturationRuns = 5;
 
 // An experiment: systems on workloads at loads with seeds, and what it is held against.
@@ -66,6 +71,7 @@ struct RunNumbers {
   double mean_tpot_ms = 0;
   double mean_e2el_ms = 0;
   double request_throughput = 0;
+  double cached_share = 0;   // of prompt tokens: found in a prefix cache
   std::int64_t refused = 0;  // requests that were not answered; the means are of the others
   bool valid = true;         // false: the client sent requests late (see `bench serve`)
 };
@@ -89,8 +95,9 @@ struct RunFlags {
   std::vector<std::string> machines;  // Reproduction::flags
   std::vector<std::string> system;
   std::vector<std::string> workload;
+  std::int64_t cache_tokens = 0;  // as ReproducedWorkload; in bytes it depends on the model
 
-  [[nodiscard]] std::vector<std::string> all() const;
+  [[nodiscard]] std::vector<std::string> all() const;  // that are flags
 };
 
 // Runs it: for each cell, all systems with a seed one after the other, so that what disturbs a
@@ -101,6 +108,8 @@ using ReproductionRun =
 [[nodiscard]] Result<ReproductionResult> reproduce(
     const Reproduction& reproduction, const std::vector<std::uint64_t>& seeds,
     const ReproductionRun& run, const std::function<void(std::size_t done)>& progress);
+// The backlog's requests, in Reproduction::num_prompts.
+[[nodiscard]] int saturation_runs(const ReproducedWorkload& workload);
 // How many calls of `run` that takes.
 [[nodiscard]] std::size_t runs_of(const Reproduction& reproduction, std::size_t seeds);
 

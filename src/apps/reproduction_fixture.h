@@ -43,6 +43,7 @@ inline Result<RunNumbers> run_of_a_test(const RunFlags& flags, std::uint64_t see
                  .mean_tpot_ms = 20,
                  .mean_e2el_ms = 1'000,
                  .request_throughput = 8};
+  if (!has(flags.system, "--no-cache")) run.cached_share = has(flags.system, "--new") ? 0.5 : 0.4;
   if (has(flags.system, "--b")) {
     run.mean_ttft_ms *= 2;
     run.mean_tpot_ms = 10;

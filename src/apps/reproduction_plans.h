@@ -22,8 +22,8 @@ struct ReproductionOptions {
   std::string routing = "uniform";     // simulated: as `gimbal simulate --routing`
   int topics = 1;                      // above 1: users write about so many
   double scale_lengths = 1;            // of prompts and outputs, and of the front's budgets
-  std::vector<std::string> workloads;  // of the length distributions; empty: all, or none beside
-                                       // traces
+  std::vector<std::string> workloads;  // length distributions, and v1's "multi-turn"; empty: all,
+                                       // or none beside traces
   std::vector<ReproducedTrace> traces;
   std::vector<double> loads;  // empty: the plan's
   int num_prompts = 1000;

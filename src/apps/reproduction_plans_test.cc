@@ -29,7 +29,7 @@ TEST(ReproductionPlansTest, AreFoundByName) {
     const Reproduction plan = made({.what = name});
     EXPECT_EQ(plan.name, name);
     EXPECT_EQ(plan.front, name == "front");
-    EXPECT_EQ(plan.workloads.size(), 5U);
+    EXPECT_EQ(plan.workloads.size(), name == "v1" ? 6U : 5U);
     ASSERT_FALSE(plan.systems.empty());
     EXPECT_TRUE(plan.systems.front().baseline);
     for (const PaperClaim& claim : plan.claims) {
@@ -66,6 +66,39 @@ TEST(ReproductionPlansTest, SkewedRoutingComesWithUsersOfTopics) {
   const Reproduction uniform = made({.what = "v2"});
   EXPECT_FALSE(has(uniform.flags, "--routing"));
   EXPECT_FALSE(has(uniform.workloads[0].flags, "--users"));
+}
+
+TEST(ReproductionPlansTest, ConversationsOfV1KeepTheUsersOfOneEngineInItsCache) {
+  const Reproduction plan = made({.what = "v1", .workloads = {"multi-turn"}, .num_prompts = 1000});
+  ASSERT_EQ(plan.workloads.size(), 1U);
+  const ReproducedWorkload& turns = plan.workloads[0];
+  EXPECT_EQ(after(turns.flags, "--dataset-name"), "multi-turn");
+  EXPECT_EQ(after(turns.flags, "--users"), "1000");
+  EXPECT_FALSE(has(turns.flags, "--burstiness"));  // on the users' own times
+  EXPECT_TRUE(has(turns.backlog_flags, "--burstiness"));
+  EXPECT_FALSE(has(turns.system_flags, "--no-enable-prefix-caching"));
+  EXPECT_EQ(turns.times_prompts, 8);
+  EXPECT_EQ(turns.cache_tokens, 350'000);  // 700 of each of 500 users
+  const auto claims = std::ranges::count(plan.claims, "multi-turn", &PaperClaim::workload);
+  EXPECT_EQ(claims, 1);
+  const auto tokens = [](int users, double scale) {
+    return made({.what = "v1",
+                 .scale_lengths = scale,
+                 .workloads = {"multi-turn"},
+                 .num_prompts = users})
+        .workloads[0]
+        .cache_tokens;
+  };
+  EXPECT_EQ(tokens(100, 0.125), 4384);  // 35 000 / 8 in whole pages
+  EXPECT_EQ(tokens(10, 1), 8192);       // two of the longest requests, at least
+  for (const char* other : {"v2", "front"})
+    EXPECT_THAT(refusal({.what = other, .workloads = {"multi-turn"}}), HasSubstr("multi-turn"));
+}
+
+TEST(ReproductionPlansTest, ConversationsMayHaveTopics) {
+  const Reproduction plan = made({.what = "v1", .topics = 2, .workloads = {"multi-turn"}});
+  EXPECT_EQ(std::ranges::count(plan.workloads[0].flags, "--users"), 1);
+  EXPECT_EQ(after(plan.workloads[0].flags, "--topics"), "2");
 }
 
 TEST(ReproductionPlansTest, BudgetsOfTheFrontScaleWithLengths) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <utility>
 
 #include "apps/reproduction_front.h"
 #include "apps/reproduction_statistics.h"
@@ -42,6 +43,50 @@ report::Table cells_table(const Reproduction& reproduction, const ReproductionRe
   return table;
 }
 
+// Workloads that claims of prefix hits are about. Hits are shares of the prompt tokens; their
+// change is against the best baseline, and so is that of p99 TTFT.
+report::Table prefix_table(const Reproduction& reproduction, const ReproductionResult& result) {
+  report::Table table({"workload", "load", "system", "prompt tokens found cached", "hits change",
+                       "points", "p99 TTFT ms", "p99 TTFT change"});
+  for (const ReproducedCell& cell : result.cells) {
+    if (!is_of_prefixes(reproduction, cell)) continue;
+    const auto& best = best_baseline(reproduction, cell, &RunNumbers::cached_share);
+    for (const ReproducedSystem& system : reproduction.systems) {
+      const std::vector<RunNumbers>& runs = cell.runs.at(system.name);
+      const auto change = [&](RunField field) {
+        const std::vector<RunNumbers>& base = best_baseline(reproduction, cell, field);
+        return system.baseline || !has_ratio(base, field)
+                   ? Cell::absent()
+                   : Cell::of_change(ratio_of(base, runs, field));
+      };
+      const double share = mean_of(runs, &RunNumbers::cached_share);
+      const double points = 100 * (share - mean_of(best, &RunNumbers::cached_share));
+      table.add_row(
+          {Cell::of_text(cell.workload), Cell::of_number(cell.load), Cell::of_text(system.name),
+           Cell::of_text(fmt::format("{:.1f} %", 100 * share)), change(&RunNumbers::cached_share),
+           system.baseline ? Cell::absent() : Cell::of_number(points, 1),
+           Cell::of_number(mean_of(runs, &RunNumbers::p99_ttft_ms), 1),
+           change(&RunNumbers::p99_ttft_ms)});
+    }
+  }
+  return table;
+}
+
+// How workloads differ that have not the plan's num_prompts.
+std::string prefix_text(const Reproduction& reproduction, const ReproductionResult& result) {
+  const report::Table table = prefix_table(reproduction, result);
+  if (table.rows() == 0) return "";
+  std::string text = "\nPrompt tokens found in the prefix cache.";
+  for (const ReproducedWorkload& workload : reproduction.workloads) {
+    if (workload.cache_tokens == 0) continue;
+    text += fmt::format(
+        " Runs of `{0}` have {1} requests, its backlog {2}; an engine's cache holds {3} tokens.",
+        workload.name, workload.times_prompts * reproduction.num_prompts,
+        saturation_runs(workload) * reproduction.num_prompts, workload.cache_tokens);
+  }
+  return text + "\n\n" + table.to_markdown();
+}
+
 // "0.0 %" where rounding leaves nothing, without a sign.
 std::string percent(double fraction) {
   const double value = std::round(1000 * fraction) / 10;
@@ -58,7 +103,8 @@ constexpr const char* kVerdicts =
     "A claim is *reproduced* where the estimate reaches it, within a percent, and the interval "
     "excludes no change (for a claim of no change the estimate is enough). It is *undecided* where "
     "the interval holds both no change and as much as is claimed, with one seed, and where the "
-    "client was late in more than half of the runs. Else it is *not reproduced*.\n\n";
+    "client was late in more than half of the runs or the baseline has none. Else it is *not "
+    "reproduced*.\n\n";
 
 std::string claims_text(const Reproduction& reproduction, const ReproductionResult& result) {
   std::string text = kVerdicts;
@@ -66,7 +112,8 @@ std::string claims_text(const Reproduction& reproduction, const ReproductionResu
     const Verdict verdict = judge(reproduction, result, claim);
     text += fmt::format("- {} [{}], `{}`: ", claim.text, claim.label, claim.system);
     if (verdict.cells == 0) {
-      text += fmt::format("no load of {} or more was run\n", claim.lowest_load);
+      text += fmt::format("no load of {} or more was run of {}\n", claim.lowest_load,
+                          claim.workload.empty() ? "its workloads" : claim.workload);
       continue;
     }
     text += fmt::format("found {} ({}): {}", percent(verdict.found), verdict.where,
@@ -148,6 +195,7 @@ Json to_json(const RunNumbers& run) {
           {"mean_tpot_ms", run.mean_tpot_ms},
           {"mean_e2el_ms", run.mean_e2el_ms},
           {"request_throughput", run.request_throughput},
+          {"cached_share", run.cached_share},
           {"refused", run.refused},
           {"valid", run.valid}};
 }
@@ -186,6 +234,7 @@ Json cells_to_json(const Reproduction& reproduction, const ReproductionResult& r
                     {"mean_ttft_ms", to_json(interval_of(runs, &RunNumbers::mean_ttft_ms))},
                     {"mean_tpot_ms", to_json(interval_of(runs, &RunNumbers::mean_tpot_ms))},
                     {"mean_e2el_ms", to_json(interval_of(runs, &RunNumbers::mean_e2el_ms))},
+                    {"cached_share", to_json(interval_of(runs, &RunNumbers::cached_share))},
                     {"runs", std::move(seeds)}};
       const auto ratio = [&](RunField field) {
         return to_json(ratio_of(best_baseline(reproduction, cell, field), runs, field));
@@ -193,6 +242,10 @@ Json cells_to_json(const Reproduction& reproduction, const ReproductionResult& r
       entry["ttft_ratio"] = ratio(&RunNumbers::mean_ttft_ms);
       entry["tpot_ratio"] = ratio(&RunNumbers::mean_tpot_ms);
       entry["e2el_ratio"] = ratio(&RunNumbers::mean_e2el_ms);
+      for (const auto& [name, field] : {std::pair{"p99_ttft_ratio", &RunNumbers::p99_ttft_ms},
+                                        std::pair{"cached_ratio", &RunNumbers::cached_share}}) {
+        if (has_ratio(best_baseline(reproduction, cell, field), field)) entry[name] = ratio(field);
+      }
       cells.push_back(std::move(entry));
     }
   }
@@ -226,6 +279,7 @@ std::string reproduction_text(const Reproduction& reproduction, const Reproducti
       fmt::join(result.seeds, ", "), warnings_text(result));
   text.erase(text.find_last_not_of(' ') + 1);
   text += "\n\n" + cells_table(reproduction, result).to_markdown();
+  text += prefix_text(reproduction, result);
   if (reproduction.front) text += "\n" + fronts_text(reproduction, result);
   if (!reproduction.claims.empty()) text += "\n" + claims_text(reproduction, result);
   return text;

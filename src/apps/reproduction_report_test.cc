@@ -54,7 +54,30 @@ TEST(ReproductionReportTest, AClaimWhoseLoadsWereNotRunSaysSo) {
   Reproduction plan = plan_of_a_test();
   plan.loads = {0.5};
   const std::string text = reproduction_text(plan, result_of(plan));
-  EXPECT_THAT(text, HasSubstr("throughput +3 % [P], `new`: no load of 1.05 or more was run"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("throughput +3 % [P], `new`: no load of 1.05 or more was run of its workloads"));
+}
+
+// Of two workloads only the first has a prefix cache, and 0.5 in place of 0.4 of its tokens in it.
+TEST(ReproductionReportTest, PrefixHitsHaveATableOfTheirOwn) {
+  Reproduction plan = plan_of_a_test();
+  plan.workloads[0].times_prompts = 8;
+  plan.workloads[0].cache_tokens = 3200;
+  EXPECT_THAT(reproduction_text(plan, result_of(plan)), Not(HasSubstr("found cached")));
+  plan.claims.push_back({"prefix hits +4 %", "P", "new", PaperClaim::Metric::kPrefixHits,
+                         PaperClaim::Over::kMean, 0.04, 0, "short"});
+  const std::string text = reproduction_text(plan, result_of(plan));
+  EXPECT_THAT(text, HasSubstr("Runs of `short` have 8000 requests, its backlog 8000; an engine's "
+                              "cache holds 3200 tokens."));
+  EXPECT_THAT(text, HasSubstr("50.0 %"));
+  EXPECT_THAT(text, HasSubstr("+25.0 % [+25.0 %, +25.0 %] (mean of 2 cells): reproduced"));
+  EXPECT_THAT(text, HasSubstr("(long at 0.5): reproduced"));  // claims of the other workload
+  EXPECT_THAT(text, HasSubstr("found +0.0 % [+0.0 %, +0.0 %] (mean of 2 cells)"));
+  const Json json = reproduction_to_json(plan, result_of(plan));
+  EXPECT_NEAR(json["cells"][2]["cached_ratio"]["estimate"].get<double>(), 1.25, 1e-9);
+  EXPECT_DOUBLE_EQ(json["cells"][2]["runs"][0]["cached_share"].get<double>(), 0.5);
+  EXPECT_FALSE(json["cells"][8].contains("cached_ratio"));  // nothing is cached there
 }
 
 TEST(ReproductionReportTest, WhatNoiseFoundIsUndecided) {

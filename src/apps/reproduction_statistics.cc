@@ -104,7 +104,7 @@ report::Interval ratio_of(const std::vector<RunNumbers>& base,
 }
 
 bool more_is_better(RunField field) {
-  return field == &RunNumbers::request_throughput;
+  return field == &RunNumbers::request_throughput || field == &RunNumbers::cached_share;
 }
 
 RunField field_of(PaperClaim::Metric metric) {
@@ -115,8 +115,14 @@ RunField field_of(PaperClaim::Metric metric) {
       return &RunNumbers::mean_tpot_ms;
     case PaperClaim::Metric::kThroughput:
       return &RunNumbers::request_throughput;
+    case PaperClaim::Metric::kPrefixHits:
+      return &RunNumbers::cached_share;
   }
   return nullptr;
+}
+
+bool has_ratio(const std::vector<RunNumbers>& base, RunField field) {
+  return std::ranges::none_of(base, [&](const RunNumbers& run) { return run.*field == 0; });
 }
 
 const std::vector<RunNumbers>& best_baseline(const Reproduction& reproduction,
@@ -132,15 +138,37 @@ const std::vector<RunNumbers>& best_baseline(const Reproduction& reproduction,
   return *best;
 }
 
+bool counts(const Reproduction& reproduction, const PaperClaim& claim, const ReproducedCell& cell) {
+  if (cell.load < claim.lowest_load) return false;
+  if (!claim.workload.empty()) return claim.workload == cell.workload;
+  return std::ranges::none_of(reproduction.claims, [&](const PaperClaim& other) {
+    return other.workload == cell.workload;
+  });
+}
+
+bool is_of_prefixes(const Reproduction& reproduction, const ReproducedCell& cell) {
+  return std::ranges::any_of(reproduction.claims, [&](const PaperClaim& claim) {
+    return claim.metric == PaperClaim::Metric::kPrefixHits && counts(reproduction, claim, cell);
+  });
+}
+
 Verdict judge(const Reproduction& reproduction, const ReproductionResult& result,
               const PaperClaim& claim) {
   const RunField field = field_of(claim.metric);
   std::vector<const ReproducedCell*> cells;
   for (const ReproducedCell& cell : result.cells) {
-    if (cell.load >= claim.lowest_load) cells.push_back(&cell);
+    if (counts(reproduction, claim, cell)) cells.push_back(&cell);
   }
   Verdict verdict{.found = {}, .where = "not run", .cells = cells.size(), .why = "not run"};
   if (cells.empty()) return verdict;
+  const bool compared = std::ranges::all_of(cells, [&](const ReproducedCell* cell) {
+    return has_ratio(best_baseline(reproduction, *cell, field), field);
+  });
+  if (!compared) {
+    verdict.where = fmt::format("{} cells", cells.size());
+    verdict.why = "the baseline has none";
+    return verdict;
+  }
   if (claim.over == PaperClaim::Over::kMean) {
     verdict.found = mean_change(reproduction, cells, claim.system, field);
     verdict.where = fmt::format("mean of {} cells", cells.size());

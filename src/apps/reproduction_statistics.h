@@ -17,9 +17,12 @@ namespace gimbal::apps {
 [[nodiscard]] report::Interval ratio_of(const std::vector<RunNumbers>& base,
                                         const std::vector<RunNumbers>& changed, RunField field);
 
-// More of it is better: a throughput. Of all others less is.
+// More of it is better: throughput and prefix hits. Of all others less is.
 [[nodiscard]] bool more_is_better(RunField field);
 [[nodiscard]] RunField field_of(PaperClaim::Metric metric);
+
+// Whether a ratio to it exists: no run has 0.
+[[nodiscard]] bool has_ratio(const std::vector<RunNumbers>& base, RunField field);
 
 // The baseline that is best at this in the cell, by the mean over seeds.
 [[nodiscard]] const std::vector<RunNumbers>& best_baseline(const Reproduction& reproduction,
@@ -33,7 +36,7 @@ namespace gimbal::apps {
 //                   of no change the estimate is enough
 //   undecided       the data cannot tell: the interval holds both no change and as much as is
 //                   claimed, or there is none (one seed), or the client was late in more than half
-//                   of the runs
+//                   of the runs, or the baseline has none of what is compared
 //   not reproduced  all else
 enum class Outcome { kReproduced, kNotReproduced, kUndecided };
 [[nodiscard]] std::string_view to_string(Outcome outcome);  // "not reproduced"
@@ -46,6 +49,13 @@ struct Verdict {
   Outcome outcome = Outcome::kUndecided;
   std::string why;  // undecided: the reason, for people
 };
+
+// Whether what happened there is for or against the claim.
+[[nodiscard]] bool counts(const Reproduction& reproduction, const PaperClaim& claim,
+                          const ReproducedCell& cell);
+
+// Whether a claim of prefix hits is about its workload.
+[[nodiscard]] bool is_of_prefixes(const Reproduction& reproduction, const ReproducedCell& cell);
 
 // Against the best baseline, cell by cell.
 [[nodiscard]] Verdict judge(const Reproduction& reproduction, const ReproductionResult& result,

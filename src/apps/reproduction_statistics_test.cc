@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <initializer_list>
+#include <string>
+#include <vector>
 
 namespace gimbal::apps {
 namespace {
@@ -36,6 +38,30 @@ Verdict verdict_on(Metric metric, double claimed, std::initializer_list<double> 
                 .metric = metric,
                 .over = PaperClaim::Over::kMean,
                 .change = claimed});
+}
+
+// One cell of each workload at this load, with the shares that a baseline and a system find cached.
+struct Hits {
+  std::string workload;
+  double load = 0;
+  double old_share = 0;
+  double new_share = 0;
+};
+Verdict verdict_on_hits(const std::vector<Hits>& cells, const std::string& of_workload) {
+  Reproduction plan{.name = "test",
+                    .title = "A test",
+                    .place = "Simulated",
+                    .systems = {{"old", {}, true}, {"new", {}, false}}};
+  plan.claims = {
+      {"hits +10 %", "P", "new", Metric::kPrefixHits, PaperClaim::Over::kMean, 0.1, 0.5, "turns"},
+      {"all others +10 %", "P", "new", Metric::kPrefixHits, PaperClaim::Over::kMean, 0.1, 0.5}};
+  ReproductionResult result{.seeds = {1, 2}, .cells = {}};
+  for (const Hits& hits : cells) {
+    result.cells.push_back({.workload = hits.workload, .load = hits.load});
+    result.cells.back().runs["old"].assign(2, {.cached_share = hits.old_share});
+    result.cells.back().runs["new"].assign(2, {.cached_share = hits.new_share});
+  }
+  return judge(plan, result, plan.claims[of_workload == "turns" ? 0 : 1]);
 }
 
 Outcome outcome_on(Metric metric, double claimed, std::initializer_list<double> changes) {
@@ -99,6 +125,31 @@ TEST(ReproductionStatisticsTest, AClaimOfNoChangeNeedsTheEstimateOnly) {
   EXPECT_EQ(outcome_on(Metric::kThroughput, 0, {3, 4, 5}), Outcome::kReproduced);
   EXPECT_EQ(outcome_on(Metric::kThroughput, 0, {-9, -3, 3}), Outcome::kUndecided);
   EXPECT_EQ(outcome_on(Metric::kThroughput, 0, {-9, -6, -3}), Outcome::kNotReproduced);
+}
+
+TEST(ReproductionStatisticsTest, AClaimOfAWorkloadIsJudgedThereAndOthersElsewhere) {
+  const std::vector<Hits> cells = {
+      {"turns", 0.4, 0.5, 0.9}, {"turns", 0.9, 0.5, 0.6}, {"plain", 0.9, 0.5, 0.5}};
+  const Verdict turns = verdict_on_hits(cells, "turns");
+  EXPECT_EQ(turns.cells, 1U);
+  EXPECT_NEAR(turns.found.estimate, 0.2, 1e-9);
+  EXPECT_EQ(turns.outcome, Outcome::kReproduced);
+  const Verdict others = verdict_on_hits(cells, "");
+  EXPECT_EQ(others.cells, 1U);
+  EXPECT_NEAR(others.found.estimate, 0, 1e-9);
+  EXPECT_EQ(others.outcome, Outcome::kNotReproduced);
+  EXPECT_EQ(verdict_on_hits({{"plain", 0.9, 0.5, 0.5}}, "turns").cells, 0U);
+}
+
+TEST(ReproductionStatisticsTest, MoreHitsAreBetter) {
+  EXPECT_EQ(verdict_on_hits({{"turns", 0.9, 0.6, 0.5}}, "turns").outcome, Outcome::kNotReproduced);
+}
+
+TEST(ReproductionStatisticsTest, ABaselineWithoutHitsDecidesNothing) {
+  const Verdict verdict = verdict_on_hits({{"turns", 0.9, 0, 0.5}}, "turns");
+  EXPECT_EQ(verdict.outcome, Outcome::kUndecided);
+  EXPECT_EQ(verdict.why, "the baseline has none");
+  EXPECT_EQ(verdict.cells, 1U);
 }
 
 TEST(ReproductionStatisticsTest, OneSeedDecidesNothing) {

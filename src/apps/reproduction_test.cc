@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <string>
+#include <utility>
 
 #include "apps/reproduction_fixture.h"
 
@@ -55,6 +57,27 @@ TEST(ReproductionTest, SystemsOfACellTakeTurns) {
       [](std::size_t) {});
   ASSERT_TRUE(result.ok());
   EXPECT_THAT(order, ElementsAre("--a", "--b", "--new", "--a", "--b", "--new"));
+}
+
+TEST(ReproductionTest, AWorkloadMayHaveMoreRequestsAndACacheOfItsOwn) {
+  Reproduction plan = plan_of_a_test();
+  plan.workloads.resize(1);
+  plan.num_prompts = 50;
+  for (const auto& [times, backlog] : {std::pair{2, 5}, std::pair{8, 8}}) {
+    plan.workloads[0].times_prompts = times;
+    plan.workloads[0].cache_tokens = 3200;
+    const auto result = reproduce(
+        plan, {1},
+        [&](const RunFlags& flags, std::uint64_t seed) {
+          const bool all_at_once = !has(flags.workload, "--request-rate");
+          EXPECT_EQ(after(flags.workload, "--num-prompts"),
+                    std::to_string(50 * (all_at_once ? backlog : times)));
+          EXPECT_EQ(flags.cache_tokens, 3200);
+          return run_of_a_test(flags, seed);
+        },
+        [](std::size_t) {});
+    ASSERT_TRUE(result.ok());
+  }
 }
 
 TEST(ReproductionTest, EachSeedHasAWindowOfATrace) {

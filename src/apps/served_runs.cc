@@ -1,5 +1,7 @@
 #include "apps/served_runs.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <limits>
@@ -49,6 +51,7 @@ Result<RunNumbers> numbers_of(const loadgen::LoadResult& run, bool spread) {
                     .mean_tpot_ms = all.latency(report::Metric::kTpot).mean(),
                     .mean_e2el_ms = all.latency(report::Metric::kE2el).mean(),
                     .request_throughput = all.request_throughput,
+                    .cached_share = all.cached_share(),
                     .refused = all.failed,
                     .valid = result.valid()};
 }
@@ -62,6 +65,9 @@ Result<ServedRuns> ServedRuns::make(std::string model_dir, std::string python_en
   runs.model_dir_ = std::move(model_dir);
   runs.python_env_ = std::move(python_env);
   runs.vocab_size_ = config.vocab_size;
+  runs.context_length_ = config.context_length;
+  runs.kv_bytes_per_token_ = config.kv_bytes_per_token(
+      config.dtype == "bfloat16" || config.dtype.empty() ? 2 : 4);  // as `serve --dtype auto`
   allow_many_connections();
   return runs;
 }
@@ -79,6 +85,13 @@ Result<RunNumbers> ServedRuns::run(const RunFlags& flags, std::uint64_t seed) co
   if (!python_env_.empty()) server_flags.insert(server_flags.end(), {"--python-env", python_env_});
   server_flags.insert(server_flags.end(), flags.machines.begin(), flags.machines.end());
   server_flags.insert(server_flags.end(), flags.system.begin(), flags.system.end());
+  if (flags.cache_tokens > 0) {
+    // A request as long as the model's context might not fit such a cache.
+    server_flags.insert(
+        server_flags.end(),
+        {"--kv-cache-memory-bytes", fmt::format("{}", flags.cache_tokens * kv_bytes_per_token_),
+         "--max-model-len", fmt::format("{}", std::min(context_length_, flags.cache_tokens))});
+  }
   GIMBAL_ASSIGN_OR_RETURN(const auto server, ServerProcess::start(server_flags));
   GIMBAL_RETURN_IF_ERROR(warm_up(requests, kWarmUps, server->url(), load));
   GIMBAL_ASSIGN_OR_RETURN(const loadgen::LoadResult run,

@@ -24,6 +24,8 @@ class ServedRuns {
   std::string model_dir_;
   std::string python_env_;
   int vocab_size_ = 0;
+  std::int64_t context_length_ = 0;
+  std::int64_t kv_bytes_per_token_ = 0;
 };
 
 }  // namespace gimbal::apps

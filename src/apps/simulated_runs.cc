@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -23,6 +24,7 @@ Result<RunNumbers> numbers_of(const sim::RunResult& result) {
                     .mean_tpot_ms = all.latency(report::Metric::kTpot).mean(),
                     .mean_e2el_ms = all.latency(report::Metric::kE2el).mean(),
                     .request_throughput = all.request_throughput,
+                    .cached_share = all.cached_share(),
                     .refused = all_ends - completed};
 }
 
@@ -47,6 +49,10 @@ Result<RunNumbers> SimulatedRuns::run(const RunFlags& given, std::uint64_t seed)
   if (!testbed_) {
     GIMBAL_ASSIGN_OR_RETURN(sim::TestbedOptions machines, flags.testbed());
     GIMBAL_ASSIGN_OR_RETURN(testbed_, sim::Testbed::make(std::move(machines)));
+  }
+  if (given.cache_tokens > 0) {
+    const double bytes = testbed_->options().model.kv_bytes_per_token();
+    system.kv_cache_bytes = std::llround(bytes * static_cast<double>(given.cache_tokens));
   }
   GIMBAL_ASSIGN_OR_RETURN(sim::SimulatedClusterOptions options,
                           sim::cluster_options(*testbed_, system));

@@ -56,6 +56,12 @@ struct GroupResult {
   std::optional<double> request_goodput = {};          // good requests a second
   std::array<Sample, kMetrics.size()> latencies = {};  // ms, of completed requests
 
+  // Of the prompt tokens, found in a prefix cache; 0 without any.
+  [[nodiscard]] double cached_share() const {
+    return total_input_tokens == 0
+               ? 0.0
+               : static_cast<double>(total_cached_tokens) / static_cast<double>(total_input_tokens);
+  }
   [[nodiscard]] const Sample& latency(Metric metric) const {
     return latencies[static_cast<std::size_t>(metric)];
   }

@@ -71,10 +71,33 @@ def test_real_servers_give_the_same_form(reproduce, demo_model, python_env, tmp_
     assert ran.returncode == 0, ran.stderr
     assert "Real servers of the model `demo`" in ran.stdout
     result = result_of(tmp_path / "reproduced", "v1")
-    assert len(result["cells"]) == 5 and len(result["claims"]) == 3
+    assert len(result["cells"]) == 6 and len(result["claims"]) == 4
+    assert {claim["outcome"] for claim in result["claims"]} == {"undecided"}  # one seed
     for cell in result["cells"]:
         assert cell["runs"][0]["mean_ttft_ms"] > 0 and cell["runs"][0]["refused"] == 0
     assert str(tmp_path) not in json.dumps(result)
+
+
+def prefix_hits_of(result):
+    (claim,) = (claim for claim in result["claims"] if "prefix hits" in claim["claim"])
+    assert claim["cells"] == 1
+    return {cell["system"]: cell["runs"][0]["cached_share"] for cell in result["cells"]}
+
+
+def test_prefix_hits_of_conversations(reproduce, tmp_path):
+    ran = reproduce("v1", *SMALL, "--workloads", "multi-turn", "--seeds", "1,2")
+    assert ran.returncode == 0, ran.stderr
+    assert "prompt tokens found cached" in ran.stdout and "80 requests" in ran.stdout
+    hits = prefix_hits_of(result_of(tmp_path / "reproduced", "v1"))
+    assert all(0 < share < 1 for share in hits.values()) and "gimbal" in hits
+
+
+def test_prefix_hits_on_real_servers(reproduce, demo_model, python_env, tmp_path):
+    ran = reproduce("v1", *SMALL, "--server", demo_model, "--python-env", python_env,
+                    "--workloads", "multi-turn", "--seeds", 1, "--scale-lengths", 0.125)  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    hits = prefix_hits_of(result_of(tmp_path / "reproduced", "v1"))
+    assert all(0 < share < 1 for share in hits.values())
 
 
 def report_env():
@@ -110,6 +133,7 @@ def test_plots(reproduce, program, trace, tmp_path):
     [
         (("v3",), "v1, v2, front"),
         (("v1", "--workloads", "randm"), "randm"),
+        (("v2", "--workloads", "multi-turn"), "multi-turn"),
         (("v1", "--loads", "0"), "--loads"),
         (("v1", "--scale-lengths", "0"), "--scale-lengths"),
         (("v1", "--trace", "=x"), "--trace"),

@@ -43,6 +43,12 @@ report::Table cells_table(const Reproduction& reproduction, const ReproductionRe
   return table;
 }
 
+// To a tenth; where that leaves nothing, without a sign.
+double in_percent(double fraction) {
+  const double value = std::round(1000 * fraction) / 10;
+  return value == 0 ? 0.0 : value;
+}
+
 // Workloads that claims of prefix hits are about. Hits are shares of the prompt tokens; their
 // change is against the best baseline, and so is that of p99 TTFT.
 report::Table prefix_table(const Reproduction& reproduction, const ReproductionResult& result) {
@@ -60,7 +66,7 @@ report::Table prefix_table(const Reproduction& reproduction, const ReproductionR
                    : Cell::of_change(ratio_of(base, runs, field));
       };
       const double share = mean_of(runs, &RunNumbers::cached_share);
-      const double points = 100 * (share - mean_of(best, &RunNumbers::cached_share));
+      const double points = in_percent(share - mean_of(best, &RunNumbers::cached_share));
       table.add_row(
           {Cell::of_text(cell.workload), Cell::of_number(cell.load), Cell::of_text(system.name),
            Cell::of_text(fmt::format("{:.1f} %", 100 * share)), change(&RunNumbers::cached_share),
@@ -87,10 +93,8 @@ std::string prefix_text(const Reproduction& reproduction, const ReproductionResu
   return text + "\n\n" + table.to_markdown();
 }
 
-// "0.0 %" where rounding leaves nothing, without a sign.
 std::string percent(double fraction) {
-  const double value = std::round(1000 * fraction) / 10;
-  return fmt::format("{:+.1f} %", value == 0 ? 0.0 : value);
+  return fmt::format("{:+.1f} %", in_percent(fraction));
 }
 
 std::string percent(const report::Interval& change) {

@@ -103,6 +103,14 @@ TEST(ServeResult, ALostChunkBreaksTheIdentity) {
   EXPECT_FALSE(result.valid());
 }
 
+TEST(ServeResult, TheCachedShareIsOfCompletedRequests) {
+  auto records = three();
+  records[0].cached_tokens = 60;
+  records[1].cached_tokens = 90;
+  records[1].error = "lost";
+  EXPECT_DOUBLE_EQ(summarize(records, {}, milliseconds(2000)).all.cached_share(), 0.3);
+}
+
 TEST(ServeResult, ALateClientMakesTheRunInvalid) {
   const auto records = three();
   const std::vector<Duration> late{milliseconds(1), milliseconds(2), milliseconds(9)};
@@ -116,6 +124,7 @@ TEST(ServeResult, OfNothingIsZero) {
   const ServeResult result = summarize({}, {}, milliseconds(1));
   EXPECT_EQ(result.all.completed, 0);
   EXPECT_EQ(result.all.request_throughput, 0.0);
+  EXPECT_EQ(result.all.cached_share(), 0.0);
   EXPECT_EQ(result.all.latency(Metric::kTtft).mean(), 0.0);
   EXPECT_TRUE(result.identity.holds());
 }

@@ -72,7 +72,6 @@ Attached KvCache::attach(std::span<const TokenId> tokens, std::uint64_t salt, in
   PageId page = kNoPage;
   while ((page = hit_after(page, hit, tokens, salt, max_hit_tokens)) != kNoPage) {
     pool_.share(page);
-    index_.mark_busy(page);
     added.pages.push_back(page);
     added.chain_end = page;
     hit += options_.page_tokens;
@@ -83,8 +82,13 @@ Attached KvCache::attach(std::span<const TokenId> tokens, std::uint64_t salt, in
 }
 
 PageId KvCache::take_page() {
+  // Descendants of the oldest idle page are referenced: by sequences that computed an ancestor's
+  // content themselves, at the same time, into a page of their own. They leave the index with it.
   if (pool_.clean() == 0) {
-    for (const PageId page : index_.evict()) {
+    const PageId oldest = pool_.oldest_idle();
+    for (const PageId page : index_.remove(oldest)) {
+      GIMBAL_CHECK(page == oldest || pool_.references(page) > 0,
+                   "an idle descendant was used before its page");
       pool_.clear_cached(page);
       ++totals_.evicted;
     }
@@ -140,9 +144,8 @@ void KvCache::release(SequenceSlot slot) {
     pool_.release(page);
     if (pool_.references(page) == 0) ++totals_.freed;
   }
-  for (PageId page = deepest; page != kNoPage; page = index_.parent(page)) {
-    if (pool_.references(page) == 0) index_.mark_idle(page);
-  }
+  for (PageId page = deepest; page != kNoPage; page = index_.parent(page))
+    pool_.renew(page);
   ended.pages.clear();
   ended.chained_pages = 0;
   ended.chain_end = kNoPage;

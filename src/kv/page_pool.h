@@ -16,8 +16,10 @@ inline constexpr PageId kNoPage{-1};
 //   clean       nobody refers to it and nothing worth keeping is in it,
 //   referenced  by one or more block tables,
 //   idle        unreferenced but marked as cached: its content may be found again.
-// Ids only: where the bytes of a page live is the model's matter. All calls are O(1) and none
-// allocates; memory is touched when a page is used first, not before. One thread; owned by KvCache.
+// Idle pages stand in order of last use: to the back goes a page that has become idle or is
+// renewed. Ids only: where the bytes of a page live is the model's matter. All calls are O(1) and
+// none allocates; memory is touched when a page is used first, not before. One thread; owned by
+// KvCache.
 class PagePool {
  public:
   // Requires: pages >= 1.
@@ -36,11 +38,18 @@ class PagePool {
   // Takes the mark back; an idle page becomes clean. Requires: cached.
   void clear_cached(PageId page);
 
+  // The page was used now. No effect on a referenced one. Requires: cached.
+  void renew(PageId page);
+  // The idle page that was used least recently; kNoPage: none is idle.
+  [[nodiscard]] PageId oldest_idle() const { return page_of(oldest_); }
+
   [[nodiscard]] int references(PageId page) const {
-    return touched(page) ? references_[static_cast<std::size_t>(page.value())] : 0;
+    if (!touched(page)) return 0;
+    const Record& record = records_[static_cast<std::size_t>(page.value())];
+    return record.idle != 0 ? 0 : static_cast<int>(record.references_or_older);
   }
   [[nodiscard]] bool cached(PageId page) const {
-    return touched(page) && cached_[static_cast<std::size_t>(page.value())] != 0;
+    return touched(page) && records_[static_cast<std::size_t>(page.value())].cached != 0;
   }
 
   [[nodiscard]] int pages() const { return pages_; }
@@ -49,20 +58,37 @@ class PagePool {
   [[nodiscard]] int referenced() const { return pages() - clean() - idle_; }
 
  private:
+  // A page's links in the order of last use, or kEnd. They share their place with the references,
+  // for an idle page has none.
+  using Link = std::uint32_t;
+  static constexpr Link kEnd = (Link{1} << 31) - 1;
+  struct Record {
+    std::uint32_t references_or_older : 31 = 0;
+    std::uint32_t cached : 1 = 0;
+    std::uint32_t newer : 31 = kEnd;
+    std::uint32_t idle : 1 = 0;
+  };
+
+  [[nodiscard]] static PageId page_of(Link link) {
+    return link == kEnd ? kNoPage : PageId{static_cast<PageId::rep>(link)};
+  }
+  void push_idle(Link page);  // to the back; requires: not idle, no references
+  void take_idle(Link page);  // out of the order; it then has no references; requires: idle
   // Whether it was allocated before. Requires: the pool has it.
   [[nodiscard]] bool touched(PageId page) const {
     GIMBAL_CHECK(page.value() >= 0 && page.value() < pages_);
-    return static_cast<std::size_t>(page.value()) < references_.size();
+    return static_cast<std::size_t>(page.value()) < records_.size();
   }
   // Requires: touched(page).
-  [[nodiscard]] std::size_t index(PageId page) const;
+  [[nodiscard]] Record& record(PageId page);
   // Pages that were never allocated: those of the highest ids.
-  [[nodiscard]] int untouched() const { return pages_ - static_cast<int>(references_.size()); }
+  [[nodiscard]] int untouched() const { return pages_ - static_cast<int>(records_.size()); }
 
   int pages_;
-  std::vector<std::int32_t> references_;  // of pages that were allocated before
-  std::vector<std::uint8_t> cached_;      // of them
-  std::vector<PageId> clean_;             // of them, a stack: the page used last is taken first
+  std::vector<Record> records_;  // of pages that were allocated before
+  std::vector<PageId> clean_;    // of them, a stack: the page used last is taken first
+  Link oldest_ = kEnd;
+  Link newest_ = kEnd;
   int idle_ = 0;
 };
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <set>
+#include <vector>
 
 namespace gimbal::kv {
 namespace {
@@ -58,6 +59,58 @@ TEST(PagePool, AnIdlePageIsSharedAgainOrMadeClean) {
   EXPECT_EQ(pool.allocate(), page);
 }
 
+// Pages 0 to `count` − 1, idle in this order.
+PagePool with_idle(int count) {
+  PagePool pool(count);
+  for (int i = 0; i < count; ++i)
+    pool.set_cached(*pool.allocate());
+  for (int i = 0; i < count; ++i)
+    pool.release(PageId{i});
+  return pool;
+}
+
+std::vector<int> taken_in_order(PagePool& pool) {
+  std::vector<int> order;
+  while (pool.oldest_idle() != kNoPage) {
+    order.push_back(pool.oldest_idle().value());
+    pool.clear_cached(pool.oldest_idle());
+  }
+  EXPECT_EQ(pool.idle(), 0);
+  EXPECT_EQ(pool.clean(), static_cast<int>(order.size()));
+  return order;
+}
+
+TEST(PagePool, IdlePagesStandInOrderOfLastUse) {
+  PagePool pool = with_idle(5);
+  EXPECT_EQ(pool.oldest_idle(), PageId{0});
+  for (const int i : {2, 0, 4})  // from the middle, the front and the back
+    pool.renew(PageId{i});
+  EXPECT_EQ(pool.idle(), 5);
+  EXPECT_EQ(taken_in_order(pool), (std::vector{1, 3, 2, 0, 4}));
+}
+
+TEST(PagePool, SharedPagesLeaveTheOrder) {
+  for (int shared = 0; shared < 3; ++shared) {
+    PagePool pool = with_idle(3);
+    pool.share(PageId{shared});
+    pool.share(PageId{shared});
+    EXPECT_EQ(pool.references(PageId{shared}), 2);
+    EXPECT_EQ(pool.idle(), 2);
+    pool.renew(PageId{shared});  // no effect: it is referenced
+    EXPECT_EQ(pool.references(PageId{shared}), 2);
+    pool.release(PageId{shared});
+    pool.release(PageId{shared});
+    EXPECT_EQ(taken_in_order(pool).back(), shared);
+  }
+}
+
+TEST(PagePool, ReferencesOfIdlePagesAreNone) {
+  const PagePool pool = with_idle(3);
+  for (int i = 0; i < 3; ++i)
+    EXPECT_EQ(pool.references(PageId{i}), 0);
+  EXPECT_EQ(pool.referenced(), 0);
+}
+
 TEST(PagePool, LosingTheMarkWhileReferencedKeepsThePage) {
   PagePool pool(1);
   const PageId page = *pool.allocate();
@@ -94,6 +147,7 @@ TEST(PagePoolDeathTest, MisuseAborts) {
   EXPECT_DEATH(pool.share(page), "clean page");
   EXPECT_DEATH(pool.set_cached(page), "");
   EXPECT_DEATH(pool.clear_cached(page), "");
+  EXPECT_DEATH(pool.renew(page), "");
   EXPECT_DEATH(pool.share(PageId{1}), "never allocated");
   EXPECT_DEATH((void)pool.references(PageId{2}), "");
   EXPECT_DEATH((void)pool.references(kNoPage), "");

@@ -22,7 +22,8 @@ PrefixIndex::PrefixIndex(const PrefixIndexOptions& options) : options_(options) 
   const auto pages = static_cast<std::size_t>(options.pages);
   nodes_.reserve(pages);
   if (options.keep_tokens) tokens_.reserve(pages * static_cast<std::size_t>(options.page_tokens));
-  buckets_.assign(std::bit_floor(pages), kNoPage);
+  // About two pages a list when the pool is full: the heads are there from the start.
+  buckets_.assign(std::bit_floor((pages + 1) / 2), kNoPage);
   removed_.reserve(pages);
 }
 
@@ -78,10 +79,9 @@ PageId PrefixIndex::find_hashed(std::uint64_t hash, PageId parent, std::uint64_t
                                 std::span<const TokenId> tokens) const {
   for (PageId page = buckets_[bucket(hash)]; page != kNoPage; page = node(page).next_in_bucket) {
     const Node& candidate = node(page);
-    if (candidate.hash == hash && candidate.parent == parent && candidate.salt == salt &&
-        holds(page, tokens)) {
-      return page;
-    }
+    if (candidate.hash != hash || candidate.parent != parent) continue;
+    if (parent == kNoPage && candidate.salt != salt) continue;
+    if (holds(page, tokens)) return page;
   }
   return kNoPage;
 }
@@ -101,17 +101,18 @@ PageId PrefixIndex::insert(PageId page, PageId parent, std::uint64_t salt,
   Node& entry = touch(page);
   GIMBAL_CHECK(!entry.in_index, "the page has another identity");
   entry.hash = hash;
-  entry.salt = salt;
   entry.parent = parent;
   entry.in_index = true;
   if (options_.keep_tokens) std::ranges::copy(tokens, tokens_of(page).begin());
   PageId& head = buckets_[bucket(hash)];
   entry.next_in_bucket = head;
   head = page;
-  if (parent != kNoPage) {
+  if (parent == kNoPage) {
+    entry.salt = salt;
+  } else {
     Node& up = node(parent);
-    entry.next_sibling = up.first_child;
-    if (up.first_child != kNoPage) node(up.first_child).previous_sibling = page;
+    entry.siblings = {.next = up.first_child, .previous = kNoPage};
+    if (up.first_child != kNoPage) node(up.first_child).siblings.previous = page;
     up.first_child = page;
   }
   ++size_;
@@ -119,73 +120,40 @@ PageId PrefixIndex::insert(PageId page, PageId parent, std::uint64_t salt,
   return page;
 }
 
-void PrefixIndex::mark_idle(PageId page) {
-  mark_busy(page);
-  Node& entry = node(page);
-  GIMBAL_CHECK(entry.in_index);
-  entry.idle = true;
-  entry.older = newest_;
-  if (newest_ != kNoPage) {
-    node(newest_).newer = page;
-  } else {
-    oldest_ = page;
-  }
-  newest_ = page;
-}
-
-void PrefixIndex::mark_busy(PageId page) {
-  Node& entry = node(page);
-  if (!entry.idle) return;
-  if (entry.older != kNoPage) {
-    node(entry.older).newer = entry.newer;
-  } else {
-    oldest_ = entry.newer;
-  }
-  if (entry.newer != kNoPage) {
-    node(entry.newer).older = entry.older;
-  } else {
-    newest_ = entry.older;
-  }
-  entry.older = kNoPage;
-  entry.newer = kNoPage;
-  entry.idle = false;
-}
-
-std::span<const PageId> PrefixIndex::evict() {
+std::span<const PageId> PrefixIndex::remove(PageId page) {
+  GIMBAL_CHECK(contains(page));
   removed_.clear();
-  const PageId victim = oldest_;
-  if (victim == kNoPage) return removed_;
-  PageId page = victim;
+  PageId leaf = page;
   while (true) {
-    while (node(page).first_child != kNoPage)
-      page = node(page).first_child;
-    GIMBAL_CHECK(page == victim || !node(page).idle, "an idle descendant was used before its page");
-    const PageId up = node(page).parent;
-    remove(page);
-    removed_.push_back(page);
-    if (page == victim) return removed_;
-    page = up;
+    while (node(leaf).first_child != kNoPage)
+      leaf = node(leaf).first_child;
+    const PageId up = node(leaf).parent;
+    remove_leaf(leaf);
+    removed_.push_back(leaf);
+    if (leaf == page) return removed_;
+    leaf = up;
   }
 }
 
-void PrefixIndex::remove(PageId page) {
+void PrefixIndex::remove_leaf(PageId page) {
   Node& entry = node(page);
-  mark_busy(page);
+  const bool first = entry.parent == kNoPage;
   if (options_.record_events) {
-    events_.push_back(
-        {PrefixEvent::Kind::kEvict, entry.hash, parent_hash(entry.parent, entry.salt)});
+    const std::uint64_t above = first ? root_hash(entry.salt) : node(entry.parent).hash;
+    events_.push_back({PrefixEvent::Kind::kEvict, entry.hash, above});
   }
   PageId* link = &buckets_[bucket(entry.hash)];
   while (*link != page)
     link = &node(*link).next_in_bucket;
   *link = entry.next_in_bucket;
-  if (entry.previous_sibling != kNoPage) {
-    node(entry.previous_sibling).next_sibling = entry.next_sibling;
-  } else if (entry.parent != kNoPage) {
-    node(entry.parent).first_child = entry.next_sibling;
-  }
-  if (entry.next_sibling != kNoPage) {
-    node(entry.next_sibling).previous_sibling = entry.previous_sibling;
+  if (!first) {
+    const Siblings beside = entry.siblings;
+    if (beside.next != kNoPage) node(beside.next).siblings.previous = beside.previous;
+    if (beside.previous != kNoPage) {
+      node(beside.previous).siblings.next = beside.next;
+    } else {
+      node(entry.parent).first_child = beside.next;
+    }
   }
   const std::uint32_t generation = entry.generation + 1;
   entry = Node{};

@@ -39,22 +39,18 @@ struct PrefixIndexOptions {
 // Which full pages hold what: a tree of cached pages. A page's identity is (its parent page, its
 // token ids, the salt); there is never more than one page of one identity. The hash only finds
 // candidates: a hit has the same parent page, the same salt and the same token ids, so a collision
-// costs time and is never a wrong hit.
+// costs time and is never a wrong hit. Pages below a first page have its salt.
 //
-// Idle pages (those that no block table refers to) stand in order of last use. In that order every
-// idle descendant of a page stands before it, as long as the owner marks pages idle child first and
-// goes on to the idle ancestors (see mark_idle); so the front has no idle descendants.
-//
-// Costs: find and insert O(page_tokens), the rest O(1), evict O(pages removed). Nothing allocates
+// Costs: find and insert O(page_tokens), the rest O(1), remove O(pages removed). Nothing allocates
 // after the constructor but recorded events; memory, but for the list heads, is touched when a page
-// is entered first. One thread; owned by KvCache.
+// is entered first: 32 bytes. One thread; owned by KvCache.
 class PrefixIndex {
  public:
   // Requires: pages >= 1, page_tokens >= 1.
   explicit PrefixIndex(const PrefixIndexOptions& options);
 
   // The page with this identity, or kNoPage. `parent` is kNoPage for a first page.
-  // Requires: tokens.size() == page_tokens; parent is kNoPage or in the index.
+  // Requires: tokens.size() == page_tokens; parent is kNoPage, or in the index with this salt.
   [[nodiscard]] PageId find(PageId parent, std::uint64_t salt,
                             std::span<const TokenId> tokens) const;
 
@@ -70,38 +66,32 @@ class PrefixIndex {
   // names the same content.
   [[nodiscard]] std::uint32_t generation(PageId page) const { return node(page).generation; }
 
-  // The page has become, or still is, unreferenced and was used now: it goes to the back of the
-  // order. The caller then does the same for every idle ancestor, parent after child.
-  // Requires: contains(page).
-  void mark_idle(PageId page);
-  // The page is referenced again. Requires: contains(page). No effect on a page that is not idle.
-  void mark_busy(PageId page);
-
-  // Removes the least recently used idle page, and before it its descendants (which are referenced:
-  // by sequences that computed an ancestor's content themselves, at the same time, into a page of
-  // their own). Returns what left, the idle page last; the span holds until the next call. Empty
-  // when no page is idle.
-  std::span<const PageId> evict();
+  // Removes the page, and before it its descendants. Returns what left, `page` last; the span holds
+  // until the next call. Requires: contains(page).
+  std::span<const PageId> remove(PageId page);
 
   [[nodiscard]] int size() const { return size_; }
   [[nodiscard]] std::span<const PrefixEvent> events() const { return events_; }
   void clear_events() { events_.clear(); }
 
  private:
+  struct Siblings {
+    PageId next = kNoPage;
+    PageId previous = kNoPage;
+  };
   struct Node {
     std::uint64_t hash = 0;
-    std::uint64_t salt = 0;
+    union {
+      Siblings siblings = {};  // of a page with a parent
+      std::uint64_t salt;      // of a first page
+    };
     PageId parent = kNoPage;
     PageId first_child = kNoPage;
-    PageId next_sibling = kNoPage;
-    PageId previous_sibling = kNoPage;
     PageId next_in_bucket = kNoPage;
-    PageId newer = kNoPage;  // towards the back of the order of last use
-    PageId older = kNoPage;
-    std::uint32_t generation : 30 = 0;
+    std::uint32_t generation : 31 = 0;
     std::uint32_t in_index : 1 = 0;
-    std::uint32_t idle : 1 = 0;
   };
+  static_assert(sizeof(Node) == 32);
 
   // Of a page that was never entered, an empty one. Requires: the pool has the page.
   [[nodiscard]] const Node& node(PageId page) const;
@@ -114,14 +104,12 @@ class PrefixIndex {
   [[nodiscard]] bool holds(PageId page, std::span<const TokenId> tokens) const;
   [[nodiscard]] PageId find_hashed(std::uint64_t hash, PageId parent, std::uint64_t salt,
                                    std::span<const TokenId> tokens) const;
-  void remove(PageId page);  // a page without children
+  void remove_leaf(PageId page);
 
   PrefixIndexOptions options_;
   std::vector<Node> nodes_;      // by page, as far as they were entered
   std::vector<TokenId> tokens_;  // [nodes_, page_tokens], with keep_tokens
   std::vector<PageId> buckets_;  // heads of lists; a power of two of them
-  PageId oldest_ = kNoPage;
-  PageId newest_ = kNoPage;
   int size_ = 0;
   std::vector<PageId> removed_;
   std::vector<PrefixEvent> events_;

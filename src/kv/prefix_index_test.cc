@@ -10,6 +10,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::IsEmpty;
+using testing::SizeIs;
 using Tokens = std::array<TokenId, 2>;
 
 constexpr PageId page(int i) {
@@ -86,45 +87,56 @@ TEST(PrefixIndex, TheFirstPageOfAnIdentityStays) {
   EXPECT_EQ(index.size(), 1);
 }
 
-TEST(PrefixIndex, EvictsTheLeastRecentlyUsedIdlePage) {
-  PrefixIndex index = small_index();
-  for (int i = 0; i < 4; ++i)
-    index.insert(page(i), kNoPage, 0, Tokens{i, i});
-  EXPECT_THAT(index.evict(), IsEmpty());
-  for (int i : {2, 0, 3, 1})
-    index.mark_idle(page(i));
-  index.mark_idle(page(2));  // used again
-  index.mark_busy(page(0));
-  EXPECT_THAT(index.evict(), ElementsAre(page(3)));
-  EXPECT_THAT(index.evict(), ElementsAre(page(1)));
-  EXPECT_THAT(index.evict(), ElementsAre(page(2)));
-  EXPECT_THAT(index.evict(), IsEmpty());
-  EXPECT_TRUE(index.contains(page(0)));
-  EXPECT_EQ(index.find(kNoPage, 0, Tokens{3, 3}), kNoPage);
-}
-
-TEST(PrefixIndex, ReferencedDescendantsLeaveBeforeTheirIdlePage) {
+TEST(PrefixIndex, DescendantsLeaveBeforeTheirPage) {
   PrefixIndex index = small_index();
   index.insert(page(0), kNoPage, 0, Tokens{0, 0});
   index.insert(page(1), page(0), 0, Tokens{1, 1});
   index.insert(page(2), page(1), 0, Tokens{2, 2});
   index.insert(page(3), page(0), 0, Tokens{3, 3});
   index.insert(page(4), kNoPage, 0, Tokens{4, 4});
-  index.mark_idle(page(0));
-  EXPECT_THAT(index.evict(), ElementsAre(page(3), page(2), page(1), page(0)));
+  EXPECT_THAT(index.remove(page(0)), ElementsAre(page(3), page(2), page(1), page(0)));
   EXPECT_EQ(index.size(), 1);
+  EXPECT_EQ(index.find(kNoPage, 0, Tokens{0, 0}), kNoPage);
   EXPECT_EQ(index.insert(page(2), page(4), 0, Tokens{2, 2}), page(2));
+}
+
+TEST(PrefixIndex, SiblingsStayWhenOneLeaves) {
+  for (int gone = 1; gone <= 3; ++gone) {  // the last, the middle and the first of the list
+    PrefixIndex index = small_index();
+    index.insert(page(0), kNoPage, 0, Tokens{0, 0});
+    for (int i = 1; i <= 3; ++i)
+      index.insert(page(i), page(0), 0, Tokens{i, i});
+    EXPECT_THAT(index.remove(page(gone)), ElementsAre(page(gone)));
+    for (int i = 1; i <= 3; ++i)
+      EXPECT_EQ(index.find(page(0), 0, Tokens{i, i}), i == gone ? kNoPage : page(i));
+    EXPECT_THAT(index.remove(page(0)), SizeIs(3));
+    EXPECT_EQ(index.size(), 0);
+  }
+}
+
+TEST(PrefixIndex, FirstPagesKeepTheirSaltWhateverLiesBelow) {
+  constexpr std::uint64_t kLarge = 0xffff'ffff'0000'0001;  // more than a page id holds
+  PrefixIndex index = small_index(&always_the_same);
+  const Tokens tokens{1, 2};
+  index.insert(page(0), kNoPage, kLarge, tokens);
+  index.insert(page(1), kNoPage, 1, tokens);
+  for (int i = 2; i < 6; ++i)
+    index.insert(page(i), page(0), kLarge, Tokens{i, i});
+  EXPECT_EQ(index.find(kNoPage, kLarge, tokens), page(0));
+  EXPECT_EQ(index.find(kNoPage, 1, tokens), page(1));
+  EXPECT_EQ(index.find(kNoPage, 0, tokens), kNoPage);
+  index.clear_events();
+  (void)index.remove(page(1));
+  (void)index.remove(page(5));
+  EXPECT_EQ(index.events()[0].parent, root_hash(1));
+  EXPECT_EQ(index.find(kNoPage, kLarge, tokens), page(0));
 }
 
 TEST(PrefixIndex, GenerationsRiseWhenAPageLeaves) {
   PrefixIndex index = small_index();
   index.insert(page(0), kNoPage, 0, Tokens{1, 1});
   const std::uint32_t before = index.generation(page(0));
-  index.mark_idle(page(0));
-  index.mark_busy(page(0));
-  EXPECT_EQ(index.generation(page(0)), before);
-  index.mark_idle(page(0));
-  (void)index.evict();
+  (void)index.remove(page(0));
   index.insert(page(0), kNoPage, 0, Tokens{1, 1});
   EXPECT_NE(index.generation(page(0)), before);
 }
@@ -139,8 +151,7 @@ TEST(PrefixIndex, EventsNameTheChainOfHashes) {
   index.insert(page(0), kNoPage, 9, first);
   index.insert(page(1), page(0), 9, second);
   index.insert(page(2), page(0), 9, second);
-  index.mark_idle(page(0));
-  (void)index.evict();
+  (void)index.remove(page(0));
   using Kind = PrefixEvent::Kind;
   EXPECT_THAT(
       index.events(),

@@ -3,6 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <set>
+#include <span>
+#include <vector>
 
 #include "base/hash.h"
 #include "base/random.h"
@@ -55,6 +58,46 @@ TEST(PrefixMirrorTest, FollowsTheCachesOfItsEngines) {
     }
   }
   EXPECT_GT(found, 1000);
+}
+
+// Evicting tells whether the mirror had the page: pages() falls.
+void check_against_a_set(std::uint64_t (*hash_of)(std::uint64_t), std::uint64_t names) {
+  constexpr std::uint64_t kEngines = 3;
+  Rng rng(11);
+  PrefixMirror mirror(kEngines, kPageTokens, kModelSalt);
+  std::vector<std::set<std::uint64_t>> held(kEngines);
+  for (int round = 0; round < 60'000; ++round) {
+    const std::uint64_t hash = hash_of(rng.below(names));
+    const auto index = static_cast<std::size_t>(rng.below(kEngines));
+    const EngineId engine{static_cast<EngineId::rep>(index)};
+    // More and more pages, then fewer and fewer.
+    const bool insert = rng.below(10) < (round < 40'000 ? 8U : 2U);
+    using Kind = kv::PrefixEvent::Kind;
+    const kv::PrefixEvent event{.kind = insert ? Kind::kInsert : Kind::kEvict, .hash = hash};
+    mirror.note(engine, std::span(&event, 1));
+    insert ? void(held[index].insert(hash)) : void(held[index].erase(hash));
+    ASSERT_EQ(mirror.pages(engine), static_cast<std::int64_t>(held[index].size())) << round;
+  }
+  mirror.forget(EngineId{0});
+  held[0].clear();
+  for (std::size_t i = 0; i < kEngines; ++i) {
+    const EngineId engine{static_cast<EngineId::rep>(i)};
+    for (const std::uint64_t hash : held[i]) {
+      const kv::PrefixEvent event{.kind = kv::PrefixEvent::Kind::kEvict, .hash = hash};
+      mirror.note(engine, std::span(&event, 1));
+    }
+    ASSERT_EQ(mirror.pages(engine), 0);
+  }
+}
+
+TEST(PrefixMirrorTest, HoldsWhatWasInsertedWhileItGrowsAndShrinks) {
+  check_against_a_set([](std::uint64_t name) { return mix64(name); }, 30'000);
+}
+
+// Hashes that all have one home, the first or the last: slow, and still right.
+TEST(PrefixMirrorTest, HashesThatAreFarFromEvenAreHeldToo) {
+  check_against_a_set([](std::uint64_t name) { return name; }, 6'000);
+  check_against_a_set([](std::uint64_t name) { return ~name; }, 6'000);
 }
 
 TEST(PrefixMirrorTest, ForgetsAnEngine) {

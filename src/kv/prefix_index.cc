@@ -21,6 +21,8 @@ PrefixIndex::PrefixIndex(const PrefixIndexOptions& options) : options_(options) 
   GIMBAL_CHECK(options.pages >= 1 && options.page_tokens >= 1 && options.hash != nullptr);
   const auto pages = static_cast<std::size_t>(options.pages);
   nodes_.reserve(pages);
+  asides_.reserve(pages);
+  unused_asides_.reserve(pages);
   if (options.keep_tokens) tokens_.reserve(pages * static_cast<std::size_t>(options.page_tokens));
   // About two pages a list when the pool is full: the heads are there from the start.
   buckets_.assign(std::bit_floor((pages + 1) / 2), kNoPage);
@@ -64,11 +66,24 @@ std::span<TokenId> PrefixIndex::tokens_of(PageId page) {
 std::uint64_t PrefixIndex::parent_hash(PageId parent, std::uint64_t salt) const {
   if (parent == kNoPage) return root_hash(salt);
   GIMBAL_CHECK(node(parent).in_index, "the parent page has left the index");
-  return node(parent).hash;
+  return node(parent).hash();
 }
 
 std::size_t PrefixIndex::bucket(std::uint64_t hash) const {
   return static_cast<std::size_t>(hash) & (buckets_.size() - 1);
+}
+
+PrefixIndex::Aside& PrefixIndex::aside(Node& node) {
+  if (node.aside == kNothing) {
+    if (unused_asides_.empty()) {
+      unused_asides_.push_back(static_cast<std::int32_t>(asides_.size()));
+      asides_.emplace_back();
+    }
+    node.aside = unused_asides_.back();
+    unused_asides_.pop_back();
+    asides_[static_cast<std::size_t>(node.aside)] = {};
+  }
+  return asides_[static_cast<std::size_t>(node.aside)];
 }
 
 bool PrefixIndex::holds(PageId page, std::span<const TokenId> tokens) const {
@@ -79,8 +94,8 @@ PageId PrefixIndex::find_hashed(std::uint64_t hash, PageId parent, std::uint64_t
                                 std::span<const TokenId> tokens) const {
   for (PageId page = buckets_[bucket(hash)]; page != kNoPage; page = node(page).next_in_bucket) {
     const Node& candidate = node(page);
-    if (candidate.hash != hash || candidate.parent != parent) continue;
-    if (parent == kNoPage && candidate.salt != salt) continue;
+    if (candidate.hash() != hash || candidate.parent != parent) continue;
+    if (parent == kNoPage && salt_of(candidate) != salt) continue;
     if (holds(page, tokens)) return page;
   }
   return kNoPage;
@@ -100,7 +115,8 @@ PageId PrefixIndex::insert(PageId page, PageId parent, std::uint64_t salt,
 
   Node& entry = touch(page);
   GIMBAL_CHECK(!entry.in_index, "the page has another identity");
-  entry.hash = hash;
+  entry.low = static_cast<std::uint32_t>(hash);
+  entry.high = static_cast<std::uint32_t>(hash >> 32);
   entry.parent = parent;
   entry.in_index = true;
   if (options_.keep_tokens) std::ranges::copy(tokens, tokens_of(page).begin());
@@ -108,11 +124,13 @@ PageId PrefixIndex::insert(PageId page, PageId parent, std::uint64_t salt,
   entry.next_in_bucket = head;
   head = page;
   if (parent == kNoPage) {
-    entry.salt = salt;
+    aside(entry).salt = salt;
   } else {
     Node& up = node(parent);
-    entry.siblings = {.next = up.first_child, .previous = kNoPage};
-    if (up.first_child != kNoPage) node(up.first_child).siblings.previous = page;
+    if (up.first_child != kNoPage) {
+      aside(entry).siblings.next = up.first_child;
+      aside(node(up.first_child)).siblings.previous = page;
+    }
     up.first_child = page;
   }
   ++size_;
@@ -139,22 +157,23 @@ void PrefixIndex::remove_leaf(PageId page) {
   Node& entry = node(page);
   const bool first = entry.parent == kNoPage;
   if (options_.record_events) {
-    const std::uint64_t above = first ? root_hash(entry.salt) : node(entry.parent).hash;
-    events_.push_back({PrefixEvent::Kind::kEvict, entry.hash, above});
+    const std::uint64_t above = first ? root_hash(salt_of(entry)) : node(entry.parent).hash();
+    events_.push_back({PrefixEvent::Kind::kEvict, entry.hash(), above});
   }
-  PageId* link = &buckets_[bucket(entry.hash)];
+  PageId* link = &buckets_[bucket(entry.hash())];
   while (*link != page)
     link = &node(*link).next_in_bucket;
   *link = entry.next_in_bucket;
   if (!first) {
-    const Siblings beside = entry.siblings;
-    if (beside.next != kNoPage) node(beside.next).siblings.previous = beside.previous;
+    const Siblings beside = entry.aside == kNothing ? Siblings{} : aside(entry).siblings;
+    if (beside.next != kNoPage) aside(node(beside.next)).siblings.previous = beside.previous;
     if (beside.previous != kNoPage) {
-      node(beside.previous).siblings.next = beside.next;
+      aside(node(beside.previous)).siblings.next = beside.next;
     } else {
       node(entry.parent).first_child = beside.next;
     }
   }
+  if (entry.aside != kNothing) unused_asides_.push_back(entry.aside);
   const std::uint32_t generation = entry.generation + 1;
   entry = Node{};
   entry.generation = generation;

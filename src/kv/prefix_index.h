@@ -43,7 +43,8 @@ struct PrefixIndexOptions {
 //
 // Costs: find and insert O(page_tokens), the rest O(1), remove O(pages removed). Nothing allocates
 // after the constructor but recorded events; memory, but for the list heads, is touched when a page
-// is entered first: 32 bytes. One thread; owned by KvCache.
+// is entered first: 28 bytes, and 8 if it is a first page or has siblings. One thread; owned by
+// KvCache.
 class PrefixIndex {
  public:
   // Requires: pages >= 1, page_tokens >= 1.
@@ -79,19 +80,26 @@ class PrefixIndex {
     PageId next = kNoPage;
     PageId previous = kNoPage;
   };
+  // What few pages have: of a first page its salt, of one of several children its siblings.
+  union Aside {
+    Siblings siblings = {};
+    std::uint64_t salt;
+  };
+  static constexpr std::int32_t kNothing = -1;
+  // 28 bytes, for a large cluster has tens of millions; so the hash is in two halves.
   struct Node {
-    std::uint64_t hash = 0;
-    union {
-      Siblings siblings = {};  // of a page with a parent
-      std::uint64_t salt;      // of a first page
-    };
+    std::uint32_t low = 0;
+    std::uint32_t high = 0;
     PageId parent = kNoPage;
     PageId first_child = kNoPage;
+    std::int32_t aside = kNothing;  // index into asides_
     PageId next_in_bucket = kNoPage;
     std::uint32_t generation : 31 = 0;
     std::uint32_t in_index : 1 = 0;
+
+    [[nodiscard]] std::uint64_t hash() const { return std::uint64_t{high} << 32 | low; }
   };
-  static_assert(sizeof(Node) == 32);
+  static_assert(sizeof(Node) == 28);
 
   // Of a page that was never entered, an empty one. Requires: the pool has the page.
   [[nodiscard]] const Node& node(PageId page) const;
@@ -105,9 +113,15 @@ class PrefixIndex {
   [[nodiscard]] PageId find_hashed(std::uint64_t hash, PageId parent, std::uint64_t salt,
                                    std::span<const TokenId> tokens) const;
   void remove_leaf(PageId page);
+  [[nodiscard]] Aside& aside(Node& node);  // makes it if there is none
+  [[nodiscard]] std::uint64_t salt_of(const Node& first) const {
+    return asides_[static_cast<std::size_t>(first.aside)].salt;
+  }
 
   PrefixIndexOptions options_;
-  std::vector<Node> nodes_;      // by page, as far as they were entered
+  std::vector<Node> nodes_;  // by page, as far as they were entered
+  std::vector<Aside> asides_;
+  std::vector<std::int32_t> unused_asides_;
   std::vector<TokenId> tokens_;  // [nodes_, page_tokens], with keep_tokens
   std::vector<PageId> buckets_;  // heads of lists; a power of two of them
   int size_ = 0;

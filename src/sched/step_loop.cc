@@ -188,6 +188,7 @@ void StepLoop::handle(const CancelRequest& event) {
     return;
   }
   sequence->cancelled = true;
+  cancels_ = true;
   if (batch_state_ != BatchState::kRunning || yielding_) return;
   yielding_ = true;
   if (recorder_ != nullptr) recorder_->yielded(plan_.batch);
@@ -216,6 +217,7 @@ void StepLoop::handle(const StageReached& event) {
 }
 
 void StepLoop::drop_cancelled() {
+  if (!std::exchange(cancels_, false)) return;
   dropped_.clear();
   std::erase_if(plan_.sequences, [this](const SequenceStep& step) {
     const bool cancelled = table_.at(step.request).cancelled;
@@ -347,7 +349,7 @@ void StepLoop::start_step() {
     if (sequence.admitted == now_) outputs_.admitted.push_back(step.request);
   }
   batch_state_ = BatchState::kRunning;
-  lost_members_ = false;
+  lost_members_ = cancels_ = false;
   totals_.running_step = shape_of_plan();
   totals_.step_started = now_;
   if (recorder_ != nullptr) recorder_->plan(plan_);

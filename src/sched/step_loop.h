@@ -125,6 +125,7 @@ class StepLoop {
   PrefillRate prefill_rate_;
   StepPlan plan_;              // of the batch that runs
   bool lost_members_ = false;  // some of it left in mid-pass
+  bool cancels_ = false;       // some of it are cancelled
   BatchState batch_state_ = BatchState::kNone;
   bool yielding_ = false;
   std::uint64_t steps_started_ = 0;

@@ -32,9 +32,11 @@ Dispatcher::Dispatcher(const DispatcherOptions& options, Rules rules, DispatchRe
     : options_(options),
       recorder_(recorder),
       rules_(std::move(rules)),
+      digests_(static_cast<std::size_t>(options.engines)),
       mirror_(options.engines, options.page_tokens, options.model_salt),
       users_(options.users),
-      log_(options.log_records) {
+      log_(options.log_records),
+      views_(static_cast<std::size_t>(options.engines)) {
   for (int i = 0; i < options.engines; ++i) {
     EngineWatchOptions watch = options.watch;
     watch.seed = hash_combine(options.seed, static_cast<std::uint64_t>(i));
@@ -58,7 +60,17 @@ void Dispatcher::note_snapshot(EngineId engine, const EngineSnapshot& snapshot) 
   if (newest && snapshot.sequence <= newest->sequence) return;
   if (recorder_ != nullptr) recorder_->snapshot(engine, snapshot);
   known.watch.note(snapshot);
-  known.ledger.seen(known.watch.snapshot()->dispatch_sequence);
+  known.ledger.seen(snapshot.dispatch_sequence);
+  digests_[static_cast<std::size_t>(engine.value())] = {
+      .waiting_tokens = static_cast<double>(snapshot.waiting_prefill_tokens),
+      .most_waiting = static_cast<double>(snapshot.max_waiting_prefill_tokens),
+      .sensitive_tokens = static_cast<double>(snapshot.waiting_prefill_tokens -
+                                              snapshot.waiting_best_effort_prefill_tokens),
+      .ms_per_token = snapshot.prefill_cost.ms_per_token,
+      .prefill_rows = snapshot.prefill_rows,
+      .fitted = snapshot.step_times.has_value(),
+      .profiled = snapshot.queues_profiled,
+      .queued = {snapshot.queue.size() > 0, snapshot.best_effort_queue.size() > 0}};
 }
 
 void Dispatcher::note_prefix(EngineId engine, std::span<const kv::PrefixEvent> events) {
@@ -116,10 +128,9 @@ policy::PrefillCost Dispatcher::prefill_cost() const {
   policy::PrefillCost cost = options_.prefill_cost;
   double sum = 0;
   int said = 0;
-  for (const Engine& engine : engines_) {
-    const auto& snapshot = engine.watch.snapshot();
-    if (!snapshot || !(snapshot->prefill_cost.ms_per_token > 0)) continue;
-    sum += snapshot->prefill_cost.ms_per_token;
+  for (const Digest& digest : digests_) {
+    if (!(digest.ms_per_token > 0)) continue;
+    sum += digest.ms_per_token;
     ++said;
   }
   if (said > 0) cost.ms_per_token = sum / said;
@@ -141,21 +152,13 @@ void Dispatcher::find_hits(DispatchGroup& group) {
   }
 }
 
-double Dispatcher::waiting_tokens(const Engine& engine) const {
-  const auto& snapshot = engine.watch.snapshot();
-  const double seen = snapshot ? static_cast<double>(snapshot->waiting_prefill_tokens) : 0;
-  return seen + engine.ledger.counts().unseen_prefill_tokens;
+double Dispatcher::waiting_tokens(std::size_t index) const {
+  return digests_[index].waiting_tokens + engines_[index].ledger.counts().unseen_prefill_tokens;
 }
 
-// 0: not known, and so none.
-double Dispatcher::bound(const Engine& engine) const {
-  const auto& snapshot = engine.watch.snapshot();
-  return snapshot ? static_cast<double>(snapshot->max_waiting_prefill_tokens) : 0;
-}
-
-bool Dispatcher::has_room(const Engine& engine, double prefill_tokens) const {
-  const double most = bound(engine);
-  const double waiting = waiting_tokens(engine);
+bool Dispatcher::has_room(std::size_t index, double prefill_tokens) const {
+  const double most = digests_[index].most_waiting;
+  const double waiting = waiting_tokens(index);
   return most <= 0 || waiting <= 0 || waiting + prefill_tokens <= most;
 }
 
@@ -166,12 +169,11 @@ Result<void> Dispatcher::check_bounds(const DispatchGroup& group) const {
   bool unbounded = false;
   bool room = false;
   for (std::size_t i = 0; i < engines_.size(); ++i) {
-    const Engine& engine = engines_[i];
     if (pinned && group.tried[i]) continue;  // only its own engine's queue matters
-    waiting += waiting_tokens(engine);
-    most += bound(engine);
-    unbounded = unbounded || bound(engine) <= 0;
-    room = room || (!group.tried[i] && has_room(engine, group.prefill_tokens));
+    waiting += waiting_tokens(i);
+    most += digests_[i].most_waiting;
+    unbounded = unbounded || digests_[i].most_waiting <= 0;
+    room = room || (!group.tried[i] && has_room(i, group.prefill_tokens));
   }
   const bool fits =
       options_.late ? unbounded || waiting <= 0 || waiting + group.prefill_tokens <= most : room;
@@ -247,11 +249,16 @@ void Dispatcher::refresh_counts(TimePoint now) {
   }
 }
 
+void Dispatcher::begin_view(std::size_t index, policy::EngineView& view) const {
+  view = {};
+  view.page_tokens = options_.page_tokens;
+  engines_[index].watch.fill_said(view);
+  if (!options_.groups.empty()) view.group = options_.groups[index];
+}
+
 void Dispatcher::fill_view(std::size_t index, TimePoint now, policy::EngineView& view) const {
   const Engine& engine = engines_[index];
-  view.page_tokens = options_.page_tokens;
-  engine.watch.fill(now, view);
-  if (!options_.groups.empty()) view.group = options_.groups[index];
+  engine.watch.fill_now(now, view);
   view.ledger = engine.ledger.counts();
   view.cached_pages =
       static_cast<double>(mirror_.pages(EngineId{static_cast<EngineId::rep>(index)}));
@@ -262,34 +269,37 @@ void Dispatcher::fill_view(std::size_t index, TimePoint now, policy::EngineView&
 
 // Step costs of the engine that has seen most prompts; nullopt: each engine's own count.
 std::optional<policy::StepCosts> Dispatcher::shared_costs() const {
-  const Engine* most = nullptr;
-  for (const Engine& engine : engines_) {
-    const auto& snapshot = engine.watch.snapshot();
-    if (!options_.engines_alike || !snapshot || !snapshot->step_times) continue;
-    if (most == nullptr || snapshot->prefill_rows > most->watch.snapshot()->prefill_rows)
-      most = &engine;
+  if (!options_.engines_alike) return std::nullopt;
+  const Digest* most = nullptr;
+  for (const Digest& digest : digests_) {
+    if (!digest.fitted) continue;
+    if (most == nullptr || digest.prefill_rows > most->prefill_rows) most = &digest;
   }
-  return most != nullptr ? most->watch.costs() : std::nullopt;
+  if (most == nullptr) return std::nullopt;
+  return engines_[static_cast<std::size_t>(most - digests_.data())].watch.costs();
 }
 
 policy::EngineView Dispatcher::view(EngineId engine, TimePoint now) const {
   policy::EngineView view;
-  view.room = has_room(at(engine), 1);
-  fill_view(static_cast<std::size_t>(engine.value()), now, view);
+  GIMBAL_CHECK(engine.value() >= 0 && engine.value() < options_.engines);
+  const auto index = static_cast<std::size_t>(engine.value());
+  begin_view(index, view);
+  view.room = has_room(index, 1);
+  fill_view(index, now, view);
   if (const auto costs = shared_costs()) view.costs = costs;
   return view;
 }
 
 // Where the engine's order would put the group's first request, if it came now.
-std::optional<double> Dispatcher::tokens_ahead(const Engine& engine, const DispatchGroup& group,
-                                               std::size_t index, TimePoint now) const {
-  const auto& snapshot = engine.watch.snapshot();
-  if (!snapshot || !snapshot->queues_profiled) return std::nullopt;
+std::optional<double> Dispatcher::tokens_ahead(const DispatchGroup& group, std::size_t index,
+                                               TimePoint now) const {
+  const Digest& digest = digests_[index];
+  if (!digest.profiled) return std::nullopt;
   const bool best_effort = group.best_effort();
-  const auto sensitive = static_cast<double>(snapshot->waiting_prefill_tokens -
-                                             snapshot->waiting_best_effort_prefill_tokens);
+  const double sensitive = digest.sensitive_tokens;
+  if (!digest.queued[best_effort ? 1 : 0]) return best_effort ? sensitive : 0;
+  const auto& snapshot = engines_[index].watch.snapshot();
   const policy::QueueProfile& queue = best_effort ? snapshot->best_effort_queue : snapshot->queue;
-  if (queue.size() == 0) return best_effort ? sensitive : 0;
   const sched::Request& first = group.requests.front();
   const double tokens = std::max(1.0, static_cast<double>(first.prompt.size()) - group.hits[index]);
   std::optional<double> aging;
@@ -304,14 +314,15 @@ std::optional<double> Dispatcher::tokens_ahead(const Engine& engine, const Dispa
 }
 
 void Dispatcher::fill_views(const DispatchGroup& group, TimePoint now) {
-  views_.assign(engines_.size(), {});
   const std::optional<policy::StepCosts> costs = shared_costs();
   for (std::size_t i = 0; i < engines_.size(); ++i) {
-    fill_view(i, now, views_[i]);
-    if (costs) views_[i].costs = costs;
-    views_[i].hit_tokens = group.hits[i];
-    views_[i].waiting_ahead_tokens = tokens_ahead(engines_[i], group, i, now);
-    views_[i].room = !group.tried[i] && has_room(engines_[i], group.uncached_on(i));
+    policy::EngineView& view = views_[i];
+    if (!std::exchange(digests_[i].in_view, true)) begin_view(i, view);
+    fill_view(i, now, view);
+    view.costs = costs ? costs : engines_[i].watch.costs();
+    view.hit_tokens = group.hits[i];
+    view.waiting_ahead_tokens = tokens_ahead(group, i, now);
+    view.room = !group.tried[i] && has_room(i, group.uncached_on(i));
   }
   // Where all that is left seems full, those that were not tried may say so themselves: a rule that
   // sees no room anywhere takes any engine, and one that was tried before would be tried for ever.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -115,6 +116,19 @@ class Dispatcher {
     double counted_running = 0;
     std::uint64_t dispatched = 0;  // requests
   };
+  // Of an engine's newest snapshot, what every arrival looks at: side by side for all engines, for
+  // whole snapshots of many of them do not fit the caches.
+  struct Digest {
+    double waiting_tokens = 0;    // prefill
+    double most_waiting = 0;      // of it; 0: not known, and so none
+    double sensitive_tokens = 0;  // of it, not best-effort
+    double ms_per_token = 0;      // c1; 0: not known
+    std::uint64_t prefill_rows = 0;
+    bool fitted = false;           // has step times
+    bool profiled = false;         // the queues are
+    std::array<bool, 2> queued{};  // by class, best-effort second: the profile has points
+    bool in_view = false;          // views_ has the snapshot
+  };
   struct Rules {
     std::unique_ptr<policy::Dispatch> dispatch;
     std::unique_ptr<policy::RequestOrder> order;
@@ -131,20 +145,21 @@ class Dispatcher {
   bool take_out(RequestId request);
   void requeue(std::vector<sched::Request> requests, std::vector<bool> tried, TimePoint arrival);
   void end(RequestId request);
-  [[nodiscard]] double waiting_tokens(const Engine& engine) const;
-  [[nodiscard]] double bound(const Engine& engine) const;
-  [[nodiscard]] bool has_room(const Engine& engine, double prefill_tokens) const;
+  [[nodiscard]] double waiting_tokens(std::size_t index) const;
+  [[nodiscard]] bool has_room(std::size_t index, double prefill_tokens) const;
   [[nodiscard]] bool starts_soon(const policy::EngineView& view, const DispatchGroup& group) const;
   [[nodiscard]] Result<void> check_bounds(const DispatchGroup& group) const;
   void refresh_counts(TimePoint now);
   void fill_views(const DispatchGroup& group, TimePoint now);
   [[nodiscard]] std::optional<policy::StepCosts> shared_costs() const;
+  // What stays until the next snapshot, and what may change with every decision.
+  void begin_view(std::size_t index, policy::EngineView& view) const;
   void fill_view(std::size_t index, TimePoint now, policy::EngineView& view) const;
   [[nodiscard]] bool limit_to_soon(const DispatchGroup& group);
   [[nodiscard]] policy::DispatchRequest describe(const DispatchGroup& group, TimePoint now) const;
   void send(DispatchGroup& group, EngineId engine, TimePoint now);
-  [[nodiscard]] std::optional<double> tokens_ahead(const Engine& engine, const DispatchGroup& group,
-                                                   std::size_t index, TimePoint now) const;
+  [[nodiscard]] std::optional<double> tokens_ahead(const DispatchGroup& group, std::size_t index,
+                                                   TimePoint now) const;
   void record(const DispatchGroup& group, const policy::DispatchRequest& request, TimePoint now);
   [[nodiscard]] policy::PrefillCost prefill_cost() const;
 
@@ -152,6 +167,7 @@ class Dispatcher {
   DispatchRecorder* const recorder_;
   const Rules rules_;
   std::vector<Engine> engines_;
+  std::vector<Digest> digests_;  // by engine
   PrefixMirror mirror_;
   StickyUsers users_;
   DecisionLog log_;
@@ -163,7 +179,7 @@ class Dispatcher {
   std::uint64_t decisions_ = 0;
   TimePoint counted_at_{};
   bool counted_ = false;
-  // Reused from decision to decision.
+  // Reused from decision to decision; of a snapshot that a view has, nothing is filled in again.
   std::vector<policy::EngineView> views_;
   policy::DispatchDecision decision_;
   std::vector<int> request_hits_;

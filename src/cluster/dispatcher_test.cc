@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "base/hash.h"
+#include "base/random.h"
+#include "cluster/decision_json.h"
 #include "cluster/dispatcher_fixture.h"
 
 namespace gimbal::cluster {
@@ -412,6 +414,50 @@ TEST(Dispatcher, EnginesThatAreAlikeAreJudgedByTheMostExperienced) {
     EXPECT_DOUBLE_EQ(dispatcher->view(EngineId{1}, at_ms(1)).costs->prefill_token_ms(),
                      alike ? 0.1 : 1);
   }
+}
+
+// Views are kept from decision to decision; view() makes one anew.
+TEST(DispatcherTest, AViewThatIsKeptIsAsOneMadeAnew) {
+  constexpr int kEngines = 3;
+  Rng rng(3);
+  auto dispatcher = make({.engines = kEngines, .rule = "gimbal-v2", .groups = {0, 0, 1}});
+  double now = 0;
+  int shown = 0;
+  dispatcher->on_decision([&](const DecisionRecord& record) {
+    DecisionRecord anew = record;
+    for (int i = 0; i < kEngines; ++i) {
+      policy::EngineView& view = anew.engines[static_cast<std::size_t>(i)];
+      const policy::EngineView kept = view;
+      view = dispatcher->view(EngineId{i}, at_ms(now));
+      view.room = kept.room;  // these three are of the request
+      view.hit_tokens = kept.hit_tokens;
+      view.waiting_ahead_tokens = kept.waiting_ahead_tokens;
+    }
+    EXPECT_EQ(decision_to_json(anew).dump(), decision_to_json(record).dump());
+    ++shown;
+  });
+  std::uint64_t sequence = 1;
+  for (std::uint64_t id = 1; id <= 200; ++id) {
+    now += static_cast<double>(rng.below(300));
+    const EngineId engine{static_cast<EngineId::rep>(rng.below(kEngines))};
+    EngineSnapshot next = loaded(++sequence, static_cast<double>(rng.below(500)), id - 1);
+    next.taken = at_ms(now - static_cast<double>(rng.below(50)));
+    next.finished_requests = id;
+    next.finished_output_tokens = id * (20 + rng.below(30));
+    next.pages_freed = id * 7;
+    if (rng.below(3) == 0) next.step_times.reset();
+    if (rng.below(2) == 0) {
+      next.running_step = policy::StepShape{.prefill = 100};
+      next.step_started = next.taken;
+    }
+    if (rng.below(8) == 0) next = snapshot(sequence);  // idle
+    dispatcher->note_snapshot(engine, next);
+    if (rng.below(4) == 0) dispatcher->note_expert_pressure(engine, 1.0 + rng.uniform());
+    if (rng.below(6) == 0) dispatcher->note_health(engine, rng.below(2) == 0, at_ms(now));
+    send(*dispatcher, request(id, 30), now);
+    dispatcher->note_end(RequestId{id});
+  }
+  EXPECT_EQ(shown, 200);
 }
 
 }  // namespace

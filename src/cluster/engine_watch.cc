@@ -33,6 +33,12 @@ void EngineWatch::note(const EngineSnapshot& snapshot) {
   if (snapshot_) note_rates(*snapshot_, snapshot);
   snapshot_ = snapshot;
   step_ms_ = predict_step_ms();
+  moment_ = {.taken = snapshot.taken,
+             .step_started = snapshot.step_started,
+             .said = true,
+             .idle = idle(snapshot),
+             .steps = snapshot.running_step.has_value(),
+             .fitted = snapshot.step_times.has_value()};
 }
 
 void EngineWatch::note_rates(const EngineSnapshot& before, const EngineSnapshot& after) {
@@ -83,14 +89,14 @@ double EngineWatch::predict_step_ms() const {
 }
 
 double EngineWatch::age_ms(TimePoint now) const {
-  if (!snapshot_ || idle(*snapshot_)) return 0;
-  return std::max(0.0, to_ms(now - snapshot_->taken));
+  if (!moment_.said || moment_.idle) return 0;
+  return std::max(0.0, to_ms(now - moment_.taken));
 }
 
 policy::Freshness EngineWatch::freshness(TimePoint now) const {
   using policy::Freshness;
   if (now < excluded_until_) return Freshness::kExcluded;
-  if (!snapshot_) return Freshness::kLedgerOnly;
+  if (!moment_.said) return Freshness::kLedgerOnly;
   const double age = age_ms(now);
   const double step = predicted_step_ms();
   if (age <= options_.fresh_steps * step) return Freshness::kFresh;
@@ -98,10 +104,19 @@ policy::Freshness EngineWatch::freshness(TimePoint now) const {
   return age <= stale ? Freshness::kStale : Freshness::kLedgerOnly;
 }
 
-void EngineWatch::fill(TimePoint now, policy::EngineView& view) const {
-  const auto real = [](std::int64_t value) { return static_cast<double>(value); };
+void EngineWatch::fill_now(TimePoint now, policy::EngineView& view) const {
   view.freshness = freshness(now);
   view.age_ms = age_ms(now);
+  if (!moment_.said) return;
+  if (!moment_.steps) {
+    view.residual_ms = 0;
+  } else if (moment_.fitted) {
+    view.residual_ms = std::max(0.0, predicted_step_ms() - to_ms(now - moment_.step_started));
+  }
+}
+
+void EngineWatch::fill_said(policy::EngineView& view) const {
+  const auto real = [](std::int64_t value) { return static_cast<double>(value); };
   view.output_tokens = output_tokens_;
   view.pages_freed_per_ms = freed_per_ms_;
   view.pages_evicted_per_ms = evicted_per_ms_;
@@ -125,11 +140,6 @@ void EngineWatch::fill(TimePoint now, policy::EngineView& view) const {
     view.prefill_tokens_per_ms = *said.prefill_tokens_per_second / 1000;
   }
   view.budget = said.budget;
-  if (!said.running_step) {
-    view.residual_ms = 0;
-  } else if (view.costs) {
-    view.residual_ms = std::max(0.0, predicted_step_ms() - to_ms(now - said.step_started));
-  }
 }
 
 }  // namespace gimbal::cluster

@@ -44,23 +44,40 @@ class EngineWatch {
   // Until when the engine is left out; in the past if it is not.
   [[nodiscard]] TimePoint excluded_until() const { return excluded_until_; }
 
-  // Fills in all that the view has of the snapshot; the rest stays.
-  void fill(TimePoint now, policy::EngineView& view) const;
+  // Fill in what the view has of the snapshot: what stays until the next one, and what changes with
+  // time. The rest stays.
+  void fill_said(policy::EngineView& view) const;
+  void fill_now(TimePoint now, policy::EngineView& view) const;
+  void fill(TimePoint now, policy::EngineView& view) const {
+    fill_said(view);
+    fill_now(now, view);
+  }
 
  private:
   void note_rates(const EngineSnapshot& before, const EngineSnapshot& after);
   [[nodiscard]] double predict_step_ms() const;
 
+  // Of the snapshot, what every decision looks at; so it need not touch the whole.
+  struct Moment {
+    TimePoint taken{};
+    TimePoint step_started{};
+    bool said = false;  // there is a snapshot
+    bool idle = false;
+    bool steps = false;   // a step runs
+    bool fitted = false;  // step times are
+  };
+
   EngineWatchOptions options_;
-  std::optional<EngineSnapshot> snapshot_;
+  Moment moment_;
   double step_ms_;  // as the snapshot predicts it
+  TimePoint excluded_until_{};
+  std::optional<EngineSnapshot> snapshot_;
   std::optional<double> output_tokens_;
   std::optional<double> freed_per_ms_;
   std::optional<double> evicted_per_ms_;
   std::optional<double> recompute_tokens_;  // a recompute
   Rng rng_;
   int failures_ = 0;  // in a row
-  TimePoint excluded_until_{};
 };
 
 }  // namespace gimbal::cluster

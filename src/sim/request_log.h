@@ -11,7 +11,7 @@
 
 namespace gimbal::sim {
 
-// What became of one request; times from the run's start. 64 bytes, for there are millions.
+// What became of one request; times from the run's start. 48 bytes, for there are millions.
 struct RequestEntry {
   Duration arrival{};
   Duration first{-1};  // token; below 0: none

@@ -43,7 +43,8 @@ void ExpertFlags::add_to(CLI::App& command) {
   command
       .add_option("--gang-patience", gang_patience,
                   "steps of its own that an engine waits for one whose step ends later, if they "
-                  "should go together (gang pace); default: 8 with planner pairing, else 1")
+                  "should go together (gang pace); default: 8 with own workers, with shared ones "
+                  "until it has ended")
       ->check(number_range(0.0, kMostPatience));
   command
       .add_option("--gang-planner", gang_planner,

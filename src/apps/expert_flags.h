@@ -21,7 +21,7 @@ struct ExpertFlags {
   int expert_parallel_size = 0;
   std::string rank_workers = "shared";
   std::string expert_pace = "gang";
-  std::optional<double> gang_patience;  // nullopt: by planner
+  std::optional<double> gang_patience;  // nullopt: by rank workers
   std::string gang_planner;             // empty: by rank_workers
   std::string expert_queues = "run-all";
   std::string expert_map;        // a file; empty: linear

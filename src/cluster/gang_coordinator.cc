@@ -12,6 +12,7 @@ namespace {
 constexpr double kNewest = 0.5;  // weight of the last step in means
 constexpr double kLeastSlowness = 0.25;
 constexpr double kMostSlowness = 8;
+constexpr TimePoint kForever = TimePoint::max();
 
 RankSet bit_of(std::size_t index) {
   return RankSet{1} << index;
@@ -148,7 +149,8 @@ double GangCoordinator::own_step_ms(const Member& member) const {
   return ms;
 }
 
-// Until when `first`, the first of those with an intent, waits for the others; nullopt: no longer.
+// Until when `first`, the first of those with an intent, waits for the others; nullopt: no longer,
+// kForever: until they have spoken.
 std::optional<TimePoint> GangCoordinator::deadline(const Member& first) {
   const double step_ms = own_step_ms(first);
   const auto steps = [&](double count) {
@@ -160,11 +162,12 @@ std::optional<TimePoint> GangCoordinator::deadline(const Member& first) {
   for (Member& member : members_) {
     const bool runs = member.state == State::kRunning && !member.left;
     if (!runs && member.state != State::kBetween) continue;
-    // Whose times are not fitted, of them the planner knows nothing.
-    const bool known = first.intent.times && member.intent.times;
-    const double patience = known ? options_.patience : std::min(options_.patience, 1.0);
-    if (member.ready > first.since + steps(patience) || would_part(first, member)) continue;
-    const TimePoint until = std::max(member.ready, first.since) + grace;
+    if (options_.to_the_end) return kForever;
+    const bool unknown = runs && (member.expected_ms <= 0 || step_ms <= 0);
+    if (!unknown && member.ready > first.since + steps(options_.patience)) continue;
+    if (would_part(first, member)) continue;
+    const TimePoint until =
+        unknown ? first.since + options_.unknown_wait : std::max(member.ready, first.since) + grace;
     if (until <= now_) {
       missed_ = true;
     } else {
@@ -205,7 +208,10 @@ void GangCoordinator::settle() {
   const Member* first = first_pending();
   if (first == nullptr) return;
   if (options_.pace == GangPace::kGang) {
-    if (const auto until = deadline(*first)) return wake_at(*until);
+    if (const auto until = deadline(*first)) {
+      if (*until != kForever) wake_at(*until);
+      return;
+    }
   } else if (options_.pace == GangPace::kLockstep) {
     missed_ = false;
     if (!all_have_spoken()) return;
@@ -315,6 +321,7 @@ void GangCoordinator::answered(Member& member, std::uint64_t number, double pred
   member.since = now_;
   member.ready = now_ + from_ms(expected_ms);
   member.predicted_ms = predicted_ms;
+  member.expected_ms = expected_ms;
 }
 
 }  // namespace gimbal::cluster

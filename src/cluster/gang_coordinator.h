@@ -36,6 +36,11 @@ struct GangCoordinatorOptions {
   double grace = 0.5;     // >= 0
   // Both are at least this long, for steps that are short or not known.
   Duration least_wait = std::chrono::milliseconds(1);  // >= 0
+  // Where nobody knows how long a step takes, as of the first ones, until its end but no longer.
+  Duration unknown_wait = std::chrono::seconds(1);  // >= 0
+  // Wait for whoever runs until its step ends, whatever the above say: for ranks that share their
+  // workers, where going ahead takes from the other's step what it gains.
+  bool to_the_end = false;
 };
 
 // Since the start. A rank's join is its part in one gang step.
@@ -94,6 +99,7 @@ class GangCoordinator {
     TimePoint since{};         // pending: since the intent; running: since the answer
     TimePoint ready{};         // running, between: when its intent is expected
     double predicted_ms = 0;   // running: as the model says; 0: not known
+    double expected_ms = 0;    // the last answer's step, as it was told; 0: not known
     double measured_ms = 0;    // mean of its last steps; 0: none yet
     double slowness = 1;       // mean of measured to predicted times
     policy::GangMember intent;

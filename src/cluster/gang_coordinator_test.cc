@@ -88,8 +88,8 @@ TEST_F(GangCoordinatorTest, OneRankWithWorkGoesAloneAtOnce) {
 
 TEST_F(GangCoordinatorTest, RanksThatRunAloneMeet) {
   intent(0, 0);
-  EXPECT_THAT(intent(0.5, 1), ElementsAre("wake 1.50"));
-  EXPECT_THAT(ended(1.2, 0), ElementsAre("wake 2.20"));  // its intent is to come
+  EXPECT_THAT(intent(0.5, 1), ElementsAre("wake 1000.50"));  // nobody knows how long a step is
+  EXPECT_THAT(ended(1.2, 0), ElementsAre("wake 2.20"));      // its intent is to come
   EXPECT_THAT(intent(1.2, 0), ElementsAre("start 0 #2 {01}", "start 1 #2 {01}"));
   EXPECT_EQ(coordinator_->counters().gang_steps, 1u);
   EXPECT_EQ(coordinator_->counters().joins, 2u);
@@ -170,7 +170,7 @@ TEST_F(GangCoordinatorTest, BudgetsComeFromThePlanner) {
 TEST_F(GangCoordinatorTest, WhomThePlannerSendsOffGoesSolo) {
   make(GangPace::kGang, "pairing");
   timed_intent(0, 0, 50);
-  EXPECT_THAT(timed_intent(20, 1, 50, 0, false), ElementsAre(HasSubstr("wake")));
+  EXPECT_THAT(timed_intent(20, 1, 100, 0, false), ElementsAre(HasSubstr("wake")));
   // It comes with much less than it wanted last.
   EXPECT_THAT(timed_intent(50, 0, 10), ElementsAre("solo 0 #2 planned", "solo 1 #3 alone"));
 }
@@ -178,7 +178,7 @@ TEST_F(GangCoordinatorTest, WhomThePlannerSendsOffGoesSolo) {
 TEST_F(GangCoordinatorTest, NobodyWaitsForARankFromWhichThePlannerWouldPartIt) {
   make(GangPace::kGang, "pairing");
   timed_intent(0, 0, 10);
-  EXPECT_THAT(timed_intent(5, 1, 50, 0, false), ElementsAre("solo 1 #2 alone"));
+  EXPECT_THAT(timed_intent(5, 1, 100, 0, false), ElementsAre("solo 1 #2 alone"));
   EXPECT_THAT(timed_intent(10, 0, 10), ElementsAre("solo 0 #3 alone"));
   EXPECT_EQ(coordinator_->counters().waits, 0u);
 }
@@ -223,7 +223,7 @@ TEST_F(GangCoordinatorTest, ALeaverIsNotWaitedForUntilItComesBack) {
 
 TEST_F(GangCoordinatorTest, NobodyWaitsForTheDead) {
   intent(0, 0);
-  EXPECT_THAT(intent(0.5, 1), ElementsAre("wake 1.50"));
+  EXPECT_THAT(intent(0.5, 1), ElementsAre("wake 1000.50"));
   EXPECT_THAT(on(0.6, GangRankDead{Rank{0}}), ElementsAre("solo 1 #2 alone"));
   EXPECT_THAT(intent(0.7, 0), IsEmpty());
   EXPECT_THAT(ended(0.7, 0), IsEmpty());
@@ -233,10 +233,25 @@ TEST_F(GangCoordinatorTest, NobodyWaitsForTheDead) {
 
 TEST_F(GangCoordinatorTest, ATimerThatComesEarlyIsSetAgain) {
   intent(0, 0);
-  EXPECT_THAT(intent(0.5, 1), ElementsAre("wake 1.50"));
-  EXPECT_THAT(on(1, GangTimer{}), ElementsAre("wake 1.50"));
-  EXPECT_THAT(on(1.5, GangTimer{}), ElementsAre("solo 1 #2 deadline"));
-  EXPECT_THAT(on(1.6, GangTimer{}), IsEmpty());
+  EXPECT_THAT(intent(0.5, 1), ElementsAre("wake 1000.50"));
+  EXPECT_THAT(on(1, GangTimer{}), ElementsAre("wake 1000.50"));
+  EXPECT_THAT(on(1000.5, GangTimer{}), ElementsAre("solo 1 #2 deadline"));
+  EXPECT_THAT(on(1001, GangTimer{}), IsEmpty());
+}
+
+TEST_F(GangCoordinatorTest, ToTheEndWhoeverRunsIsWaitedForButALeaverIsNot) {
+  planner_ = policy::make_gang_planner("as-wanted", {}).value();
+  coordinator_ = std::make_unique<GangCoordinator>(
+      GangCoordinatorOptions{.ranks = 3, .to_the_end = true}, *planner_);
+  EXPECT_THAT(timed_intent(0, 0, 10), ElementsAre("solo 0 #1 alone"));
+  EXPECT_THAT(timed_intent(5, 1, 500), IsEmpty());  // without a timer, though it is late
+  EXPECT_THAT(timed_intent(900, 2, 5), IsEmpty());
+  EXPECT_THAT(ended(1000, 0), IsEmpty());  // its intent is to come
+  EXPECT_THAT(timed_intent(1000, 0, 10),
+              ElementsAre("start 0 #2 {012}", "start 1 #2 {012}", "start 2 #2 {012}"));
+  on(1001, GangLeft{Rank{1}, seen_[1], LeaveReason::kSuspended});
+  EXPECT_THAT(timed_intent(1002, 0, 10), IsEmpty());
+  EXPECT_THAT(ended(1003, 2, false), ElementsAre("solo 0 #3 alone"));
 }
 
 TEST_F(GangCoordinatorTest, ImmediateNeverWaits) {

@@ -13,11 +13,6 @@ namespace {
 // it up would take.
 constexpr Duration kSpin = std::chrono::microseconds(50);
 
-double patience_of(const EngineFleetOptions& options, std::string_view planner) {
-  if (options.patience) return *options.patience;
-  return planner == "as-wanted" ? 1 : cluster::GangCoordinatorOptions{}.patience;
-}
-
 std::string planner_of(const EngineFleetOptions& options) {
   if (!options.planner.empty()) return options.planner;
   return options.workers == RankWorkers::kOwn ? "pairing" : "as-wanted";
@@ -123,14 +118,13 @@ Result<void> EngineFleet::make_groups(const model::Model& model) {
              .expert_queue_policy = options_.expert_queue_policy},
             clock_));
     trace_stations(group, *made.experts);
+    cluster::GangCoordinatorOptions coordinator{
+        .pace = options_.pace, .ranks = size, .layers = model.config().num_layers()};
+    coordinator.patience = options_.patience.value_or(coordinator.patience);
+    coordinator.to_the_end = options_.workers == RankWorkers::kShared && !options_.patience;
     GIMBAL_ASSIGN_OR_RETURN(
         made.gang,
-        GangDriver::make({.coordinator = {.pace = options_.pace,
-                                          .ranks = size,
-                                          .layers = model.config().num_layers(),
-                                          .patience = patience_of(options_, planner_of(options_))},
-                          .planner = planner_of(options_)},
-                         clock_));
+        GangDriver::make({.coordinator = coordinator, .planner = planner_of(options_)}, clock_));
   }
   return {};
 }

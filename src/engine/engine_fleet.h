@@ -31,8 +31,8 @@ struct EngineFleetOptions {
   bool pin = true;  // bind them to CPUs
   int nice = 0;     // of compute threads and engines: more lets others go first
   cluster::GangPace pace = cluster::GangPace::kGang;
-  // See cluster::GangCoordinatorOptions. nullopt: its default with a planner that says who had
-  // better go alone, else one step.
+  // See cluster::GangCoordinatorOptions. nullopt: its default where ranks have workers of their
+  // own, else to the end.
   std::optional<double> patience;
   // See policy::make_gang_planner. Empty: pairing where ranks have workers of their own, else
   // as-wanted: ranks that share workers have no time of their own to fill.

@@ -204,12 +204,14 @@ class Pairing final : public GangPlanner {
   }
 
   // Steps of a member that goes alone and of the others. In one step of the longer kind each meets
-  // the runs of several steps of the shorter kind at the services.
+  // the runs of several steps of the shorter kind at the services; those of the shorter kind come
+  // out of phase, and wait.
   struct Apart {
     double own_ms = 0;
     double others_ms = 0;
   };
-  static Apart part(const GangMember& member, int budget, const Together& all, std::size_t i) {
+  [[nodiscard]] Apart part(const GangMember& member, int budget, const Together& all,
+                           std::size_t i) const {
     const GangTimes& times = *member.times;
     const double rows = member.decodes + budget;
     const double own_service_ms = times.service_ms(rows);
@@ -217,8 +219,11 @@ class Pairing final : public GangPlanner {
     const double own_ms = times.attention_ms(member.step(budget)) + own_service_ms;
     const double others_ms = all.attention_without(i) + others_service_ms;
     if (own_ms <= 0 || others_ms <= 0) return {.own_ms = own_ms, .others_ms = others_ms};
-    const double own_met_ms = own_ms + others_service_ms * own_ms / others_ms;
-    return {.own_ms = own_met_ms, .others_ms = others_ms + own_service_ms * others_ms / own_met_ms};
+    Apart apart{.own_ms = own_ms + others_service_ms * own_ms / others_ms};
+    apart.others_ms = others_ms + own_service_ms * others_ms / apart.own_ms;
+    double& shorter_ms = apart.own_ms < apart.others_ms ? apart.own_ms : apart.others_ms;
+    shorter_ms += options_.rejoin_steps * shorter_ms;
+    return apart;
   }
 
   GangPlannerOptions options_;
@@ -284,6 +289,10 @@ Result<std::unique_ptr<GangPlanner>> make_gang_planner(std::string_view name,
   if (!(options.part_gain >= 0)) {
     return invalid_argument(fmt::format("part_gain must not be negative: {}", options.part_gain),
                             "part_gain");
+  }
+  if (!(options.rejoin_steps >= 0)) {
+    return invalid_argument(
+        fmt::format("rejoin_steps must not be negative: {}", options.rejoin_steps), "rejoin_steps");
   }
   if (name == "as-wanted") return Made(std::make_unique<AsWanted>(options));
   if (name == "pairing") return Made(std::make_unique<Pairing>(options));

@@ -86,9 +86,11 @@ struct GangPlannerOptions {
   double best_effort_share = 0.25;
   // pairing: what filling up may add to the step at the services, as a part of the step; >= 0.
   double fill_slack = 0.05;
-  // pairing: how much shorter steps must be apart, as a part of what they are together. Going apart
-  // costs more than the model says: ranks out of phase wait for each other later; >= 0.
+  // pairing: how much shorter steps must be apart, as a part of what they are together; >= 0.
   double part_gain = 0.05;
+  // pairing: how many of its own steps whoever has the shorter ones waits, once apart, for the end
+  // of a longer one, to be in step again. Half the coordinator's patience; >= 0.
+  double rejoin_steps = 4;
 };
 
 // By name:
@@ -102,8 +104,9 @@ struct GangPlannerOptions {
 //              shorter on the whole: the sum over members of their requests times their step, those
 //              of best-effort members counted by best_effort_share, falls by more than part_gain.
 //              Apart they still meet each other's runs at the services, one of every step of the
-//              other's. Who gains most goes first, until nobody does. Members whose times are not
-//              fitted get their want, and do not make T.
+//              other's, and whose steps are shorter waits later for a longer one to end. Who gains
+//              most goes first, until nobody does. Members whose times are not fitted get their
+//              want, and do not make T.
 // An unknown name or an option out of range is kInvalidArgument.
 [[nodiscard]] Result<std::unique_ptr<GangPlanner>> make_gang_planner(
     std::string_view name, const GangPlannerOptions& options);

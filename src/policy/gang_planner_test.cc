@@ -139,7 +139,8 @@ TEST(GangPlanner, ALatencySensitiveMemberLeavesALongStep) {
   // Together: 500 tokens, a quarter, take 6 ms of attention; 501 rows 0.5 + 0.501 + 1 at the
   // services: 8 ms. Alone the decode takes 1.1 + 0.701 = 1.8 ms and meets 1.8/8 of the other's
   // 2 ms at the services: 2.25 ms. Going together saves 0.2 ms of streaming.
-  const GangPlan got = plan("pairing", {member(1, 0, 0), member(0, 2000, 2000, false)});
+  const GangPlan got =
+      plan("pairing", {member(1, 0, 0), member(0, 2000, 2000, false)}, 1, {.rejoin_steps = 0});
   EXPECT_THAT(got.alone, ElementsAre(true, false));
   EXPECT_THAT(got.budgets, ElementsAre(0, 2000));
   EXPECT_DOUBLE_EQ(got.step_ms, 21 + 0.5 + 2 + 1);
@@ -155,14 +156,27 @@ TEST(GangPlanner, ALatencySensitiveMemberLeavesALongStep) {
 TEST(GangPlanner, WhoGoesAloneIsWeighedByRequests) {
   GangMember decoding = member(1, 0, 0);
   GangMember prefilling = member(0, 100, 100);
+  const GangPlannerOptions no_wait{.rejoin_steps = 0};
   decoding.requests = 4;  // 4 · 2.6 + 4.57 = 14.97 is less than 0.95 · 5 · 3.6 = 17.1
-  EXPECT_THAT(plan("pairing", {decoding, prefilling}).alone, Contains(true));
+  EXPECT_THAT(plan("pairing", {decoding, prefilling}, 1, no_wait).alone, Contains(true));
   prefilling.requests = 5;  // others wait behind it: 4 · 2.6 + 5 · 4.57 is more than 9 · 3.6
-  EXPECT_THAT(plan("pairing", {decoding, prefilling}).alone, ElementsAre(false, false));
+  EXPECT_THAT(plan("pairing", {decoding, prefilling}, 1, no_wait).alone, ElementsAre(false, false));
   // A gain of less than part_gain is none.
   prefilling.requests = 1;
-  EXPECT_THAT(plan("pairing", {decoding, prefilling}, 1, {.part_gain = 0.2}).alone,
-              ElementsAre(false, false));
+  EXPECT_THAT(
+      plan("pairing", {decoding, prefilling}, 1, {.part_gain = 0.2, .rejoin_steps = 0}).alone,
+      ElementsAre(false, false));
+}
+
+TEST(GangPlanner, WhoseStepsAreShorterWaitsToBeInStepAgain) {
+  GangMember decoding = member(1, 0, 0);
+  decoding.requests = 4;
+  // As above, but 4 · (1 + 4) · 2.6 + 4.57 = 56.6 is more than 0.95 · 5 · 3.6 = 17.1.
+  EXPECT_THAT(plan("pairing", {decoding, member(0, 100, 100)}).alone, ElementsAre(false, false));
+  // Together 21 + 3.5 ms. The decode meets 1.801/24.5 of 3.5 ms: 2.06 ms; the other 24.5 ms and
+  // 11.9 times 0.701 ms: 32.8 ms. 4 · (1 + 4) · 2.06 + 32.8 = 74 is less than 0.95 · 5 · 24.5 =
+  // 116.
+  EXPECT_THAT(plan("pairing", {decoding, member(0, 2000, 2000)}).alone, Contains(true));
 }
 
 TEST(GangPlanner, MembersOfEqualStepsStayTogether) {
@@ -270,6 +284,7 @@ TEST(GangPlanner, UnknownNamesAndBadOptionsAreErrors) {
   EXPECT_EQ(make_gang_planner("pairing", {.best_effort_share = 1.1}).error().field,
             "best_effort_share");
   EXPECT_EQ(make_gang_planner("pairing", {.part_gain = -1}).error().field, "part_gain");
+  EXPECT_EQ(make_gang_planner("pairing", {.rejoin_steps = -1}).error().field, "rejoin_steps");
   EXPECT_FALSE(make_gang_planner("as-wanted", {.best_effort_share = -0.1}).ok());
   for (const std::string_view name : gang_planner_names())
     EXPECT_TRUE(make_gang_planner(name, {}).ok());

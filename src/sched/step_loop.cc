@@ -72,7 +72,8 @@ Outputs& StepLoop::on(TimePoint now, std::span<Event> events) {
     start_step();
   } else {
     if (permission_) start_step();
-    if (batch_state_ == BatchState::kNone && !asking_) ask();
+    if (batch_state_ == BatchState::kNone && (!asking_ || more_came_)) ask();
+    more_came_ = false;
   }
   return outputs_;
 }
@@ -84,7 +85,7 @@ void StepLoop::handle(const StartStep& event) {
   permission_ = event;
 }
 
-// Says what the next step would be, once, until it is answered.
+// Says what the next step would be: once until it is answered, and again when more has come.
 void StepLoop::ask() {
   policy::GangMember member;
   if (!planner_.preview(now_, member)) return;
@@ -168,6 +169,7 @@ void StepLoop::handle(SubmitGroup& event) {
     ahead = sequence;
   }
   planner_.take_orders(outputs_.ordered);
+  more_came_ = true;
 }
 
 // The step model tells attention from the rest and knows full steps; until it is fitted, what the

@@ -130,6 +130,7 @@ class StepLoop {
   bool yielding_ = false;
   std::uint64_t steps_started_ = 0;
   bool asking_ = false;                  // an intent is unanswered
+  bool more_came_ = false;               // requests, since the last intent
   std::optional<StartStep> permission_;  // the answer, until its step has ended
   bool used_ = false;                    // its step has started
   SchedulerCounters totals_;             // its sums since the start

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -87,7 +88,16 @@ Result<void> check_length(const ReproducedTrace& trace, const Arguments& argumen
   return {};
 }
 
+// A seed that is there twice would count as two, and make intervals narrower than they are.
+Result<void> check_seeds(std::vector<std::uint64_t> seeds) {
+  std::ranges::sort(seeds);
+  const auto twice = std::ranges::adjacent_find(seeds);
+  if (twice == seeds.end()) return {};
+  return invalid_argument(fmt::format("--seeds has {} more than once", *twice), "seeds");
+}
+
 Result<void> bench_reproduce(Arguments arguments) {
+  GIMBAL_RETURN_IF_ERROR(check_seeds(arguments.seeds));
   for (const std::string& text : arguments.traces) {
     GIMBAL_ASSIGN_OR_RETURN(arguments.plan.traces.emplace_back(), parse_reproduced_trace(text));
     GIMBAL_RETURN_IF_ERROR(check_length(arguments.plan.traces.back(), arguments));
@@ -141,9 +151,10 @@ void add_plan_options(CLI::App& command, Arguments& arguments) {
                   "multiply prompts and outputs, and the budgets of front, to fit a small machine")
       ->capture_default_str();
   command
-      .add_option("--topics", plan.topics,
-                  "requests come from 64 users who write about so many topics, each with popular "
-                  "experts of its own")
+      .add_option(
+          "--topics", plan.topics,
+          "requests come from 64 users (multi-turn: its own) who write about so many topics, "
+          "each with popular experts of its own")
       ->check(number_range(1, 64))
       ->capture_default_str();
 }

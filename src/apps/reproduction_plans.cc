@@ -110,6 +110,11 @@ Reproduction front(double scale) {
   return front;
 }
 
+// Of any plan: claims and options know these by name.
+bool is_of_plans(const std::string& name) {
+  return name == kMultiTurn || std::ranges::find(kShapes, name) != std::end(kShapes);
+}
+
 // What --workloads takes.
 std::vector<std::string> workload_names(const ReproductionOptions& options) {
   std::vector<std::string> names(std::begin(kShapes), std::end(kShapes));
@@ -152,6 +157,10 @@ Result<std::vector<ReproducedWorkload>> workloads(const ReproductionOptions& opt
     workloads.push_back(name == kMultiTurn ? multi_turn(options) : lengths(name));
   }
   for (const ReproducedTrace& trace : options.traces) {
+    if (is_of_plans(trace.name)) {
+      return invalid_argument(
+          "--trace: the plans have a workload of their own with the name " + trace.name, "trace");
+    }
     workloads.push_back({.name = trace.name,
                          .flags = {"--trace", trace.path},
                          .system_flags = {},
@@ -167,8 +176,7 @@ Result<std::vector<ReproducedWorkload>> workloads(const ReproductionOptions& opt
                             {"--scale-lengths", fmt::format("{:g}", options.scale_lengths)});
     }
     if (options.topics > 1) {
-      const bool has_users = workload.name == kMultiTurn && !workload.windows;
-      if (!has_users)
+      if (workload.name != kMultiTurn)
         workload.flags.insert(workload.flags.end(), {"--users", fmt::format("{}", kUsers)});
       workload.flags.insert(workload.flags.end(), {"--topics", fmt::format("{}", options.topics)});
     }

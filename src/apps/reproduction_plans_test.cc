@@ -130,6 +130,15 @@ TEST(ReproductionPlansTest, TracesStandInPlaceOfOrBesideLengths) {
   EXPECT_THAT(refusal(options), HasSubstr("azure"));
 }
 
+TEST(ReproductionPlansTest, TracesHaveNoNameOfAWorkloadOfThePlans) {
+  for (const char* name : {"multi-turn", "random", "average"}) {
+    for (const char* what : {"v1", "front"}) {
+      EXPECT_THAT(refusal({.what = what, .traces = {{name, "a.csv"}}}),
+                  ::testing::AllOf(HasSubstr("--trace"), HasSubstr(name)));
+    }
+  }
+}
+
 TEST(ReproductionPlansTest, ErrorsNameTheOption) {
   EXPECT_THAT(refusal({.what = "v1", .scale_lengths = 0}), HasSubstr("--scale-lengths"));
   EXPECT_THAT(refusal({.what = "v1", .workloads = {"randm"}}),

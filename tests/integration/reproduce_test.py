@@ -138,6 +138,7 @@ def test_plots(reproduce, program, trace, tmp_path):
         (("v1", "--scale-lengths", "0"), "--scale-lengths"),
         (("v1", "--trace", "=x"), "--trace"),
         (("v1", "--trace", "no-such.csv"), "no-such.csv"),
+        (("v1", "--seeds", "3,1,2,1"), "--seeds has 1 more than once"),
         (("v1", "--routing", "zipf:x"), "--routing"),
         (("v1", "--profile", "no-such"), "no-such"),
         (("v1", "--server", "no-such"), "no-such"),

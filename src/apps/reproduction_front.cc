@@ -25,8 +25,11 @@ std::vector<Point> points(const Reproduction& reproduction, const ReproducedCell
   return points;
 }
 
-// Ours is not worse beyond the interval.
+// Ours is not worse beyond the interval. To none, as to the TPOT of answers of one token, there is
+// no ratio: the means decide.
 bool holds(const Point& base, const Point& ours, RunField field) {
+  if (!has_ratio(*base.runs, field))
+    return mean_of(*ours.runs, field) <= mean_of(*base.runs, field);
   return ratio_of(*base.runs, *ours.runs, field).low <= 1.0;
 }
 

@@ -70,6 +70,16 @@ TEST(ReproductionFrontTest, EqualTpotIsLookedUpOnTheBaselinesOwnFront) {
   EXPECT_FALSE(verdicts[0].ttft_at_equal_tpot);
 }
 
+TEST(ReproductionFrontTest, AnswersOfOneTokenHaveNoTpotToBeWorseAt) {
+  const ReproductionResult result = cell({{"old B=1", runs(100, 0)},
+                                          {"old B=2", runs(50, 0)},
+                                          {"new k=1", runs(90, 0)},
+                                          {"new k=2", runs(95, 0)}});
+  EXPECT_THAT(judge_front(plan(), result)[0].undominated, ElementsAre("old B=2"));
+  EXPECT_THAT(reproduction_text(plan(), result), HasSubstr("old B=2"));
+  EXPECT_FALSE(reproduction_to_json(plan(), result)["cells"][2].contains("tpot_ratio"));
+}
+
 TEST(ReproductionFrontTest, IsPartOfTheReport) {
   const ReproductionResult result = cell({{"old B=1", runs(100, 10)},
                                           {"old B=2", runs(50, 20)},

@@ -107,7 +107,7 @@ def changes_figure(result):
     for axes, (field, label) in zip(panels, metrics):
         for index, system in enumerate(systems):
             shift = 0.7 * ((index + 0.5) / len(systems) - 0.5)
-            for cell in (c for c in cells if c["system"] == system):
+            for cell in (c for c in cells if c["system"] == system and field in c):
                 y, y_bar = bar(change(cell[field]))
                 x = places.index((cell["workload"], cell["load"])) + shift
                 axes.errorbar(
@@ -116,8 +116,8 @@ def changes_figure(result):
                     label=system if x - shift == 0 else None,
                 )
         axes.axhline(0, color="black", linewidth=0.8)
-        highest = max(100 * (cell[field]["estimate"] - 1) for cell in cells)
-        if highest > 200:  # beyond saturation: small changes would vanish beside it
+        changes = [change(cell[field])["estimate"] for cell in cells if field in cell]
+        if max(changes, default=0) > 200:  # beyond saturation: small changes would vanish beside it
             axes.set_yscale("symlog", linthresh=50)
             axes.yaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
         axes.set_ylabel(f"{label}, change (%)")

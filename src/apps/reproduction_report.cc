@@ -17,6 +17,15 @@ using report::Cell;
 constexpr RunField kChanges[] = {&RunNumbers::mean_ttft_ms, &RunNumbers::mean_tpot_ms,
                                  &RunNumbers::mean_e2el_ms};
 
+// Against the best baseline. Baselines have none, nor has what is compared to nothing: answers of
+// one token have no TPOT, and runs without a prefix cache no hits.
+Cell change_of(const Reproduction& reproduction, const ReproducedCell& cell,
+               const ReproducedSystem& system, RunField field) {
+  const std::vector<RunNumbers>& base = best_baseline(reproduction, cell, field);
+  if (system.baseline || !has_ratio(base, field)) return Cell::absent();
+  return Cell::of_change(ratio_of(base, cell.runs.at(system.name), field));
+}
+
 report::Table cells_table(const Reproduction& reproduction, const ReproductionResult& result) {
   report::Table table({"workload", "load", "system", "TTFT ms", "p99 TTFT", "TPOT ms", "E2E ms",
                        "requests/s", "TTFT change", "TPOT change", "E2E change"});
@@ -31,12 +40,8 @@ report::Table cells_table(const Reproduction& reproduction, const ReproductionRe
                                Cell::of_number(mean_of(runs, &RunNumbers::mean_tpot_ms), 2),
                                Cell::of_number(mean_of(runs, &RunNumbers::mean_e2el_ms), 0),
                                Cell::of_number(mean_of(runs, &RunNumbers::request_throughput), 2)};
-      for (const RunField field : kChanges) {
-        row.push_back(
-            system.baseline
-                ? Cell::absent()
-                : Cell::of_change(ratio_of(best_baseline(reproduction, cell, field), runs, field)));
-      }
+      for (const RunField field : kChanges)
+        row.push_back(change_of(reproduction, cell, system, field));
       table.add_row(std::move(row));
     }
   }
@@ -55,42 +60,41 @@ report::Table prefix_table(const Reproduction& reproduction, const ReproductionR
   report::Table table({"workload", "load", "system", "prompt tokens found cached", "hits change",
                        "points", "p99 TTFT ms", "p99 TTFT change"});
   for (const ReproducedCell& cell : result.cells) {
-    if (!is_of_prefixes(reproduction, cell)) continue;
+    if (!is_of_prefixes(reproduction, cell.workload)) continue;
     const auto& best = best_baseline(reproduction, cell, &RunNumbers::cached_share);
     for (const ReproducedSystem& system : reproduction.systems) {
       const std::vector<RunNumbers>& runs = cell.runs.at(system.name);
-      const auto change = [&](RunField field) {
-        const std::vector<RunNumbers>& base = best_baseline(reproduction, cell, field);
-        return system.baseline || !has_ratio(base, field)
-                   ? Cell::absent()
-                   : Cell::of_change(ratio_of(base, runs, field));
-      };
       const double share = mean_of(runs, &RunNumbers::cached_share);
       const double points = in_percent(share - mean_of(best, &RunNumbers::cached_share));
-      table.add_row(
-          {Cell::of_text(cell.workload), Cell::of_number(cell.load), Cell::of_text(system.name),
-           Cell::of_text(fmt::format("{:.1f} %", 100 * share)), change(&RunNumbers::cached_share),
-           system.baseline ? Cell::absent() : Cell::of_number(points, 1),
-           Cell::of_number(mean_of(runs, &RunNumbers::p99_ttft_ms), 1),
-           change(&RunNumbers::p99_ttft_ms)});
+      table.add_row({Cell::of_text(cell.workload), Cell::of_number(cell.load),
+                     Cell::of_text(system.name),
+                     Cell::of_text(fmt::format("{:.1f} %", 100 * share)),
+                     change_of(reproduction, cell, system, &RunNumbers::cached_share),
+                     system.baseline ? Cell::absent() : Cell::of_number(points, 1),
+                     Cell::of_number(mean_of(runs, &RunNumbers::p99_ttft_ms), 1),
+                     change_of(reproduction, cell, system, &RunNumbers::p99_ttft_ms)});
     }
   }
   return table;
 }
 
 // How workloads differ that have not the plan's num_prompts.
-std::string prefix_text(const Reproduction& reproduction, const ReproductionResult& result) {
-  const report::Table table = prefix_table(reproduction, result);
-  if (table.rows() == 0) return "";
-  std::string text = "\nPrompt tokens found in the prefix cache.";
+std::string sizes_text(const Reproduction& reproduction) {
+  std::string text;
   for (const ReproducedWorkload& workload : reproduction.workloads) {
     if (workload.cache_tokens == 0) continue;
     text += fmt::format(
-        " Runs of `{0}` have {1} requests, its backlog {2}; an engine's cache holds {3} tokens.",
+        "\nRuns of `{0}` have {1} requests, its backlog {2}; an engine's cache holds {3} tokens.\n",
         workload.name, workload.times_prompts * reproduction.num_prompts,
         saturation_runs(workload) * reproduction.num_prompts, workload.cache_tokens);
   }
-  return text + "\n\n" + table.to_markdown();
+  return text;
+}
+
+std::string prefix_text(const Reproduction& reproduction, const ReproductionResult& result) {
+  const report::Table table = prefix_table(reproduction, result);
+  if (table.rows() == 0) return "";
+  return "\nPrompt tokens found in the prefix cache:\n\n" + table.to_markdown();
 }
 
 std::string percent(double fraction) {
@@ -222,6 +226,14 @@ Json claims_to_json(const Reproduction& reproduction, const ReproductionResult& 
   return claims;
 }
 
+// Against the best baseline; absent where that has none.
+constexpr std::pair<const char*, RunField> kRatios[] = {
+    {"ttft_ratio", &RunNumbers::mean_ttft_ms},
+    {"tpot_ratio", &RunNumbers::mean_tpot_ms},
+    {"e2el_ratio", &RunNumbers::mean_e2el_ms},
+    {"p99_ttft_ratio", &RunNumbers::p99_ttft_ms},
+    {"cached_ratio", &RunNumbers::cached_share}};
+
 Json cells_to_json(const Reproduction& reproduction, const ReproductionResult& result) {
   Json cells = Json::array();
   for (const ReproducedCell& cell : result.cells) {
@@ -240,15 +252,9 @@ Json cells_to_json(const Reproduction& reproduction, const ReproductionResult& r
                     {"mean_e2el_ms", to_json(interval_of(runs, &RunNumbers::mean_e2el_ms))},
                     {"cached_share", to_json(interval_of(runs, &RunNumbers::cached_share))},
                     {"runs", std::move(seeds)}};
-      const auto ratio = [&](RunField field) {
-        return to_json(ratio_of(best_baseline(reproduction, cell, field), runs, field));
-      };
-      entry["ttft_ratio"] = ratio(&RunNumbers::mean_ttft_ms);
-      entry["tpot_ratio"] = ratio(&RunNumbers::mean_tpot_ms);
-      entry["e2el_ratio"] = ratio(&RunNumbers::mean_e2el_ms);
-      for (const auto& [name, field] : {std::pair{"p99_ttft_ratio", &RunNumbers::p99_ttft_ms},
-                                        std::pair{"cached_ratio", &RunNumbers::cached_share}}) {
-        if (has_ratio(best_baseline(reproduction, cell, field), field)) entry[name] = ratio(field);
+      for (const auto& [name, field] : kRatios) {
+        const std::vector<RunNumbers>& base = best_baseline(reproduction, cell, field);
+        if (has_ratio(base, field)) entry[name] = to_json(ratio_of(base, runs, field));
       }
       cells.push_back(std::move(entry));
     }
@@ -283,7 +289,7 @@ std::string reproduction_text(const Reproduction& reproduction, const Reproducti
       fmt::join(result.seeds, ", "), warnings_text(result));
   text.erase(text.find_last_not_of(' ') + 1);
   text += "\n\n" + cells_table(reproduction, result).to_markdown();
-  text += prefix_text(reproduction, result);
+  text += sizes_text(reproduction) + prefix_text(reproduction, result);
   if (reproduction.front) text += "\n" + fronts_text(reproduction, result);
   if (!reproduction.claims.empty()) text += "\n" + claims_text(reproduction, result);
   return text;

@@ -64,7 +64,8 @@ TEST(ReproductionReportTest, PrefixHitsHaveATableOfTheirOwn) {
   Reproduction plan = plan_of_a_test();
   plan.workloads[0].times_prompts = 8;
   plan.workloads[0].cache_tokens = 3200;
-  EXPECT_THAT(reproduction_text(plan, result_of(plan)), Not(HasSubstr("found cached")));
+  EXPECT_THAT(reproduction_text(plan, result_of(plan)),
+              AllOf(Not(HasSubstr("found cached")), HasSubstr("Runs of `short` have 8000")));
   plan.claims.push_back({"prefix hits +4 %", "P", "new", PaperClaim::Metric::kPrefixHits,
                          PaperClaim::Over::kMean, 0.04, 0, "short"});
   const std::string text = reproduction_text(plan, result_of(plan));
@@ -78,6 +79,29 @@ TEST(ReproductionReportTest, PrefixHitsHaveATableOfTheirOwn) {
   EXPECT_NEAR(json["cells"][2]["cached_ratio"]["estimate"].get<double>(), 1.25, 1e-9);
   EXPECT_DOUBLE_EQ(json["cells"][2]["runs"][0]["cached_share"].get<double>(), 0.5);
   EXPECT_FALSE(json["cells"][8].contains("cached_ratio"));  // nothing is cached there
+}
+
+TEST(ReproductionReportTest, PrefixHitsAreShownBelowTheLoadsOfTheirClaim) {
+  Reproduction plan = plan_of_a_test();
+  plan.claims.push_back({"prefix hits +4 %", "P", "new", PaperClaim::Metric::kPrefixHits,
+                         PaperClaim::Over::kMean, 0.04, 2, "short"});
+  EXPECT_THAT(reproduction_text(plan, result_of(plan)),
+              AllOf(HasSubstr("found cached"), HasSubstr("no load of 2 or more was run of short")));
+}
+
+TEST(ReproductionReportTest, AnswersOfOneTokenHaveNoChangeOfTpot) {
+  const Reproduction plan = plan_of_a_test();
+  ReproductionResult result = result_of(plan);
+  for (ReproducedCell& cell : result.cells) {
+    for (auto& [system, runs] : cell.runs) {
+      for (RunNumbers& run : runs)
+        run.mean_tpot_ms = 0;
+    }
+  }
+  EXPECT_THAT(reproduction_text(plan, result), HasSubstr("undecided (the baseline has none)\n"));
+  const Json json = reproduction_to_json(plan, result);
+  EXPECT_FALSE(json["cells"][2].contains("tpot_ratio"));
+  EXPECT_TRUE(json["cells"][2].contains("ttft_ratio"));
 }
 
 TEST(ReproductionReportTest, WhatNoiseFoundIsUndecided) {

@@ -16,6 +16,13 @@ report::Interval as_change(const report::Interval& ratio) {
   return {.estimate = ratio.estimate - 1, .low = ratio.low - 1, .high = ratio.high - 1};
 }
 
+bool is_about(const Reproduction& reproduction, const PaperClaim& claim,
+              const std::string& workload) {
+  if (!claim.workload.empty()) return claim.workload == workload;
+  return std::ranges::none_of(reproduction.claims,
+                              [&](const PaperClaim& other) { return other.workload == workload; });
+}
+
 bool mostly_late(const std::vector<const ReproducedCell*>& cells) {
   std::size_t runs = 0;
   std::size_t late = 0;
@@ -139,16 +146,13 @@ const std::vector<RunNumbers>& best_baseline(const Reproduction& reproduction,
 }
 
 bool counts(const Reproduction& reproduction, const PaperClaim& claim, const ReproducedCell& cell) {
-  if (cell.load < claim.lowest_load) return false;
-  if (!claim.workload.empty()) return claim.workload == cell.workload;
-  return std::ranges::none_of(reproduction.claims, [&](const PaperClaim& other) {
-    return other.workload == cell.workload;
-  });
+  return cell.load >= claim.lowest_load && is_about(reproduction, claim, cell.workload);
 }
 
-bool is_of_prefixes(const Reproduction& reproduction, const ReproducedCell& cell) {
+bool is_of_prefixes(const Reproduction& reproduction, const std::string& workload) {
   return std::ranges::any_of(reproduction.claims, [&](const PaperClaim& claim) {
-    return claim.metric == PaperClaim::Metric::kPrefixHits && counts(reproduction, claim, cell);
+    return claim.metric == PaperClaim::Metric::kPrefixHits &&
+           is_about(reproduction, claim, workload);
   });
 }
 

@@ -54,8 +54,8 @@ struct Verdict {
 [[nodiscard]] bool counts(const Reproduction& reproduction, const PaperClaim& claim,
                           const ReproducedCell& cell);
 
-// Whether a claim of prefix hits is about its workload.
-[[nodiscard]] bool is_of_prefixes(const Reproduction& reproduction, const ReproducedCell& cell);
+// Whether a claim of prefix hits is about the workload, at whatever load.
+[[nodiscard]] bool is_of_prefixes(const Reproduction& reproduction, const std::string& workload);
 
 // Against the best baseline, cell by cell.
 [[nodiscard]] Verdict judge(const Reproduction& reproduction, const ReproductionResult& result,

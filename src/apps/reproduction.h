@@ -60,8 +60,8 @@ struct Reproduction {
   std::vector<double> loads;
   std::vector<PaperClaim> claims;
   bool front = false;  // systems are points of two curves: baselines, and the rest
-  int num_prompts =
-      1000;  // of a run; of those that measure saturation, kSaturationRuns times as many
+  // Requests of a run, times what ReproducedWorkload::times_prompts and saturation_runs() say.
+  int num_prompts = 1000;
 };
 
 // What one run came to.
@@ -71,8 +71,9 @@ struct RunNumbers {
   double mean_tpot_ms = 0;
   double mean_e2el_ms = 0;
   double request_throughput = 0;
-  double cached_share = 0;   // of prompt tokens: found in a prefix cache
-  std::int64_t refused = 0;  // requests that were not answered; the means are of the others
+  double cached_share = 0;  // of prompt tokens: found in a prefix cache
+  std::int64_t requests = 0;
+  std::int64_t refused = 0;  // of them not answered; the means are of the others
   bool valid = true;         // false: the client sent requests late (see `bench serve`)
 };
 using RunField = double RunNumbers::*;

@@ -132,7 +132,7 @@ def changes_figure(result):
 
 
 def claims_figure(result):
-    claims = [claim for claim in result["claims"] if claim["cells"] > 0]
+    claims = [claim for claim in result["claims"] if claim["cells"] > 0 and claim["found_change"]]
     if not claims:
         return None
     figure, axes = plt.subplots(figsize=(9, 1.5 + 0.8 * len(claims)))

@@ -106,32 +106,31 @@ std::string percent(const report::Interval& change) {
                      percent(change.high));
 }
 
-// What the verdicts mean: see Outcome.
-constexpr const char* kVerdicts =
-    "A claim is *reproduced* where the estimate reaches it, within a percent, and the interval "
-    "excludes no change (for a claim of no change the estimate is enough). It is *undecided* where "
-    "the interval holds both no change and as much as is claimed, with one seed, and where the "
-    "client was late in more than half of the runs or the baseline has none. Else it is *not "
-    "reproduced*.\n\n";
+// What was found, and what that makes of the claim; the reason alone where nothing was compared.
+std::string verdict_text(const PaperClaim& claim, const Verdict& verdict) {
+  if (verdict.cells == 0) {
+    return fmt::format("no load of {} or more was run of {}", claim.lowest_load,
+                       claim.workload.empty() ? "its workloads" : claim.workload);
+  }
+  std::string text;
+  if (verdict.found) text = fmt::format("found {} ({}): ", percent(*verdict.found), verdict.where);
+  text += to_string(verdict.outcome);
+  if (verdict.outcome == Outcome::kUndecided) text += fmt::format(" ({})", verdict.why);
+  if (verdict.outcome == Outcome::kNotReproduced) {
+    text +=
+        fmt::format(", {:.1f} points {}", 100 * std::abs(verdict.found->estimate - claim.change),
+                    claim.change == 0 ? "away" : "short");
+  }
+  return text;
+}
 
 std::string claims_text(const Reproduction& reproduction, const ReproductionResult& result) {
-  std::string text = kVerdicts;
+  std::string text =
+      "Verdicts mean what docs/benchmarking.md says of them. Intervals do not account for the "
+      "choice of the best of several cells.\n\n";
   for (const PaperClaim& claim : reproduction.claims) {
-    const Verdict verdict = judge(reproduction, result, claim);
-    text += fmt::format("- {} [{}], `{}`: ", claim.text, claim.label, claim.system);
-    if (verdict.cells == 0) {
-      text += fmt::format("no load of {} or more was run of {}\n", claim.lowest_load,
-                          claim.workload.empty() ? "its workloads" : claim.workload);
-      continue;
-    }
-    text += fmt::format("found {} ({}): {}", percent(verdict.found), verdict.where,
-                        to_string(verdict.outcome));
-    if (verdict.outcome == Outcome::kNotReproduced) {
-      text += fmt::format(", {:.1f} points short",
-                          100 * std::abs(verdict.found.estimate - claim.change));
-    }
-    if (verdict.outcome == Outcome::kUndecided) text += fmt::format(" ({})", verdict.why);
-    text += "\n";
+    text += fmt::format("- {} [{}], `{}`: {}\n", claim.text, claim.label, claim.system,
+                        verdict_text(claim, judge(reproduction, result, claim)));
   }
   return text;
 }
@@ -204,6 +203,7 @@ Json to_json(const RunNumbers& run) {
           {"mean_e2el_ms", run.mean_e2el_ms},
           {"request_throughput", run.request_throughput},
           {"cached_share", run.cached_share},
+          {"requests", run.requests},
           {"refused", run.refused},
           {"valid", run.valid}};
 }
@@ -216,7 +216,7 @@ Json claims_to_json(const Reproduction& reproduction, const ReproductionResult& 
                       {"label", claim.label},
                       {"system", claim.system},
                       {"claimed_change", claim.change},
-                      {"found_change", to_json(verdict.found)},
+                      {"found_change", verdict.found ? to_json(*verdict.found) : Json()},
                       {"where", verdict.where},
                       {"cells", verdict.cells},
                       {"outcome", to_string(verdict.outcome)},

@@ -8,9 +8,9 @@
 namespace gimbal::apps {
 
 // Markdown: a table of all cells with bootstrap intervals over seeds; where claims are of prefix
-// hits, a table of those; for a front how the two
-// curves lie in each cell; and a line of verdict for each claim. A claim is held against the better
-// of the baselines, cell by cell and metric by metric.
+// hits, a table of those; for a front how the two curves lie in each cell; and a line of verdict
+// for each claim. A claim is held against the better of the baselines, cell by cell and metric by
+// metric.
 [[nodiscard]] std::string reproduction_text(const Reproduction& reproduction,
                                             const ReproductionResult& result);
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,23 +30,16 @@ namespace gimbal::apps {
                                                            const ReproducedCell& cell,
                                                            RunField field);
 
-// A paper's claim against the estimate and interval of the change that was found. Within a percent
-// of the claim counts as reaching it.
-//   reproduced      the estimate reaches the claim, and the interval excludes no change; for a
-//   claim
-//                   of no change the estimate is enough
-//   undecided       the data cannot tell: the interval holds both no change and as much as is
-//                   claimed, or there is none (one seed), or the client was late in more than half
-//                   of the runs, or the baseline has none of what is compared
-//   not reproduced  all else
-enum class Outcome { kReproduced, kNotReproduced, kUndecided };
+// A paper's claim against the change that was found: docs/benchmarking.md has what each means. Of a
+// claim's cells the one with the first of these speaks for it.
+enum class Outcome { kReproduced, kUndecided, kNotReproduced };
 [[nodiscard]] std::string_view to_string(Outcome outcome);  // "not reproduced"
 
 // What became of a claim. Fractions, as claimed: -0.178.
 struct Verdict {
-  report::Interval found;
-  std::string where;      // the best cell, or how many the mean is of
-  std::size_t cells = 0;  // that count; 0: none was run
+  std::optional<report::Interval> found;  // absent: nothing was compared
+  std::string where;                      // the best cell, or how many the mean is of
+  std::size_t cells = 0;                  // that count; 0: none was run
   Outcome outcome = Outcome::kUndecided;
   std::string why;  // undecided: the reason, for people
 };

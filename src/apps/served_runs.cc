@@ -52,6 +52,7 @@ Result<RunNumbers> numbers_of(const loadgen::LoadResult& run, bool spread) {
                     .mean_e2el_ms = all.latency(report::Metric::kE2el).mean(),
                     .request_throughput = all.request_throughput,
                     .cached_share = all.cached_share(),
+                    .requests = all.completed + all.failed,
                     .refused = all.failed,
                     .valid = result.valid()};
 }

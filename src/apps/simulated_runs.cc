@@ -25,6 +25,7 @@ Result<RunNumbers> numbers_of(const sim::RunResult& result) {
                     .mean_e2el_ms = all.latency(report::Metric::kE2el).mean(),
                     .request_throughput = all.request_throughput,
                     .cached_share = all.cached_share(),
+                    .requests = all_ends,
                     .refused = all_ends - completed};
 }
 

@@ -50,6 +50,16 @@ def test_the_same_command_writes_the_same_bytes(reproduce, tmp_path):
     assert {cell["system"] for cell in result["cells"]} >= {"vllm", "vllm-rr", "gimbal-v2"}
     assert all(len(cell["runs"]) == 2 for cell in result["cells"])
     assert result["claims"][2]["cells"] == 0  # its loads were not run
+    assert result["claims"][2]["found_change"] is None
+
+
+def test_answers_of_one_token_have_no_tpot_to_compare(reproduce, tmp_path):
+    for name in ("v1", "front"):
+        ran = reproduce(name, *SMALL, "--workloads", "random", "--seeds", "1,2",
+                        "--scale-lengths", 0.0001)  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        cells = result_of(tmp_path / "reproduced", name)["cells"]
+        assert all("tpot_ratio" not in cell and "e2el_ratio" in cell for cell in cells)
 
 
 def test_traces_are_named_and_their_paths_are_not_written(reproduce, trace, tmp_path):

@@ -88,14 +88,13 @@ class Sender {
   Result<void> run() {
     for (int engine = 0; engine < fleet_.size(); ++engine) {
       if (options_.mix == ParallelMix::kUneven && engine == 0) continue;
-      for (int i = 0; i < options_.decodes; ++i)
-        GIMBAL_RETURN_IF_ERROR(send(engine, false));
+      GIMBAL_RETURN_IF_ERROR(send(engine, false, options_.decodes));
     }
     if (options_.mix != ParallelMix::kDecode) {
       times_.wait_for_first_tokens();
       for (int i = 0; i < options_.long_prompts; ++i) {
         const int engine = options_.mix == ParallelMix::kUneven ? 0 : i % fleet_.size();
-        GIMBAL_RETURN_IF_ERROR(send(engine, true));
+        GIMBAL_RETURN_IF_ERROR(send(engine, true, 1));
         times_.wait_for(RequestId{last_});
       }
     }
@@ -104,7 +103,17 @@ class Sender {
   }
 
  private:
-  Result<void> send(int engine, bool is_long) {
+  // All at once, so that which of them an engine finds first is no matter of luck.
+  Result<void> send(int engine, bool is_long, int count) {
+    std::vector<sched::Request> requests;
+    for (int i = 0; i < count; ++i) {
+      requests.push_back(request(is_long));
+      times_.sent(requests.back().id, is_long);
+    }
+    return fleet_.engine(engine).submit(std::move(requests));
+  }
+
+  sched::Request request(bool is_long) {
     sched::Request request{.id = RequestId{++last_},
                            .max_tokens = is_long ? options_.long_tokens : options_.decode_tokens};
     const int prompt = is_long ? options_.long_prompt : options_.decode_prompt;
@@ -113,8 +122,7 @@ class Sender {
           static_cast<TokenId>(rng_.below(static_cast<std::uint64_t>(vocab_))));
     request.sampling.ignore_eos = true;
     request.sampling.temperature = 0;
-    times_.sent(request.id, is_long);
-    return fleet_.engine(engine).submit({std::move(request)});
+    return request;
   }
 
   engine::EngineFleet& fleet_;

@@ -45,7 +45,7 @@ GangCoordinator::GangCoordinator(const GangCoordinatorOptions& options,
     : options_(options), planner_(planner) {
   GIMBAL_CHECK(options.ranks >= 1 && options.ranks <= sched::kMostGangRanks);
   GIMBAL_CHECK(options.layers >= 1 && options.patience >= 0 && options.grace >= 0);
-  GIMBAL_CHECK(options.least_wait >= Duration::zero());
+  GIMBAL_CHECK(options.least_wait >= Duration::zero() && options.unknown_wait >= Duration::zero());
   members_.resize(static_cast<std::size_t>(options.ranks));
 }
 
@@ -162,12 +162,14 @@ std::optional<TimePoint> GangCoordinator::deadline(const Member& first) {
   for (Member& member : members_) {
     const bool runs = member.state == State::kRunning && !member.left;
     if (!runs && member.state != State::kBetween) continue;
-    if (options_.to_the_end) return kForever;
     const bool unknown = runs && (member.expected_ms <= 0 || step_ms <= 0);
-    if (!unknown && member.ready > first.since + steps(options_.patience)) continue;
+    const bool late = member.ready > first.since + steps(options_.patience);
+    if (late && !unknown && !options_.to_the_end) continue;
     if (would_part(first, member)) continue;
-    const TimePoint until =
-        unknown ? first.since + options_.unknown_wait : std::max(member.ready, first.since) + grace;
+    if (options_.to_the_end) return kForever;
+    const TimePoint until = unknown
+                                ? first.since + std::max(options_.unknown_wait, options_.least_wait)
+                                : std::max(member.ready, first.since) + grace;
     if (until <= now_) {
       missed_ = true;
     } else {

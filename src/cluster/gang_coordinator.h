@@ -31,15 +31,15 @@ struct GangCoordinatorOptions {
   // predicted steps of its own (the longer of what it asks for alone and of its last steps as they
   // were): for a rank whose step is predicted to end within `patience`, until it is late by
   // `grace`. Whoever goes on alone beside a long step slows it down and is out of phase afterwards.
-  // Ranks whose step times are not fitted yet wait for one step at most.
   double patience = 8.0;  // >= 0
   double grace = 0.5;     // >= 0
-  // Both are at least this long, for steps that are short or not known.
+  // Both, and unknown_wait, are at least this long, for steps that are short.
   Duration least_wait = std::chrono::milliseconds(1);  // >= 0
-  // Where nobody knows how long a step takes, as of the first ones, until its end but no longer.
+  // For a step of which nobody knows how long it takes, one of the first: until it ends, but no
+  // longer than this.
   Duration unknown_wait = std::chrono::seconds(1);  // >= 0
-  // Wait for whoever runs until its step ends, whatever the above say: for ranks that share their
-  // workers, where going ahead takes from the other's step what it gains.
+  // Instead of all these: until the step ends, however long. For ranks that share their workers,
+  // where going ahead takes from the other's step what it gains.
   bool to_the_end = false;
 };
 
@@ -61,12 +61,12 @@ struct GangCounters {
 // its prefill budget, and whoever is left with nobody goes solo. Who comes later waits for the next
 // step.
 //
-// Pace gang: waited for are ranks that run, in the gang or solo, will be ready soon (see the
-// options), and would stay: those that the planner would part from the one that waits, by what both
-// last wanted, are not. Ranks that have left their gang step are not, until they come back with an
-// intent. Pace lockstep: all live ranks are waited for, however long; idle ones take part as
-// dummies; the planner is not asked, budgets are wants. Pace immediate: every intent goes solo at
-// once.
+// Pace gang: waited for are ranks that run, in the gang or solo, will be ready soon (or at all: see
+// the options), and would stay: those that the planner would part from the one that waits, by what
+// both last wanted, are not. Ranks that have left their gang step are not, until they come back
+// with an intent. Pace lockstep: all live ranks are waited for, however long; idle ones take part
+// as dummies; the planner is not asked, budgets are wants. Pace immediate: every intent goes solo
+// at once.
 //
 // No intent stays unanswered once every rank that is waited for has spoken, died, or its deadline
 // has passed and the timer came.

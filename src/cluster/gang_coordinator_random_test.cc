@@ -121,13 +121,14 @@ class RandomRank {
 
 class RandomGroup {
  public:
-  RandomGroup(std::uint64_t seed, GangPace pace) : rng_(seed), pace_(pace) {
+  RandomGroup(std::uint64_t seed, GangPace pace)
+      : rng_(seed), pace_(pace), to_the_end_(seed % 3 == 0) {
     const int count = static_cast<int>(rng_.between(1, 5));
     for (int rank = 0; rank < count; ++rank)
       ranks_.emplace_back(rank, pace);
     planner_ = policy::make_gang_planner(seed % 2 == 0 ? "pairing" : "as-wanted", {}).value();
     coordinator_ = std::make_unique<GangCoordinator>(
-        GangCoordinatorOptions{.pace = pace, .ranks = count}, *planner_);
+        GangCoordinatorOptions{.pace = pace, .ranks = count, .to_the_end = to_the_end_}, *planner_);
   }
 
   [[nodiscard]] const GangCounters& counters() const { return coordinator_->counters(); }
@@ -222,7 +223,8 @@ class RandomGroup {
       }
     }
   }
-  // Steps that run go on for ever in pace gang; in lockstep they end, for all wait for all.
+  // Steps that run go on for ever in pace gang; in lockstep and to the end they end, for they are
+  // waited for.
   void nobody_waits_for_ever() {
     deliver_all();
     for (int i = 0; i < 100 && wake_; ++i) {
@@ -231,7 +233,7 @@ class RandomGroup {
       deliver_all();
     }
     EXPECT_FALSE(wake_);
-    if (pace_ != GangPace::kLockstep) return;
+    if (pace_ != GangPace::kLockstep && !to_the_end_) return;
     for (RandomRank& rank : ranks_) {
       if (rank.runs() && !rank.dead()) rank.end_step(false, rng_);
     }
@@ -246,6 +248,7 @@ class RandomGroup {
 
   Rng rng_;
   GangPace pace_;
+  bool to_the_end_;
   std::vector<RandomRank> ranks_;
   std::unique_ptr<policy::GangPlanner> planner_;
   std::unique_ptr<GangCoordinator> coordinator_;

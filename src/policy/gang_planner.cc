@@ -222,7 +222,8 @@ class Pairing final : public GangPlanner {
     Apart apart{.own_ms = own_ms + others_service_ms * own_ms / others_ms};
     apart.others_ms = others_ms + own_service_ms * others_ms / apart.own_ms;
     double& shorter_ms = apart.own_ms < apart.others_ms ? apart.own_ms : apart.others_ms;
-    shorter_ms += options_.rejoin_steps * shorter_ms;
+    const double longer_ms = std::max(apart.own_ms, apart.others_ms);
+    shorter_ms += std::min(options_.rejoin_steps * shorter_ms, longer_ms);
     return apart;
   }
 

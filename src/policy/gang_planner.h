@@ -89,7 +89,8 @@ struct GangPlannerOptions {
   // pairing: how much shorter steps must be apart, as a part of what they are together; >= 0.
   double part_gain = 0.05;
   // pairing: how many of its own steps whoever has the shorter ones waits, once apart, for the end
-  // of a longer one, to be in step again. Half the coordinator's patience; >= 0.
+  // of a longer one, to be in step again, counted with each; at most a longer one. As good as half
+  // the coordinator's patience; >= 0.
   double rejoin_steps = 4;
 };
 

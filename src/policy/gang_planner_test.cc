@@ -171,7 +171,8 @@ TEST(GangPlanner, WhoGoesAloneIsWeighedByRequests) {
 TEST(GangPlanner, WhoseStepsAreShorterWaitsToBeInStepAgain) {
   GangMember decoding = member(1, 0, 0);
   decoding.requests = 4;
-  // As above, but 4 · (1 + 4) · 2.6 + 4.57 = 56.6 is more than 0.95 · 5 · 3.6 = 17.1.
+  // As above, but 4 · (2.6 + 4.57) + 4.57 = 33.3 is more than 0.95 · 5 · 3.6 = 17.1: 4 times 2.6
+  // is more than the longer step.
   EXPECT_THAT(plan("pairing", {decoding, member(0, 100, 100)}).alone, ElementsAre(false, false));
   // Together 21 + 3.5 ms. The decode meets 1.801/24.5 of 3.5 ms: 2.06 ms; the other 24.5 ms and
   // 11.9 times 0.701 ms: 32.8 ms. 4 · (1 + 4) · 2.06 + 32.8 = 74 is less than 0.95 · 5 · 24.5 =

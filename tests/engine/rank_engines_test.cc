@@ -26,6 +26,7 @@ struct Shape {
   bool shared = true;
   Duration dead_after = std::chrono::minutes(10);
   Duration least_wait = cluster::GangCoordinatorOptions{}.least_wait;
+  bool to_the_end = false;
 };
 
 // Fails the engine's thread when it tells of a certain request.
@@ -44,6 +45,16 @@ class ThrowingSink final : public cluster::TokenSink {
   RequestId poison_;
 };
 
+std::vector<std::array<int, 3>> some_requests() {
+  std::vector<std::array<int, 3>> requests;  // id, prompt, output
+  Rng rng(5);
+  for (int id = 1; id <= 14; ++id) {
+    requests.push_back(
+        {id, 1 + static_cast<int>(rng.below(90)), 1 + static_cast<int>(rng.below(24))});
+  }
+  return requests;
+}
+
 class RankEngines : public EngineFixture {
  protected:
   void start_group(const Shape& shape, cluster::TokenSink* sink_of_first = nullptr) {
@@ -57,7 +68,8 @@ class RankEngines : public EngineFixture {
     auto gang = GangDriver::make({.coordinator = {.pace = shape.pace,
                                                   .ranks = shape.ranks,
                                                   .layers = model_->config().num_layers(),
-                                                  .least_wait = shape.least_wait}},
+                                                  .least_wait = shape.least_wait,
+                                                  .to_the_end = shape.to_the_end}},
                                  clock_);
     ASSERT_TRUE(gang.ok()) << gang.error().message;
     gang_ = std::move(gang).value();
@@ -113,22 +125,38 @@ class RankEngines : public EngineFixture {
     return tokens;
   }
 
+  void a_hanging_rank_is_declared_dead(const Shape& shape) {
+    const auto requests = some_requests();
+    const auto expected = alone(requests);
+    Collector hanging;
+    hanging.hold();
+    start_group(shape, &hanging);
+    submit(0, 900, 10, 3);  // its thread stops when it tells of the first token
+    for (const auto& [id, prompt, tokens] : requests)
+      submit(1, static_cast<std::uint64_t>(id), prompt, tokens);
+    sink_.wait_for_ends(requests.size());
+    EXPECT_FALSE(group_->alive(Rank{0}));
+    EXPECT_TRUE(group_->alive(Rank{1}));
+    EXPECT_TRUE(group_->map()->taken_out(Rank{0}));
+    submit(0, 901, 10, 3);
+    hanging.release();  // and learns that it is dead
+    hanging.wait_for_ends(2);
+    EXPECT_EQ(hanging.stories().at(RequestId{900}).finish, sched::FinishReason::kFailed);
+    EXPECT_EQ(hanging.stories().at(RequestId{901}).finish, sched::FinishReason::kFailed);
+    stop_group();
+    const auto stories = sink_.stories();
+    for (const auto& [id, prompt, tokens] : requests) {
+      EXPECT_EQ(stories.at(RequestId{static_cast<std::uint64_t>(id)}).tokens,
+                expected.at(RequestId{static_cast<std::uint64_t>(id)}));
+    }
+  }
+
   SteadyClock clock_;
   std::vector<std::unique_ptr<ThreadPool>> pools_;
   std::unique_ptr<ExpertGroup> group_;
   std::unique_ptr<GangDriver> gang_;
   std::vector<std::unique_ptr<ServingEngine>> engines_;
 };
-
-std::vector<std::array<int, 3>> some_requests() {
-  std::vector<std::array<int, 3>> requests;  // id, prompt, output
-  Rng rng(5);
-  for (int id = 1; id <= 14; ++id) {
-    requests.push_back(
-        {id, 1 + static_cast<int>(rng.below(90)), 1 + static_cast<int>(rng.below(24))});
-  }
-  return requests;
-}
 
 TEST_F(RankEngines, EveryPaceGivesTheTokensOfOneEngine) {
   const auto requests = some_requests();
@@ -140,7 +168,7 @@ TEST_F(RankEngines, EveryPaceGivesTheTokensOfOneEngine) {
       for (const bool shared : {true, false}) {
         SCOPED_TRACE(testing::Message() << ranks << " ranks, pace " << static_cast<int>(pace)
                                         << (shared ? ", shared" : ", own"));
-        start_group({.ranks = ranks, .pace = pace, .shared = shared});
+        start_group({.ranks = ranks, .pace = pace, .shared = shared, .to_the_end = shared});
         const std::size_t before = sink_.stories().size();
         for (const auto& [id, prompt, tokens] : requests) {
           // The last rank stays idle.
@@ -225,30 +253,12 @@ TEST_F(RankEngines, ADyingRankTakesNobodyWithIt) {
 }
 
 TEST_F(RankEngines, AHangingRankIsDeclaredDead) {
-  const auto requests = some_requests();
-  const auto expected = alone(requests);
-  Collector hanging;
-  hanging.hold();
-  start_group({.pace = cluster::GangPace::kLockstep, .dead_after = std::chrono::seconds(5)},
-              &hanging);
-  submit(0, 900, 10, 3);  // its thread stops when it tells of the first token
-  for (const auto& [id, prompt, tokens] : requests)
-    submit(1, static_cast<std::uint64_t>(id), prompt, tokens);
-  sink_.wait_for_ends(requests.size());
-  EXPECT_FALSE(group_->alive(Rank{0}));
-  EXPECT_TRUE(group_->alive(Rank{1}));
-  EXPECT_TRUE(group_->map()->taken_out(Rank{0}));
-  submit(0, 901, 10, 3);
-  hanging.release();  // and learns that it is dead
-  hanging.wait_for_ends(2);
-  EXPECT_EQ(hanging.stories().at(RequestId{900}).finish, sched::FinishReason::kFailed);
-  EXPECT_EQ(hanging.stories().at(RequestId{901}).finish, sched::FinishReason::kFailed);
-  stop_group();
-  const auto stories = sink_.stories();
-  for (const auto& [id, prompt, tokens] : requests) {
-    EXPECT_EQ(stories.at(RequestId{static_cast<std::uint64_t>(id)}).tokens,
-              expected.at(RequestId{static_cast<std::uint64_t>(id)}));
-  }
+  a_hanging_rank_is_declared_dead(
+      {.pace = cluster::GangPace::kLockstep, .dead_after = std::chrono::seconds(5)});
+}
+
+TEST_F(RankEngines, AHangingRankIsDeclaredDeadWhereStepsAreWaitedForToTheEnd) {
+  a_hanging_rank_is_declared_dead({.dead_after = std::chrono::seconds(5), .to_the_end = true});
 }
 
 TEST_F(RankEngines, RanksThatStepTogetherJoinGangs) {

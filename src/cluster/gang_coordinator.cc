@@ -45,7 +45,7 @@ GangCoordinator::GangCoordinator(const GangCoordinatorOptions& options,
     : options_(options), planner_(planner) {
   GIMBAL_CHECK(options.ranks >= 1 && options.ranks <= sched::kMostGangRanks);
   GIMBAL_CHECK(options.layers >= 1 && options.patience >= 0 && options.grace >= 0);
-  GIMBAL_CHECK(options.least_wait >= Duration::zero() && options.unknown_wait >= Duration::zero());
+  GIMBAL_CHECK(options.least_wait >= Duration::zero());
   members_.resize(static_cast<std::size_t>(options.ranks));
 }
 
@@ -162,14 +162,13 @@ std::optional<TimePoint> GangCoordinator::deadline(const Member& first) {
   for (Member& member : members_) {
     const bool runs = member.state == State::kRunning && !member.left;
     if (!runs && member.state != State::kBetween) continue;
-    const bool unknown = runs && (member.expected_ms <= 0 || step_ms <= 0);
-    const bool late = member.ready > first.since + steps(options_.patience);
-    if (late && !unknown && !options_.to_the_end) continue;
-    if (would_part(first, member)) continue;
+    // Whose times are not fitted, of them the planner knows nothing.
+    const bool known = first.intent.times && member.intent.times;
+    const double patience = known ? options_.patience : std::min(options_.patience, 1.0);
+    const bool late = member.ready > first.since + steps(patience);
+    if ((late && !options_.to_the_end) || would_part(first, member)) continue;
     if (options_.to_the_end) return kForever;
-    const TimePoint until = unknown
-                                ? first.since + std::max(options_.unknown_wait, options_.least_wait)
-                                : std::max(member.ready, first.since) + grace;
+    const TimePoint until = std::max(member.ready, first.since) + grace;
     if (until <= now_) {
       missed_ = true;
     } else {
@@ -323,7 +322,6 @@ void GangCoordinator::answered(Member& member, std::uint64_t number, double pred
   member.since = now_;
   member.ready = now_ + from_ms(expected_ms);
   member.predicted_ms = predicted_ms;
-  member.expected_ms = expected_ms;
 }
 
 }  // namespace gimbal::cluster

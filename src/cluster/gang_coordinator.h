@@ -31,13 +31,11 @@ struct GangCoordinatorOptions {
   // predicted steps of its own (the longer of what it asks for alone and of its last steps as they
   // were): for a rank whose step is predicted to end within `patience`, until it is late by
   // `grace`. Whoever goes on alone beside a long step slows it down and is out of phase afterwards.
+  // Ranks whose step times are not fitted yet wait for one step at most.
   double patience = 8.0;  // >= 0
   double grace = 0.5;     // >= 0
-  // Both, and unknown_wait, are at least this long, for steps that are short.
+  // Both are at least this long, for steps that are short or not known.
   Duration least_wait = std::chrono::milliseconds(1);  // >= 0
-  // For a step of which nobody knows how long it takes, one of the first: until it ends, but no
-  // longer than this.
-  Duration unknown_wait = std::chrono::seconds(1);  // >= 0
   // Instead of all these: until the step ends, however long. For ranks that share their workers,
   // where going ahead takes from the other's step what it gains.
   bool to_the_end = false;
@@ -99,7 +97,6 @@ class GangCoordinator {
     TimePoint since{};         // pending: since the intent; running: since the answer
     TimePoint ready{};         // running, between: when its intent is expected
     double predicted_ms = 0;   // running: as the model says; 0: not known
-    double expected_ms = 0;    // the last answer's step, as it was told; 0: not known
     double measured_ms = 0;    // mean of its last steps; 0: none yet
     double slowness = 1;       // mean of measured to predicted times
     policy::GangMember intent;

@@ -88,8 +88,8 @@ TEST_F(GangCoordinatorTest, OneRankWithWorkGoesAloneAtOnce) {
 
 TEST_F(GangCoordinatorTest, RanksThatRunAloneMeet) {
   intent(0, 0);
-  EXPECT_THAT(intent(0.5, 1), ElementsAre("wake 1000.50"));  // nobody knows how long a step is
-  EXPECT_THAT(ended(1.2, 0), ElementsAre("wake 2.20"));      // its intent is to come
+  EXPECT_THAT(intent(0.5, 1), ElementsAre("wake 1.50"));
+  EXPECT_THAT(ended(1.2, 0), ElementsAre("wake 2.20"));  // its intent is to come
   EXPECT_THAT(intent(1.2, 0), ElementsAre("start 0 #2 {01}", "start 1 #2 {01}"));
   EXPECT_EQ(coordinator_->counters().gang_steps, 1u);
   EXPECT_EQ(coordinator_->counters().joins, 2u);
@@ -223,7 +223,7 @@ TEST_F(GangCoordinatorTest, ALeaverIsNotWaitedForUntilItComesBack) {
 
 TEST_F(GangCoordinatorTest, NobodyWaitsForTheDead) {
   intent(0, 0);
-  EXPECT_THAT(intent(0.5, 1), ElementsAre("wake 1000.50"));
+  EXPECT_THAT(intent(0.5, 1), ElementsAre("wake 1.50"));
   EXPECT_THAT(on(0.6, GangRankDead{Rank{0}}), ElementsAre("solo 1 #2 alone"));
   EXPECT_THAT(intent(0.7, 0), IsEmpty());
   EXPECT_THAT(ended(0.7, 0), IsEmpty());
@@ -233,10 +233,10 @@ TEST_F(GangCoordinatorTest, NobodyWaitsForTheDead) {
 
 TEST_F(GangCoordinatorTest, ATimerThatComesEarlyIsSetAgain) {
   intent(0, 0);
-  EXPECT_THAT(intent(0.5, 1), ElementsAre("wake 1000.50"));
-  EXPECT_THAT(on(1, GangTimer{}), ElementsAre("wake 1000.50"));
-  EXPECT_THAT(on(1000.5, GangTimer{}), ElementsAre("solo 1 #2 deadline"));
-  EXPECT_THAT(on(1001, GangTimer{}), IsEmpty());
+  EXPECT_THAT(intent(0.5, 1), ElementsAre("wake 1.50"));
+  EXPECT_THAT(on(1, GangTimer{}), ElementsAre("wake 1.50"));
+  EXPECT_THAT(on(1.5, GangTimer{}), ElementsAre("solo 1 #2 deadline"));
+  EXPECT_THAT(on(1.6, GangTimer{}), IsEmpty());
 }
 
 TEST_F(GangCoordinatorTest, ToTheEndWhoeverRunsIsWaitedForButALeaverIsNot) {

@@ -123,11 +123,10 @@ Result<void> EngineFleet::make_groups(const model::Model& model) {
     coordinator.patience = options_.patience.value_or(coordinator.patience);
     coordinator.to_the_end = options_.workers == RankWorkers::kShared && !options_.patience;
     GIMBAL_ASSIGN_OR_RETURN(
-        made.gang,
-        GangDriver::make({.coordinator = coordinator,
-                          .planner = planner_of(options_),
-                          .planner_options = {.rejoin_steps = coordinator.patience / 2}},
-                         clock_));
+        made.gang, GangDriver::make({.coordinator = coordinator,
+                                     .planner = planner_of(options_),
+                                     .planner_options = {.rejoin_steps = coordinator.patience / 2}},
+                                    clock_));
   }
   return {};
 }

@@ -43,8 +43,9 @@ void ExpertFlags::add_to(CLI::App& command) {
   command
       .add_option("--gang-patience", gang_patience,
                   "steps of its own that an engine waits for one whose step ends later, if they "
-                  "should go together (gang pace); default: 8 with own workers, with shared ones "
-                  "until it has ended")
+                  "should go together (gang pace), and twice what parting is charged; default: 8 "
+                  "with own workers, 1 until step times are fitted; with shared ones until that "
+                  "step has ended")
       ->check(number_range(0.0, kMostPatience));
   command
       .add_option("--gang-planner", gang_planner,

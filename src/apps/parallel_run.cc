@@ -103,7 +103,7 @@ class Sender {
   }
 
  private:
-  // All at once, so that which of them an engine finds first is no matter of luck.
+  // All at once, so that how many of them the engine's first step finds is no matter of luck.
   Result<void> send(int engine, bool is_long, int count) {
     std::vector<sched::Request> requests;
     for (int i = 0; i < count; ++i) {

@@ -124,10 +124,11 @@ Verdict judge_mean(const PaperClaim& claim, std::span<const Compared> cells, std
   return verdict;
 }
 
-// Speaks for the claim rather than the other: by the outcome, then by the estimate.
+// Speaks for the claim rather than the other: what was compared at all, then by the outcome, then
+// by the estimate.
 bool is_better(const Verdict& one, const Verdict& other, RunField field) {
-  if (one.outcome != other.outcome) return one.outcome < other.outcome;
   if (!one.found || !other.found) return one.found.has_value() && !other.found;
+  if (one.outcome != other.outcome) return one.outcome < other.outcome;
   return more_is_better(field) ? one.found->estimate > other.found->estimate
                                : one.found->estimate < other.found->estimate;
 }

@@ -189,6 +189,10 @@ TEST(ReproductionStatisticsTest, ACellWhoseBaselineHasNoneLeavesTheOthersToDecid
   const Verdict best = judge(plan_of(), result, claim_of(Metric::kTtft, -0.178, Over::kBest));
   EXPECT_EQ(best.outcome, Outcome::kReproduced);
   EXPECT_EQ(best.where, "w1 at 0.9");
+  ReproductionResult little = result_of(Metric::kTtft, {{-30, -30, -30}, {-2, -2, -2}});
+  little.cells[0].runs.at("old")[0].mean_ttft_ms = 0;
+  EXPECT_EQ(judge(plan_of(), little, claim_of(Metric::kTtft, -0.178, Over::kBest)).outcome,
+            Outcome::kNotReproduced);
   const Verdict mean = judge(plan_of(), result, claim_of(Metric::kTtft, -0.178));
   EXPECT_EQ(mean.why, "the baseline has none");
   EXPECT_FALSE(mean.found);

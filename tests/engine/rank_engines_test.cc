@@ -165,10 +165,12 @@ TEST_F(RankEngines, EveryPaceGivesTheTokensOfOneEngine) {
   for (const int ranks : {2, 3}) {
     for (const cluster::GangPace pace :
          {cluster::GangPace::kGang, cluster::GangPace::kLockstep, cluster::GangPace::kImmediate}) {
-      for (const bool shared : {true, false}) {
-        SCOPED_TRACE(testing::Message() << ranks << " ranks, pace " << static_cast<int>(pace)
-                                        << (shared ? ", shared" : ", own"));
-        start_group({.ranks = ranks, .pace = pace, .shared = shared, .to_the_end = shared});
+      for (const auto& [shared, to_the_end] :
+           {std::pair{true, true}, std::pair{true, false}, std::pair{false, false}}) {
+        SCOPED_TRACE(testing::Message()
+                     << ranks << " ranks, pace " << static_cast<int>(pace)
+                     << (shared ? ", shared" : ", own") << (to_the_end ? ", to the end" : ""));
+        start_group({.ranks = ranks, .pace = pace, .shared = shared, .to_the_end = to_the_end});
         const std::size_t before = sink_.stories().size();
         for (const auto& [id, prompt, tokens] : requests) {
           // The last rank stays idle.

@@ -47,7 +47,7 @@ class Walk {
     now_ = call.now;
     engine_->come_to(now_);
     for (const Event& event : call.events) {
-      if (!std::visit([this](const auto& what) { return possible(what); }, event))
+      if (!std::visit([this](const auto& what) { return this->possible(what); }, event))
         return invalid_argument("an event that the engine would not have had");
     }
     written_.str({});

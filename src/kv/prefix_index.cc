@@ -24,7 +24,7 @@ PrefixIndex::PrefixIndex(const PrefixIndexOptions& options) : options_(options) 
   asides_.reserve(pages);
   unused_asides_.reserve(pages);
   if (options.keep_tokens) tokens_.reserve(pages * static_cast<std::size_t>(options.page_tokens));
-  // About two pages a list when the pool is full: the heads are there from the start.
+  // Two to four pages a list when the pool is full: the heads are there from the start.
   buckets_.assign(std::bit_floor((pages + 1) / 2), kNoPage);
   removed_.reserve(pages);
 }

@@ -51,6 +51,24 @@ EngineSnapshot snapshot_of(const sched::StepLoop& loop, const SnapshotStamp& sta
           .best_effort_aging = counters.best_effort_aging};
 }
 
+EngineSnapshot without_work(const EngineSnapshot& last) {
+  EngineSnapshot ended = last;
+  ++ended.sequence;
+  ended.pages_referenced = 0;
+  ended.running_prefill_tokens = 0;
+  ended.waiting_prefill_tokens = 0;
+  ended.waiting_best_effort_prefill_tokens = 0;
+  ended.waiting_requests = 0;
+  ended.running_requests = 0;
+  ended.decodes = 0;
+  ended.decode_context_tokens = 0;
+  ended.prefill_tokens_per_second.reset();
+  ended.queue = {};
+  ended.best_effort_queue = {};
+  ended.running_step.reset();
+  return ended;
+}
+
 void add_snapshot(EngineSnapshot& sum, const EngineSnapshot& each) {
   sum.sequence += each.sequence;
   sum.steps += each.steps;

@@ -20,6 +20,10 @@ struct SnapshotStamp {
 // its queue profiles).
 [[nodiscard]] EngineSnapshot snapshot_of(const sched::StepLoop& loop, const SnapshotStamp& stamp);
 
+// The next snapshot of an engine that has ended: what it had counted, without the work that it
+// held.
+[[nodiscard]] EngineSnapshot without_work(const EngineSnapshot& last);
+
 // Adds what can be added: counts and rates, and of the rest what is the same for all engines.
 void add_snapshot(EngineSnapshot& sum, const EngineSnapshot& each);
 

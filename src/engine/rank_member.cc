@@ -13,10 +13,8 @@ namespace {
 
 constexpr BatchId kDummyBatch{std::numeric_limits<BatchId::rep>::max()};
 
-std::optional<Duration> sooner(std::optional<Duration> a, std::optional<Duration> b) {
-  if (!a) return b;
-  if (!b) return a;
-  return std::min(*a, *b);
+Duration sooner(Duration a, std::optional<Duration> b) {
+  return b ? std::min(a, *b) : a;
 }
 
 }  // namespace
@@ -106,20 +104,18 @@ void RankMember::tell(const sched::Outputs& said) {
   carry_out();
 }
 
-std::optional<Duration> RankMember::keep_time(TimePoint now, bool waits) {
-  std::optional<Duration> limit = port_.time_to_next_arrival();
+Duration RankMember::keep_time(TimePoint now) {
+  Duration limit = std::max(Duration::zero(), watch_.next_look() - now);
   if (protocol_.asking()) limit = sooner(limit, seat_.gang.keep_time());
-  if (!waits && !protocol_.asking()) {
-    watch_.worked();
-    return limit;
-  }
-  const RankWatch::Finding found = watch_.waited(now);
-  for (const Rank rank : found.dead) {
+  return sooner(limit, port_.time_to_next_arrival());
+}
+
+void RankMember::watch(TimePoint now) {
+  for (const Rank rank : watch_.look(now)) {
     log_error("rank {} gave no sign of life for {:.1f} s: declared dead", rank.value(),
               to_ms(watch_.dead_after()) / 1000.0);
     if (seat_.group.retire(rank)) seat_.gang.tell(cluster::GangRankDead{rank});
   }
-  return sooner(limit, found.look_again);
 }
 
 void RankMember::retire() {

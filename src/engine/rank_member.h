@@ -51,9 +51,10 @@ class RankMember {
   // Passes on what the scheduler says of steps.
   void tell(const sched::Outputs& said);
 
-  // Before a rest: carries out what is due. How long to rest at most. `waits`: for other ranks'
-  // work.
-  [[nodiscard]] std::optional<Duration> keep_time(TimePoint now, bool waits);
+  // Looks, from time to time, whether other ranks are well; cheap. Call it in every turn.
+  void watch(TimePoint now);
+  // Before a rest: carries out what is due. How long to rest at most.
+  [[nodiscard]] Duration keep_time(TimePoint now);
 
   // The thread ends: nobody waits for this rank any more.
   void retire();

@@ -10,31 +10,31 @@ constexpr int kRings = 8;  // while a rank is given time to answer
 RankWatch::RankWatch(ExpertGroup& group, Rank self, Duration dead_after)
     : group_(group), self_(self), dead_after_(dead_after) {}
 
-RankWatch::Finding RankWatch::waited(TimePoint now) {
-  const Duration interval = dead_after_ / (kRings + 1);
-  Finding found{.dead = {}, .look_again = interval};
-  if (watching_ && now < next_ring_) return found;
-  next_ring_ = now + interval;
-  if (!watching_) {
-    watching_ = true;
-    seen_.clear();
+std::span<const Rank> RankWatch::look(TimePoint now) {
+  dead_.clear();
+  if (!seen_.empty() && now < next_look_) return dead_;
+  next_look_ = now + dead_after_ / (kRings + 1);
+  if (seen_.empty()) {
     for (int rank = 0; rank < group_.ranks(); ++rank)
       seen_.push_back({.beats = group_.beats(Rank{rank})});
-    return found;
+    return dead_;
   }
   for (int rank = 0; rank < group_.ranks(); ++rank) {
+    if (Rank{rank} == self_ || !group_.alive(Rank{rank})) continue;
     Seen& seen = seen_[static_cast<std::size_t>(rank)];
     const std::uint64_t beats = group_.beats(Rank{rank});
     if (beats != seen.beats) {
       seen = {.beats = beats};
-    } else if (seen.unanswered == kRings) {
+      continue;
+    }
+    if (seen.unanswered == kRings) {
       seen.unanswered = 0;
-      if (Rank{rank} != self_ && group_.alive(Rank{rank})) found.dead.emplace_back(rank);
+      dead_.emplace_back(rank);
     }
     ++seen.unanswered;
+    group_.bell(Rank{rank}).ring();
   }
-  group_.ring_all();
-  return found;
+  return dead_;
 }
 
 }  // namespace gimbal::engine

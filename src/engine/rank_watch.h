@@ -1,7 +1,7 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <span>
 #include <vector>
 
 #include "base/clock.h"
@@ -9,36 +9,33 @@
 
 namespace gimbal::engine {
 
-// Looks for ranks whose threads are stuck, while one's own waits for others. A thread that is well
-// answers its bell; one that gives no sign of life, though it was rung again and again for
+// Looks for ranks whose threads are stuck. A thread that is well shows signs of life while it works
+// and answers its bell when it rests; one that does neither, though it was rung again and again for
 // `dead_after`, is dead. Rings count, not time alone: who did not look for long, because it worked
 // or the machine stood still, has not rung. One thread. The group must outlive it.
 class RankWatch {
  public:
   RankWatch(ExpertGroup& group, Rank self, Duration dead_after);
 
-  struct Finding {
-    std::vector<Rank> dead;
-    Duration look_again{};  // call again by then at the latest
-  };
-  // The rank waits for others and has nothing to do.
-  [[nodiscard]] Finding waited(TimePoint now);
-  // It no longer waits.
-  void worked() { watching_ = false; }
+  // Whom the rank has found dead now; valid until the next call. Rings those who have not moved
+  // since the last look. Does nothing before next_look().
+  [[nodiscard]] std::span<const Rank> look(TimePoint now);
+  [[nodiscard]] TimePoint next_look() const { return next_look_; }
 
   [[nodiscard]] Duration dead_after() const { return dead_after_; }
 
  private:
-  ExpertGroup& group_;
-  Rank self_;
-  Duration dead_after_;
-  bool watching_ = false;
-  TimePoint next_ring_{};
   struct Seen {
     std::uint64_t beats = 0;
     int unanswered = 0;  // rings since they moved
   };
-  std::vector<Seen> seen_;  // by rank
+
+  ExpertGroup& group_;
+  Rank self_;
+  Duration dead_after_;
+  TimePoint next_look_{};   // the first look is due at once
+  std::vector<Seen> seen_;  // by rank; empty before the first look
+  std::vector<Rank> dead_;
 };
 
 }  // namespace gimbal::engine

@@ -145,7 +145,8 @@ bool ServingEngine::idle() const {
 }
 
 cluster::EngineSnapshot ServingEngine::snapshot() const {
-  return snapshot_.read();
+  const bool ended = ended_.load() || (member_ && !member_->alive());
+  return ended ? cluster::without_work(snapshot_.read()) : snapshot_.read();
 }
 
 void ServingEngine::take_prefix_events(std::vector<kv::PrefixEvent>& events) {
@@ -197,7 +198,10 @@ void ServingEngine::serve() {
     // Read before anything is looked at, so that what comes meanwhile ends the rest.
     const std::uint32_t rung = bell_.rings();
     if (!take_inbox(events)) break;
-    if (member_) member_->take_answers(events);
+    if (member_) {
+      member_->watch(clock_.now());
+      member_->take_answers(events);
+    }
     if (!events.empty()) handle(events);
     const Progress progress = executor_.run(events);
     if (member_) member_->take_dummy_events(events);
@@ -214,8 +218,7 @@ void ServingEngine::rest(std::uint32_t rung, Progress progress) {
     return;
   }
   const bool waits = progress == Progress::kWaiting;
-  const std::optional<Duration> limit = member_->keep_time(clock_.now(), waits);
-  bell_.wait(rung, limit, waits ? options_.spin : Duration::zero());
+  bell_.wait(rung, member_->keep_time(clock_.now()), waits ? options_.spin : Duration::zero());
 }
 
 void ServingEngine::note_live(std::span<const sched::Event> events) {
@@ -298,6 +301,7 @@ void ServingEngine::fail_all(sched::FinishReason reason, const std::string& why)
                         .error = reason == sched::FinishReason::kFailed ? why : std::string()});
   }
   live_.clear();
+  ended_.store(true);
   if (!outputs_.empty()) sink_.on_outputs(outputs_);
   accepted_.store(0);
 }

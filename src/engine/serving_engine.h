@@ -117,6 +117,7 @@ class ServingEngine final : public cluster::Engine {
   std::string failure_;  // not empty: the thread has ended, and why
   std::atomic<bool> inbox_pending_{false};
   std::atomic<std::int64_t> accepted_{0};  // requests that have not ended
+  std::atomic<bool> ended_{false};         // all requests have, and there will be no more
   // The queue's bound as the scheduler has it now: it follows the measured prefill rate.
   std::atomic<std::int64_t> max_waiting_prefill_tokens_{0};
 

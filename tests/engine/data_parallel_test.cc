@@ -253,6 +253,9 @@ TEST_F(DataParallelTest, AFailedEnginesRequestsGoToTheOther) {
   const std::size_t dead = status[0].healthy ? 1 : 0;
   EXPECT_EQ(status[dead].failure, "a fault of the test");
   EXPECT_EQ(status[dead].view.ledger, policy::LedgerCounts{});
+  EXPECT_EQ(status[dead].snapshot.running_requests, 0);
+  EXPECT_EQ(status[dead].snapshot.pages_referenced, 0);
+  EXPECT_GT(status[dead].snapshot.steps, 0U);
   // The one that is left serves on.
   ASSERT_TRUE(engine->submit({request(100, 20, 5)}).ok());
   ASSERT_TRUE(engine->submit({request(101, 20, 5)}).ok());

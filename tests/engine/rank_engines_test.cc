@@ -9,6 +9,7 @@
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "engine/expert_group.h"
@@ -135,9 +136,14 @@ class RankEngines : public EngineFixture {
     for (const auto& [id, prompt, tokens] : requests)
       submit(1, static_cast<std::uint64_t>(id), prompt, tokens);
     sink_.wait_for_ends(requests.size());
+    // Found even by one who has nothing to do.
+    const TimePoint limit = clock_.now() + std::chrono::minutes(2);
+    while (group_->alive(Rank{0}) && clock_.now() < limit)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     EXPECT_FALSE(group_->alive(Rank{0}));
     EXPECT_TRUE(group_->alive(Rank{1}));
     EXPECT_TRUE(group_->map()->taken_out(Rank{0}));
+    EXPECT_EQ(engines_[0]->snapshot().running_requests, 0);
     submit(0, 901, 10, 3);
     hanging.release();  // and learns that it is dead
     hanging.wait_for_ends(2);
@@ -261,6 +267,15 @@ TEST_F(RankEngines, AHangingRankIsDeclaredDead) {
 
 TEST_F(RankEngines, AHangingRankIsDeclaredDeadWhereStepsAreWaitedForToTheEnd) {
   a_hanging_rank_is_declared_dead({.dead_after = std::chrono::seconds(5), .to_the_end = true});
+}
+
+TEST_F(RankEngines, AHangingRankIsDeclaredDeadWhereNobodyWaitsForIt) {
+  a_hanging_rank_is_declared_dead(
+      {.pace = cluster::GangPace::kImmediate, .dead_after = std::chrono::seconds(5)});
+}
+
+TEST_F(RankEngines, AHangingRankWithWorkersOfItsOwnIsDeclaredDead) {
+  a_hanging_rank_is_declared_dead({.shared = false, .dead_after = std::chrono::seconds(5)});
 }
 
 TEST_F(RankEngines, RanksThatStepTogetherJoinGangs) {

@@ -12,6 +12,10 @@ namespace {
 class RankWatchTest : public EngineFixture {
  protected:
   static TimePoint at(double seconds) { return TimePoint{} + from_ms(seconds * 1000); }
+  std::vector<Rank> look(double seconds) {
+    const std::span<const Rank> dead = watch_.look(at(seconds));
+    return {dead.begin(), dead.end()};
+  }
 
   SteadyClock clock_;
   std::unique_ptr<ExpertGroup> group_ =
@@ -23,37 +27,43 @@ class RankWatchTest : public EngineFixture {
 TEST_F(RankWatchTest, DeclaresDeadWhoDoesNotMoveForSoLong) {
   for (int second = 0; second < 9; ++second) {
     const std::uint32_t rings = group_->bell(Rank{2}).rings();
-    EXPECT_TRUE(watch_.waited(at(second)).dead.empty());
+    EXPECT_TRUE(look(second).empty());
     EXPECT_EQ(group_->bell(Rank{2}).rings(), rings + (second > 0 ? 1U : 0U));
     group_->beat(Rank{1});
   }
-  EXPECT_EQ(watch_.waited(at(9)).dead, std::vector<Rank>{Rank{2}});
-  // It is rung as often again, as is one that moved until now.
-  for (int second = 10; second < 17; ++second)
-    EXPECT_TRUE(watch_.waited(at(second)).dead.empty());
-  EXPECT_EQ(watch_.waited(at(17)).dead, (std::vector<Rank>{Rank{1}, Rank{2}}));
+  EXPECT_EQ(group_->bell(Rank{1}).rings(), 0U);  // it moves by itself
+  EXPECT_EQ(look(9), std::vector<Rank>{Rank{2}});
   group_->retire(Rank{2});
-  for (int second = 18; second < 25; ++second)
-    EXPECT_TRUE(watch_.waited(at(second)).dead.empty());
-  EXPECT_EQ(watch_.waited(at(25)).dead, std::vector<Rank>{Rank{1}});
+  // The other one moved for the last time before second 9.
+  for (int second = 10; second < 18; ++second)
+    EXPECT_TRUE(look(second).empty());
+  EXPECT_EQ(look(18), std::vector<Rank>{Rank{1}});
+}
+
+TEST_F(RankWatchTest, OneThatIsNotDeclaredIsFoundAgain) {
+  for (int second = 0; second < 9; ++second)
+    EXPECT_TRUE(look(second).empty());
+  EXPECT_EQ(look(9).size(), 2U);
+  for (int second = 10; second < 17; ++second)
+    EXPECT_TRUE(look(second).empty());
+  EXPECT_EQ(look(17).size(), 2U);
 }
 
 TEST_F(RankWatchTest, TimeWithoutRingsIsNobodysDeath) {
-  EXPECT_TRUE(watch_.waited(at(0)).dead.empty());
-  EXPECT_TRUE(watch_.waited(at(100)).dead.empty());  // it looks again only now
+  EXPECT_TRUE(look(0).empty());
+  EXPECT_TRUE(look(100).empty());  // it looks again only now
   EXPECT_EQ(group_->bell(Rank{1}).rings(), 1U);
   for (int second = 101; second < 108; ++second)
-    EXPECT_TRUE(watch_.waited(at(second)).dead.empty());
-  EXPECT_EQ(watch_.waited(at(108)).dead.size(), 2U);
+    EXPECT_TRUE(look(second).empty());
+  EXPECT_EQ(look(108).size(), 2U);
 }
 
-TEST_F(RankWatchTest, BeginsAnewAfterWork) {
-  for (int second = 0; second < 9; ++second)
-    EXPECT_TRUE(watch_.waited(at(second)).dead.empty());
-  watch_.worked();
-  EXPECT_TRUE(watch_.waited(at(9)).dead.empty());
-  EXPECT_TRUE(watch_.waited(at(9.5)).dead.empty());
-  EXPECT_EQ(group_->bell(Rank{1}).rings(), 8U);
+TEST_F(RankWatchTest, LooksOnlyWhenTheNextLookIsDue) {
+  EXPECT_TRUE(look(0).empty());
+  EXPECT_EQ(watch_.next_look(), at(1));
+  for (int i = 0; i < 100; ++i)
+    EXPECT_TRUE(look(0.5).empty());
+  EXPECT_EQ(group_->bell(Rank{1}).rings(), 0U);
 }
 
 }  // namespace

@@ -67,7 +67,7 @@ void ExpertFlags::add_to(CLI::App& command) {
 
 void ExpertFlags::apply(const policy::Preset& preset, const CLI::App& command) {
   const bool given = command.get_option("--expert-pace")->count() > 0;
-  if (preset.pace != "none" && !given) expert_pace = preset.pace;
+  if (!given) expert_pace = preset.pace;
 }
 
 Result<void> ExpertFlags::apply(const model_config::ModelConfig& config,
@@ -86,9 +86,9 @@ Result<void> ExpertFlags::apply(const model_config::ModelConfig& config,
   }
   GIMBAL_RETURN_IF_ERROR(
       engine::EngineFleet::check(fleet, config.moe_layers() > 0 ? config.experts : 0));
-  if (expert_map.empty()) return {};
-  GIMBAL_ASSIGN_OR_RETURN(const Json json, read_json_file(expert_map));
   const int ranks = expert_parallel_size > 0 ? expert_parallel_size : data_parallel_size;
+  if (expert_map.empty() || ranks == 1) return {};  // an engine alone has no map
+  GIMBAL_ASSIGN_OR_RETURN(const Json json, read_json_file(expert_map));
   auto map = policy::expert_map_from_json(json, engine::ExpertGroup::map_shape(config, ranks));
   if (!map.ok()) return map.error().within("--expert-map " + expert_map);
   fleet.map = std::move(map).value();

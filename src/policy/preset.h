@@ -19,7 +19,7 @@ struct Preset {
   std::string_view former;                // see make_batch_former
   std::optional<int> batch_tokens;        // B, rows of a step; nullopt: the program's default
   std::optional<int> max_sequences;       // running at once; nullopt: the program's default
-  std::string_view pace;                  // gang, lockstep or none
+  std::string_view pace;                  // gang, lockstep or immediate
   std::string_view placement;             // linear, eplb, gimbal-v1, gimbal-v2, gimbal
   bool feedback = false;                  // dispatch sees expert pressure
   std::string_view binding;               // early or late

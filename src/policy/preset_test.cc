@@ -24,7 +24,8 @@ TEST(PresetTest, EveryColumnNamesSomethingThatExists) {
     EXPECT_TRUE(make_request_order(preset->order, {}).ok()) << name;
     EXPECT_TRUE(make_batch_former(preset->former, {}).ok()) << name;
     EXPECT_TRUE(preset->binding == "early" || preset->binding == "late") << name;
-    EXPECT_TRUE(preset->pace == "gang" || preset->pace == "lockstep" || preset->pace == "none");
+    EXPECT_TRUE(preset->pace == "gang" || preset->pace == "lockstep" ||
+                preset->pace == "immediate");
   }
 }
 

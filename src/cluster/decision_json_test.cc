@@ -30,6 +30,7 @@ policy::EngineView random_engine(Rng& rng) {
   view.pages_total = maybe(rng, 500);
   view.pages_referenced = maybe(rng, 500);
   view.running_prefill_tokens = maybe(rng, 5000);
+  view.step_prefill_tokens = static_cast<double>(rng.below(2000));
   view.waiting_prefill_tokens = maybe(rng, 9000);
   view.waiting_best_effort_prefill_tokens = maybe(rng, 100);
   view.waiting_requests = maybe(rng, 50);

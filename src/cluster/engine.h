@@ -21,8 +21,8 @@ namespace gimbal::cluster {
 // One step's news of one request. A request gets any number of these and exactly one with `finish`.
 struct TokenOutput {
   RequestId request;
-  std::optional<TokenId> token;                    // absent in a bare end (cancelled, failed, …)
-  std::unique_ptr<sched::TokenLogprobs> logprobs;  // of `token`, where asked for
+  std::optional<TokenId> token;                       // absent in a bare end (cancelled, failed, …)
+  std::unique_ptr<sched::TokenLogprobs> logprobs;     // of `token`, where asked for
   std::vector<sched::TokenLogprobs> prompt_logprobs;  // positions in order, the first has no entry
   std::optional<sched::FinishReason> finish;
   std::string error;                 // with FinishReason::kFailed: what happened
@@ -86,6 +86,7 @@ struct EngineSnapshot {
   // The step that runs now, and since when.
   std::optional<policy::StepShape> running_step;
   TimePoint step_started{};
+  double step_expected_ms = 0;  // of all who step together; 0: not known
   // How it cuts prompts, and how many prompt tokens may wait; 0: not said.
   policy::PrefillBudget budget;
   std::int64_t max_waiting_prefill_tokens = 0;

@@ -45,6 +45,7 @@ EngineSnapshot snapshot_of(const sched::StepLoop& loop, const SnapshotStamp& sta
           .prefill_cost = counters.prefill_cost,
           .running_step = counters.running_step,
           .step_started = counters.step_started,
+          .step_expected_ms = counters.step_expected_ms,
           .budget = sched::prefill_budget(options),
           .max_waiting_prefill_tokens = loop.max_waiting_prefill_tokens(),
           .aging = counters.aging,

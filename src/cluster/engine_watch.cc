@@ -79,6 +79,9 @@ std::optional<policy::StepCosts> EngineWatch::costs() const {
 }
 
 double EngineWatch::predict_step_ms() const {
+  if (snapshot_->running_step && snapshot_->step_expected_ms > 0) {
+    return snapshot_->step_expected_ms;
+  }
   const auto fitted = costs();
   if (!fitted) return options_.first_step_ms;
   const policy::StepShape decodes{
@@ -130,6 +133,7 @@ void EngineWatch::fill_said(policy::EngineView& view) const {
   view.pages_referenced = real(said.pages_referenced);
   view.page_tokens = real(said.page_tokens);
   view.running_prefill_tokens = real(said.running_prefill_tokens);
+  view.step_prefill_tokens = said.running_step ? said.running_step->prefill : 0;
   view.waiting_prefill_tokens = real(said.waiting_prefill_tokens);
   view.waiting_best_effort_prefill_tokens = real(said.waiting_best_effort_prefill_tokens);
   view.waiting_requests = real(said.waiting_requests);

@@ -40,6 +40,27 @@ TEST(EngineWatchTest, AgesInPredictedSteps) {
   EXPECT_EQ(watch.freshness(at_ms(6001)), Freshness::kLedgerOnly);
 }
 
+TEST(EngineWatchTest, AStepLastsAsLongAsThoseWhoStepTogetherAreExpectedToTake) {
+  EngineWatch watch({});
+  EngineSnapshot together = busy(1, 100);  // 20 ms of its own, 500 with the others
+  together.running_prefill_tokens = 150;
+  together.step_expected_ms = 500;
+  watch.note(together);
+  EXPECT_DOUBLE_EQ(watch.predicted_step_ms(), 500);
+  EXPECT_EQ(watch.freshness(at_ms(1100)), Freshness::kFresh);
+  policy::EngineView view;
+  watch.fill(at_ms(400), view);
+  EXPECT_DOUBLE_EQ(*view.residual_ms, 200);
+  EXPECT_EQ(view.running_prefill_tokens, 150);
+  EXPECT_EQ(view.step_prefill_tokens, 100);
+  // Between steps there is nothing to expect.
+  EngineSnapshot between = busy(2, 600);
+  between.running_step.reset();
+  between.step_expected_ms = 500;
+  watch.note(between);
+  EXPECT_DOUBLE_EQ(watch.predicted_step_ms(), 10);
+}
+
 TEST(EngineWatchTest, AnIdleEngineDoesNotAge) {
   EngineWatch watch({});
   EngineSnapshot idle = busy(1, 0);

@@ -11,11 +11,12 @@ GangAnswer answer_of(const GangStart& command, GangPace pace) {
   return {.number = command.number,
           .members = command.members,
           .budget = pace == GangPace::kGang ? std::optional(command.budget) : std::nullopt,
-          .dummy = (command.dummies & sched::rank_bit(command.rank)) != 0};
+          .dummy = (command.dummies & sched::rank_bit(command.rank)) != 0,
+          .expected_ms = command.expected_ms};
 }
 
 GangAnswer answer_of(const GangSolo& command) {
-  return {.number = command.number};
+  return {.number = command.number, .expected_ms = command.expected_ms};
 }
 
 void GangRank::clear(GangOrders& orders) {
@@ -30,8 +31,10 @@ void GangRank::follow(const GangAnswer& answer, GangOrders& orders) {
   last_seen_ = std::max(last_seen_, answer.number);
   if (asking_) {
     asking_ = false;
-    orders.start = sched::StartStep{
-        .number = answer.number, .members = answer.members, .prefill_budget = answer.budget};
+    orders.start = sched::StartStep{.number = answer.number,
+                                    .members = answer.members,
+                                    .prefill_budget = answer.budget,
+                                    .expected_ms = answer.expected_ms};
     return;
   }
   if (answer.dummy) {

@@ -18,6 +18,7 @@ struct GangAnswer {
   RankSet members = 0;        // 0: solo
   std::optional<int> budget;  // prefill rows; nullopt: as the rank's former wants
   bool dummy = false;         // unless the rank has work by now
+  double expected_ms = 0;     // of the step; 0: not known
 
   bool operator==(const GangAnswer&) const = default;
 };

@@ -39,12 +39,13 @@ TEST_F(GangRankTest, AnIntentGetsItsAnswer) {
   EXPECT_EQ(event<GangIntent>(0).member.want, 7);
   EXPECT_EQ(event<GangIntent>(0).last_seen, 0U);
   EXPECT_TRUE(rank_.asking());
-  rank_.follow({.number = 5, .members = 0b101, .budget = 3}, orders_);
+  rank_.follow({.number = 5, .members = 0b101, .budget = 3, .expected_ms = 12}, orders_);
   EXPECT_FALSE(rank_.asking());
   ASSERT_TRUE(orders_.start);
   EXPECT_EQ(orders_.start->number, 5U);
   EXPECT_EQ(orders_.start->members, 0b101U);
   EXPECT_EQ(orders_.start->prefill_budget, 3);
+  EXPECT_EQ(orders_.start->expected_ms, 12);
   EXPECT_TRUE(orders_.events.empty());
   rank_.said(ended(5, 0b101, false, true), orders_);
   ASSERT_EQ(orders_.events.size(), 2U);
@@ -110,7 +111,8 @@ TEST(GangAnswerTest, BudgetsHoldInGangsAlone) {
   GangStart dummy = start;
   dummy.rank = Rank{0};
   EXPECT_TRUE(answer_of(dummy, GangPace::kLockstep).dummy);
-  EXPECT_EQ(answer_of(GangSolo{.rank = Rank{1}, .number = 8}), (GangAnswer{.number = 8}));
+  EXPECT_EQ(answer_of(GangSolo{.rank = Rank{1}, .number = 8, .expected_ms = 5}),
+            (GangAnswer{.number = 8, .expected_ms = 5}));
 }
 
 }  // namespace

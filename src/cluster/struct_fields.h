@@ -137,6 +137,7 @@ void fields(Archive& a, EngineView& v) {
   a("pages_referenced", v.pages_referenced);
   a("page_tokens", v.page_tokens);
   a("running_prefill_tokens", v.running_prefill_tokens);
+  a("step_prefill_tokens", v.step_prefill_tokens);
   a("waiting_prefill_tokens", v.waiting_prefill_tokens);
   a("waiting_best_effort_prefill_tokens", v.waiting_best_effort_prefill_tokens);
   a("waiting_ahead_tokens", v.waiting_ahead_tokens);
@@ -280,6 +281,7 @@ void fields(Archive& a, EngineSnapshot& v) {
   a("prefill_cost", v.prefill_cost);
   a("running_step", v.running_step);
   a("step_started", v.step_started);
+  a("step_expected_ms", v.step_expected_ms);
   a("budget", v.budget);
   a("max_waiting_prefill_tokens", v.max_waiting_prefill_tokens);
   a("aging", v.aging);

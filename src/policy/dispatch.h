@@ -68,7 +68,8 @@ struct EngineView {
   std::optional<double> pages_total;
   std::optional<double> pages_referenced;
   double page_tokens = 16;
-  std::optional<double> running_prefill_tokens;              // R
+  std::optional<double> running_prefill_tokens;  // R
+  double step_prefill_tokens = 0;  // of the line above, what the running step computes
   std::optional<double> waiting_prefill_tokens;              // W, both classes
   std::optional<double> waiting_best_effort_prefill_tokens;  // of the line above
   // Of the waiting ones, those that the engine's order runs before this request.

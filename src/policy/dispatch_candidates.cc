@@ -40,6 +40,13 @@ std::optional<double> running_tokens(const EngineView& engine) {
   return std::max(0.0, *engine.running_prefill_tokens - drained(engine));
 }
 
+std::optional<double> tokens_after_step(const EngineView& engine) {
+  if (engine.freshness == Freshness::kLedgerOnly) return 0;
+  if (!engine.running_prefill_tokens) return std::nullopt;
+  const double computed = std::max(drained(engine), engine.step_prefill_tokens);
+  return std::max(0.0, *engine.running_prefill_tokens - computed);
+}
+
 std::optional<double> waiting_tokens(const EngineView& engine) {
   if (engine.freshness == Freshness::kLedgerOnly) return engine.ledger.prefill_tokens;
   if (!engine.waiting_prefill_tokens) return std::nullopt;

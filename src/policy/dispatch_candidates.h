@@ -25,7 +25,9 @@ void take_lowest(const DispatchView& view, DispatchDecision& decision);
 
 // Of an engine: what the newest snapshot says, drained by its age, and the ledger. nullopt:
 // unknown.
-[[nodiscard]] std::optional<double> running_tokens(const EngineView& engine);      // R
+[[nodiscard]] std::optional<double> running_tokens(const EngineView& engine);  // R
+// Of R, what is left when the running step has ended.
+[[nodiscard]] std::optional<double> tokens_after_step(const EngineView& engine);
 [[nodiscard]] std::optional<double> waiting_tokens(const EngineView& engine);      // W
 [[nodiscard]] std::optional<double> best_effort_tokens(const EngineView& engine);  // of W
 // Of W, what runs before the request; the ledger's unseen requests of its class and above do.

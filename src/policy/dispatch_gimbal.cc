@@ -90,7 +90,7 @@ Means means_of(const DispatchView& view, const std::vector<int>& candidates, con
   Means means;
   for (const int i : candidates) {
     const EngineView& engine = view.engines[static_cast<std::size_t>(i)];
-    running.add(running_tokens(engine));
+    running.add(tokens_after_step(engine));
     waiting.add(waiting_tokens(engine));
     best_effort.add(best_effort_tokens(engine));
     decodes.add(decodes_of(engine));
@@ -175,7 +175,7 @@ class Gimbal final : public Dispatch {
   [[nodiscard]] static std::optional<double> work_with(const DispatchRequest& request,
                                                        const EngineView& engine,
                                                        const StepCosts& unfitted) {
-    const auto running = running_tokens(engine);
+    const auto running = tokens_after_step(engine);
     const auto waiting = waiting_tokens(engine);
     if (!running || !waiting) return std::nullopt;
     const double uncached = std::max(1.0, request.prompt_tokens - engine.hit_tokens);
@@ -257,7 +257,7 @@ class Gimbal final : public Dispatch {
   [[nodiscard]] static RankLoad load_of(const EngineView& engine, const Means& means) {
     return {.costs = engine.costs ? *engine.costs : *means.costs,
             .budget = engine.budget,
-            .backlog = running_tokens(engine).value_or(means.running) +
+            .backlog = tokens_after_step(engine).value_or(means.running) +
                        waiting_tokens(engine).value_or(means.waiting),
             .decodes = decodes_of(engine).value_or(means.decodes),
             .decode_context = context_of(engine).value_or(means.decode_context),
@@ -307,7 +307,7 @@ class Gimbal final : public Dispatch {
   [[nodiscard]] static double ahead_of(const DispatchRequest& request, const EngineView& engine,
                                        const Means& means) {
     const double waiting = waiting_tokens(engine).value_or(means.waiting);
-    const double running = running_tokens(engine).value_or(means.running);
+    const double running = tokens_after_step(engine).value_or(means.running);
     const double best_effort =
         request.best_effort ? 0 : best_effort_tokens(engine).value_or(means.best_effort);
     const double of_class = std::max(0.0, waiting - best_effort);

@@ -1,6 +1,7 @@
 // Hand-worked decisions of the rule `gimbal`.
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 
 #include "policy/dispatch.h"
@@ -57,6 +58,41 @@ DispatchDecision choose(const Dispatch& rule, const std::vector<EngineView>& eng
   DispatchDecision decision;
   rule.choose({.request = request, .engines = engines, .turn = 0, .random = random}, decision);
   return decision;
+}
+
+TEST(DispatchGimbalTest, WhatTheRunningStepComputesIsInTheResidualAlone) {
+  // 200 of its 200 running tokens end with the step, in 21 ms; the 100 that wait run after it.
+  std::vector<EngineView> engines{prefilling(), engine()};
+  engines[0].step_prefill_tokens = 200;
+  engines[0].residual_ms = 21;
+  const auto decision = choose(*gimbal_rule(), engines);
+  EXPECT_DOUBLE_EQ(decision.scores[0].parts[kTtft], 21 + 2 * 1 + 20);
+  EXPECT_DOUBLE_EQ(decision.scores[1].parts[kTtft], 1 + 10);
+}
+
+TEST(DispatchGimbalTest, RanksThatStepTogetherGetTheNextStepsPromptsInTurn) {
+  // Rank 0 computes a long prompt in the step that both are in. When it ends neither has prefill,
+  // so the next prompts are shared out evenly: they step together again.
+  std::vector<EngineView> engines{engine(), engine()};
+  for (EngineView& view : engines) {
+    view.group = 0;
+    view.running_requests = 1;
+    view.residual_ms = 40;
+  }
+  engines[0].running_prefill_tokens = 400;
+  engines[0].step_prefill_tokens = 400;
+  std::array<int, 2> sent{};
+  for (int i = 0; i < 4; ++i) {
+    const int chosen = choose(*gimbal_rule(), engines).engine;
+    ++sent[static_cast<std::size_t>(chosen)];
+    LedgerCounts& ledger = engines[static_cast<std::size_t>(chosen)].ledger;
+    ledger.unseen_prefill_tokens += 100;
+    ledger.unseen_requests += 1;
+    ledger.prefill_tokens += 100;
+    ledger.requests += 1;
+  }
+  EXPECT_EQ(sent[0], 2);
+  EXPECT_EQ(sent[1], 2);
 }
 
 TEST(DispatchGimbalTest, WeighsTtftDecodesAndOthers) {

@@ -240,6 +240,7 @@ EngineView random_engine(Rng& rng) {
   view.pages_total = maybe(rng, 500);
   view.pages_referenced = maybe(rng, static_cast<double>(rng.below(501)));
   view.running_prefill_tokens = maybe(rng, static_cast<double>(rng.below(5000)));
+  view.step_prefill_tokens = static_cast<double>(rng.below(2000));
   view.waiting_prefill_tokens = maybe(rng, static_cast<double>(rng.below(50'000)));
   view.waiting_best_effort_prefill_tokens = maybe(rng, static_cast<double>(rng.below(1000)));
   view.waiting_requests = maybe(rng, static_cast<double>(rng.below(50)));

@@ -33,6 +33,7 @@ struct StartStep {
   std::uint64_t number = 0;           // of the answer; of the gang step, where there are members
   std::uint64_t members = 0;          // of the gang step, a bit a rank; 0: solo
   std::optional<int> prefill_budget;  // prefill rows of the step; nullopt: as the former wants
+  double expected_ms = 0;             // of the step, with all its members; 0: not known
 };
 
 // All that reaches a StepLoop.

@@ -174,6 +174,7 @@ struct EventWriter {
   Json operator()(const StartStep& event) const {
     Json json{{"start", event.number}, {"members", event.members}};
     if (event.prefill_budget) json["budget"] = *event.prefill_budget;
+    if (event.expected_ms > 0) json["expected_ms"] = event.expected_ms;
     return json;
   }
   Json operator()(const StageReached& event) const {
@@ -240,6 +241,7 @@ Result<Event> event_from_json(const Json& json) {
     }
     GIMBAL_ASSIGN_OR_RETURN(const auto budget, object.integer("budget", 0, kInt32Max));
     if (budget) event.prefill_budget = static_cast<int>(*budget);
+    GIMBAL_RETURN_IF_ERROR(object.read("expected_ms", 0.0, kHuge, event.expected_ms));
     return Event{event};
   }
   if (object.has("reached")) {

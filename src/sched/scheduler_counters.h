@@ -49,6 +49,7 @@ struct SchedulerCounters {
   // The step that runs now, and since when.
   std::optional<policy::StepShape> running_step;
   TimePoint step_started{};
+  double step_expected_ms = 0;  // as the answer that let it start says; 0: not known
   std::optional<double> prefill_tokens_per_second;  // measured; nullopt before any was
   // Fitted; nullopt before enough steps were seen.
   std::optional<policy::StepTimeCoefficients> step_times;

@@ -354,6 +354,7 @@ void StepLoop::start_step() {
   lost_members_ = cancels_ = false;
   totals_.running_step = shape_of_plan();
   totals_.step_started = now_;
+  totals_.step_expected_ms = permission_ ? permission_->expected_ms : 0;
   if (recorder_ != nullptr) recorder_->plan(plan_);
   executor_.start(plan_);
   executor_.advance(plan_.batch, Cursor::end(executor_.layers()));

@@ -47,6 +47,12 @@ TEST_F(StepLoopAskingTest, WhatHasComeSinceIsAskedForToo) {
   EXPECT_FALSE(driver_.loop->on(driver_.now, SetDraining{false}).intent);  // nothing new
 }
 
+TEST_F(StepLoopAskingTest, SaysHowLongTheStepIsExpectedToTake) {
+  intent_after(10);
+  driver_.loop->on(driver_.now, StartStep{.number = 1, .expected_ms = 12.5});
+  EXPECT_EQ(driver_.loop->counters().step_expected_ms, 12.5);
+}
+
 TEST_F(StepLoopAskingTest, NothingIsAskedForWhileAStepRuns) {
   intent_after(10);
   EXPECT_FALSE(start(1));

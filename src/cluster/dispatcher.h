@@ -38,7 +38,7 @@ struct Dispatched {
   TimePoint arrival{};
 };
 
-// Decides which engine serves which requests (`3-algorithms` §1, §2). A state machine: everything
+// Decides which engine serves which requests (docs/design/0009). A state machine: everything
 // that it knows comes in by its calls, time too, so the same calls give the same decisions. It
 // calls nobody: who owns it gives it what engines publish, takes decisions with next(), and carries
 // them out.

@@ -38,7 +38,7 @@ class TokenSink {
   virtual void on_outputs(std::span<TokenOutput> outputs) = 0;  // may move from the outputs
 };
 
-// What an engine says of itself after every step (`3-algorithms` §1). A missing signal is never 0:
+// What an engine says of itself after every step (docs/design/0009). A missing signal is never 0:
 // fields that an engine cannot know are nullopt.
 struct EngineSnapshot {
   std::uint64_t sequence = 0;  // of snapshots

@@ -21,7 +21,7 @@ struct LedgerEntry {
 
 // The requests that the dispatcher sent to one engine and that have not ended; apart from them
 // those that the engine's newest snapshot cannot contain yet, by dispatch sequence number
-// (`3-algorithms` §1). The primary truth: it needs no word of the engine. One thread.
+// (docs/design/0009). The primary truth: it needs no word of the engine. One thread.
 class EngineLedger {
  public:
   // Requires: the request is not in the ledger.

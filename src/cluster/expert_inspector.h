@@ -49,7 +49,7 @@ class ExpertInspector {
   // Requires: a group's index.
   [[nodiscard]] virtual std::shared_ptr<const policy::ExpertMap> expert_map(
       std::size_t group) const = 0;  // owners: whoever reads it
-  // Rows that the rank's service has run, T[layer][source][expert] (`3-algorithms` §5).
+  // Rows that the rank's service has run, T[layer][source][expert].
   // Requires: all in range.
   [[nodiscard]] virtual std::uint64_t expert_traffic(std::size_t group, Rank rank, LayerIndex layer,
                                                      Rank source, ExpertId expert) const = 0;

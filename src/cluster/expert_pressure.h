@@ -17,10 +17,10 @@ struct ExpertLoad {
   std::span<const std::uint64_t> distinct_experts;
 };
 
-// Expert pressure rho of the ranks of one group (`3-algorithms` §1): what was executed at a rank,
-// by the mean over the group's ranks, averaged over the layers that executed anything, over windows
-// of 64 steps, EWMA ½. Rows count; in windows of decodes alone, distinct experts, because then
-// reading their weights is what costs. Value type; a function of the counters in their order.
+// Expert pressure rho of the ranks of one group: what was executed at a rank, by the mean over the
+// group's ranks, averaged over the layers that executed anything, over windows of 64 steps, EWMA ½.
+// Rows count; in windows of decodes alone, distinct experts, because then reading their weights is
+// what costs. Value type; a function of the counters in their order.
 class ExpertPressure {
  public:
   // Requires: layers >= 0, ranks >= 1.

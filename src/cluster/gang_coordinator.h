@@ -13,7 +13,7 @@
 
 namespace gimbal::cluster {
 
-// How ranks that share experts keep step (`2-architecture` §4, "Pace").
+// How ranks that share experts keep step (docs/design/0010).
 enum class GangPace : std::uint8_t {
   kGang,       // ranks with work step together, for as long as that costs nobody much
   kLockstep,   // all ranks step together whenever one has work, with dummy steps

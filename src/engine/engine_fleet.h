@@ -44,7 +44,7 @@ struct EngineFleetOptions {
 };
 
 // The engines of one process over one copy of the weights, their pools, and the groups in which
-// they share experts (`2-architecture` §3, §4). Made and destroyed by one thread; the engines are
+// they share experts (docs/design/0010). Made and destroyed by one thread; the engines are
 // thread-safe. Model and shared pool must outlive it.
 class EngineFleet final : public cluster::ExpertInspector {
  public:

@@ -31,7 +31,7 @@ struct ExpertGroupOptions {
   std::string expert_queue_policy = "run-all";
 };
 
-// The ranks of this process that share experts (`2-architecture` §4): their rows in one store, the
+// The ranks of this process that share experts (docs/design/0010): their rows in one store, the
 // stations that run experts, the map, and who is gone. Weights are in memory once: on a CPU a map
 // says which rank runs an expert, not where it is. Thread-safe; each rank reaches it through a
 // GroupPort. The model and the clock must outlive it, and it the ranks' threads.

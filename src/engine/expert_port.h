@@ -41,7 +41,7 @@ class ExpertPort {
   [[nodiscard]] virtual Rank rank() const = 0;
   // The version of the map by which rows that are posted now are sent.
   [[nodiscard]] virtual std::uint32_t map_version() const = 0;
-  // The batch has left its gang step (`2-architecture` §4): nobody waits for its posts any more.
+  // The batch has left its gang step (docs/design/0010): nobody waits for its posts any more.
   virtual void leave(std::uint64_t gang_step, std::uint64_t members) = 0;
 
   [[nodiscard]] virtual const Totals& totals() const = 0;

@@ -58,8 +58,8 @@ class ExpertService {
   // Any thread.
   [[nodiscard]] DurationHistogram::Reading run_times() const { return run_times_.read(); }
   [[nodiscard]] DurationHistogram::Reading waits() const { return waits_.read(); }
-  // T[layer][source][expert]: rows that this service ran, since the start (`3-algorithms` §5). Any
-  // thread; counts of one run may be seen in part.
+  // T[layer][source][expert]: rows that this service ran, since the start. Any thread; counts of
+  // one run may be seen in part.
   [[nodiscard]] std::uint64_t traffic(LayerIndex layer, Rank source, ExpertId expert) const {
     return traffic_[cell(layer, source, expert)].load(std::memory_order_relaxed);
   }

@@ -11,7 +11,7 @@
 namespace gimbal::engine {
 
 // Brings what expert services have counted to the dispatcher, as expert pressure ρ of each engine
-// (`3-algorithms` §1). One thread at a time. The fleet must outlive it.
+// (cluster/expert_pressure.h). One thread at a time. The fleet must outlive it.
 class PressureFeed {
  public:
   PressureFeed(const EngineFleet& fleet, int layers);

@@ -62,7 +62,8 @@ struct LoadOptions {
 // that it needs to go on is its BatchRows and its KV pages.
 //
 // The residual stream is f32; activations and weights have the execution dtype, sums are f32. Every
-// row's result depends on that row and its sequence alone, bit for bit (`3-algorithms` §6).
+// row's result depends on that row and its sequence alone, bit for bit (docs/architecture.md,
+// "Batch invariance").
 // Immutable after loading; any number of threads may run different batches with their own
 // workspaces.
 class Model {

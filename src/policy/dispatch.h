@@ -27,7 +27,7 @@ struct DispatchRequest {
   bool operator==(const DispatchRequest&) const = default;
 };
 
-// How much of an engine's snapshot can be believed (`3-algorithms` §1).
+// How much of an engine's snapshot can be believed (docs/design/0009).
 enum class Freshness : std::uint8_t {
   kFresh,       // at most 2 predicted steps old, or of an idle engine
   kStale,       // older: what waits is taken to have drained at the measured rate since

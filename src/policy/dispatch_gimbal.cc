@@ -1,4 +1,4 @@
-// The rule `gimbal`: predicted milliseconds (`3-algorithms` §2).
+// The rule `gimbal`: predicted milliseconds (docs/design/0009).
 #include <algorithm>
 #include <cmath>
 #include <tuple>

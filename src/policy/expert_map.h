@@ -44,8 +44,8 @@ struct ExpertPlacement {
 };
 
 // Where the experts are: (layer, expert) → the ranks that hold a copy, with split fractions, under
-// a version that rows carry along (`2-architecture` §4). Every expert has at least one rank; its
-// fractions are in (0, 1] and sum to 1; a rank that was taken out holds nothing.
+// a version that rows carry along (docs/design/0010, "Maps"). Every expert has at least one rank;
+// its fractions are in (0, 1] and sum to 1; a rank that was taken out holds nothing.
 //
 // Value type; a constant map may be read by any number of threads.
 class ExpertMap {

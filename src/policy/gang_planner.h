@@ -68,9 +68,9 @@ struct GangPlan {
 };
 
 // Decides how much prefill each member of a gang step runs, and who had better go alone
-// (`3-algorithms` §4, "Gang planning"). Every planner keeps each budget at most
-// min(most, max_rows − decodes), and at most what max_stage_ms allows; but neither max_stage_ms nor
-// another member's class takes a want below min(want, least_prefill). Stateless; thread-safe.
+// (docs/design/0010, "Pairing"). Every planner keeps each budget at most min(most, max_rows −
+// decodes), and at most what max_stage_ms allows; but neither max_stage_ms nor another member's
+// class takes a want below min(want, least_prefill). Stateless; thread-safe.
 class GangPlanner {
  public:
   virtual ~GangPlanner() = default;

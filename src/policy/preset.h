@@ -9,8 +9,8 @@
 
 namespace gimbal::policy {
 
-// One system to compare: a value for every choice that the program has (`3-algorithms` §0). A
-// single option on the command line overrides its column. Value type.
+// One system to compare: a value for every choice that the program has. A single option on the
+// command line overrides its column. Value type.
 struct Preset {
   std::string_view name;
   std::string_view dispatch;              // see make_dispatch

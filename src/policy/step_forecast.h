@@ -51,14 +51,14 @@ struct ForecastWork {
   double position = 0;  // where they begin: tokens before them, which they attend to
 };
 
-// When work gets done that a group of engines has, if nothing more arrives (`3-algorithms` §2, T
-// and Ext). Ranks of a group share experts and step together: a step takes the longest attention of
-// its members and their slowest service. The group is stepped forward once, when it is made, by the
-// rules of the members' formers, for at most 64 steps; beyond those it goes on at the last step's
-// pace. A prompt on one rank changes that rank's rows alone, and their number of steps is in closed
-// form: with backlog b the tokens done after n steps are n·ceiling, then b(1 − (1 − 1/k)^n), then
-// n·floor. So each question below is O(1); making the forecast is O(ranks · min(steps, 64)), O(1)
-// for one rank.
+// When work gets done that a group of engines has, if nothing more arrives (T and Ext of
+// docs/design/0009). Ranks of a group share experts and step together: a step takes the longest
+// attention of its members and their slowest service. The group is stepped forward once, when it is
+// made, by the rules of the members' formers, for at most 64 steps; beyond those it goes on at the
+// last step's pace. A prompt on one rank changes that rank's rows alone, and their number of steps
+// is in closed form: with backlog b the tokens done after n steps are n·ceiling, then b(1 − (1 −
+// 1/k)^n), then n·floor. So each question below is O(1); making the forecast is O(ranks ·
+// min(steps, 64)), O(1) for one rank.
 //
 // Value type; a function of its input.
 class GroupForecast {

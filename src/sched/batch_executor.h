@@ -34,7 +34,7 @@ struct SequenceStep {
 struct StepPlan {
   BatchId batch;
   std::vector<SequenceStep> sequences;
-  // The gang step that it is part of, and the ranks that are, a bit each (`2-architecture` §4).
+  // The gang step that it is part of, and the ranks that are, a bit each (docs/design/0010).
   std::uint64_t gang_step = kSolo;
   std::uint64_t gang_members = 0;
 };

@@ -49,11 +49,11 @@ struct GangRelease {
   std::vector<std::int32_t> dropped;  // posts of dead ranks: let go of them without running them
 };
 
-// The service's side of gang steps (`2-architecture` §4, "Hold"): it keeps the posts of a (step,
-// layer) until each member that still takes part has sent its own, then lets all of them go, in
-// order of ranks, so that the expert's weights are read once and a run does not depend on who came
-// first. It knows numbers of posts, not their rows. Solo posts, and posts of a rank for a step
-// that it has left, pass at once.
+// The service's side of gang steps (docs/design/0010): it keeps the posts of a (step, layer) until
+// each member that still takes part has sent its own, then lets all of them go, in order of ranks,
+// so that the expert's weights are read once and a run does not depend on who came first. It knows
+// numbers of posts, not their rows. Solo posts, and posts of a rank for a step that it has left,
+// pass at once.
 //
 // A member sends every service exactly one post (with or without rows) for each MoE layer, or says
 // at some point that it leaves. What it posted before stays held with the others' posts; what it

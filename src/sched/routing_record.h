@@ -12,8 +12,8 @@
 
 namespace gimbal::sched {
 
-// Which experts the router chose for every row that ran (`3-algorithms` §5): what `serve
-// --record-routing FILE` writes, and `simulate` and `place` read.
+// Which experts the router chose for every row that ran: what `serve --record-routing FILE` writes,
+// and `simulate` reads.
 //
 // All numbers are little-endian, side by side:
 //   header  "GIMBALRT", format version u16, model hash u64, layers u16, experts u16, k u16

@@ -84,7 +84,7 @@ class SimulatedGroup final : private EngineSeat, private EventTarget {
   // The engine is gone; its group goes on without it, and its experts are elsewhere.
   void bury(Rank rank);
 
-  // Expert pressure of the rank, looked at now (`3-algorithms` §1).
+  // Expert pressure of the rank, looked at now (cluster/expert_pressure.h).
   [[nodiscard]] std::optional<double> pressure(Rank rank);
 
  private:

@@ -1,5 +1,5 @@
 // Whatever is suspended, resumed, merged, split or cut into chunks, a request gets the same logits
-// bit for bit (`3-algorithms` §6).
+// bit for bit (docs/architecture.md, "Batch invariance").
 
 #include <gtest/gtest.h>
 

@@ -54,8 +54,9 @@ void ExpertFlags::add_to(CLI::App& command) {
       ->check(CLI::IsMember(policy::gang_planner_names()));
   command
       .add_option("--expert-queues", expert_queues,
-                  "which experts a service runs first: run-all or ls-first (best-effort rows of "
-                  "experts that nobody else needs wait)")
+                  "which experts a service runs first: run-all (all that waits, those with "
+                  "latency-sensitive rows first) or ls-first (of the others those first that have "
+                  "waited for a second; it is not told what a run costs and holds nothing back)")
       ->check(CLI::IsMember({"run-all", "ls-first"}))
       ->capture_default_str();
   command.add_option("--expert-map", expert_map,

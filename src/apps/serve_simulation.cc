@@ -29,9 +29,10 @@ constexpr int kLongestAnswer = 1'000'000;
 constexpr std::string_view kOnlySimulated[] = {"--model", "--profile", "--routing", "--time-scale",
                                                "--answer-tokens"};
 constexpr std::string_view kOnlyReal[] = {
-    "--dtype",        "--isa",           "--threads",          "--no-pin",        "--small-pages",
-    "--python-env",   "--chat-template", "--compute-nice",     "--block-size",    "--gang-patience",
-    "--gang-planner", "--rank-workers",  "--exchange-profile", "--record-routing"};
+    "--dtype",         "--isa",          "--threads",       "--no-pin",
+    "--small-pages",   "--python-env",   "--chat-template", "--compute-nice",
+    "--block-size",    "--rank-workers", "--expert-queues", "--exchange-profile",
+    "--record-routing"};
 
 bool given(const CLI::App& command, std::string_view flag) {
   const CLI::Option* option = command.get_option_no_throw(std::string(flag));

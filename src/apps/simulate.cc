@@ -33,7 +33,6 @@ struct Arguments {
   std::vector<std::string> goodput;
   std::string metric_percentiles = "90,95,99";
   bool no_progress = false;
-  bool compare_exact = false;  // each run twice, step-level and exact
 };
 
 // All that is read before anything runs.
@@ -60,11 +59,11 @@ Result<Plan> make_plan(const Arguments& arguments, const CLI::App& command) {
     const std::string gaps = policy::preset_gaps(plan.presets.back());
     if (!gaps.empty()) log_warning("{}", gaps);
   }
-  if (arguments.compare_exact && flags.exact) {
+  if (arguments.flags.compare_exact && flags.exact) {
     return invalid_argument("--compare-exact runs without and with --exact: give one of them",
                             "compare-exact");
   }
-  plan.copies = arguments.compare_exact ? 2 : 1;
+  plan.copies = arguments.flags.compare_exact ? 2 : 1;
   GIMBAL_ASSIGN_OR_RETURN(plan.seeds, flags.seed_list());
   GIMBAL_ASSIGN_OR_RETURN(plan.shown.percentiles,
                           report::parse_percentiles(arguments.metric_percentiles));
@@ -208,7 +207,7 @@ Result<std::vector<sim::RunResult>> run_all(const Arguments& arguments, const Pl
       GIMBAL_ASSIGN_OR_RETURN(label.request_rate, flags.rate());
       GIMBAL_ASSIGN_OR_RETURN(results.emplace_back(),
                               run_one(arguments, plan, system, requests, label));
-      if (!arguments.compare_exact) continue;
+      if (!arguments.flags.compare_exact) continue;
       system.exact = true;
       label.preset += " exact";
       GIMBAL_ASSIGN_OR_RETURN(results.emplace_back(),
@@ -244,7 +243,7 @@ Result<int> simulate(const Arguments& arguments, const CLI::App& command) {
   if (plan.seeds.size() > 1) {
     fmt::print("\nmeans over seeds:\n\n{}", sim::presets_table(results).to_markdown());
   }
-  if (arguments.compare_exact) {
+  if (arguments.flags.compare_exact) {
     fmt::print("\nstep-level against exact:\n\n{}", sim::errors_table(results).to_markdown());
   }
   print_ends(results);
@@ -287,7 +286,7 @@ void add_simulate(CLI::App& program, int& status) {
       ->expected(1, 3);
   results("--metric-percentiles", arguments->metric_percentiles, "")->capture_default_str();
   command
-      ->add_flag("--compare-exact", arguments->compare_exact,
+      ->add_flag("--compare-exact", arguments->flags.compare_exact,
                  "run everything twice, without and with --exact, and print how far they differ")
       ->group("Results");
   command->add_flag("--no-progress", arguments->no_progress, "no progress line")->group("Results");

@@ -37,6 +37,20 @@ Result<void> add_seeds(std::string_view text, std::vector<std::uint64_t>& seeds)
   return {};
 }
 
+// Refuses what the command line gives and a simulation makes nothing of.
+Result<void> check_effect(const CLI::App& command, bool exact) {
+  if (command.get_option("--rank-workers")->count() > 0) {
+    return invalid_argument(
+        "--rank-workers is for serve: simulated engines have devices of their own", "rank-workers");
+  }
+  if (!exact && command.get_option("--expert-queues")->count() > 0) {
+    return invalid_argument(
+        "--expert-queues goes with --exact: expected times of steps know no queues",
+        "expert-queues");
+  }
+  return {};
+}
+
 }  // namespace
 
 void SimulateFlags::add_to(CLI::App& command) {
@@ -161,6 +175,7 @@ Result<sim::TestbedOptions> SimulateFlags::testbed() const {
 
 Result<sim::SystemOptions> SimulateFlags::system(const policy::Preset& preset,
                                                  const CLI::App& command) const {
+  GIMBAL_RETURN_IF_ERROR(check_effect(command, exact || compare_exact));
   SchedulerFlags schedule = scheduler;
   ExpertFlags expert = experts;
   DispatchFlags dispatching = dispatch;
@@ -178,6 +193,8 @@ Result<sim::SystemOptions> SimulateFlags::system(const policy::Preset& preset,
   system.exact = exact;
   system.expert_queue_policy = expert.expert_queues;
   GIMBAL_ASSIGN_OR_RETURN(system.pace, cluster::parse_gang_pace(expert.expert_pace));
+  system.patience = expert.gang_patience;
+  if (!expert.gang_planner.empty()) system.planner = expert.gang_planner;
   return system;
 }
 

@@ -38,7 +38,8 @@ struct SimulateFlags {
   std::string routing = "uniform";
   int routing_topics = 1;
   std::uint64_t routing_seed = 0;
-  bool exact = false;  // see sim::ExactRunner
+  bool exact = false;          // see sim::ExactRunner
+  bool compare_exact = false;  // each run a second time, exact
 
   void add_to(CLI::App& command);
 
@@ -46,7 +47,8 @@ struct SimulateFlags {
   [[nodiscard]] Result<std::vector<std::uint64_t>> seed_list() const;
   [[nodiscard]] Result<WorkloadFlags> workload_of(std::uint64_t seed) const;
   [[nodiscard]] Result<sim::TestbedOptions> testbed() const;
-  // The flags as this preset's system; what the command line gives overrides its columns.
+  // The flags as this preset's system; what the command line gives overrides its columns. Errors:
+  // also flags that are given and would have no effect.
   [[nodiscard]] Result<sim::SystemOptions> system(const policy::Preset& preset,
                                                   const CLI::App& command) const;
 };

@@ -48,11 +48,13 @@ Result<std::unique_ptr<SimulatedGroup>> SimulatedGroup::make(const SimulatedGrou
   std::unique_ptr<SimulatedGroup> group(new SimulatedGroup(options, collaborators));
   const bool asks = options.ranks > 1 && options.pace != cluster::GangPace::kImmediate;
   if (asks) {
-    GIMBAL_ASSIGN_OR_RETURN(group->planner_, policy::make_gang_planner(options.planner, {}));
-    group->coordinator_.emplace(
-        cluster::GangCoordinatorOptions{
-            .pace = options.pace, .ranks = options.ranks, .layers = collaborators.model.layers()},
-        *group->planner_);
+    cluster::GangCoordinatorOptions coordinator{
+        .pace = options.pace, .ranks = options.ranks, .layers = collaborators.model.layers()};
+    coordinator.patience = options.patience.value_or(coordinator.patience);
+    GIMBAL_ASSIGN_OR_RETURN(
+        group->planner_,
+        policy::make_gang_planner(options.planner, {.rejoin_steps = coordinator.patience / 2}));
+    group->coordinator_.emplace(coordinator, *group->planner_);
   }
   for (int rank = 0; rank < options.ranks; ++rank) {
     SimulatedEngineOptions engine{.id = EngineId{options.first_engine.value() + rank},

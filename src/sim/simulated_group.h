@@ -33,6 +33,7 @@ struct SimulatedGroupOptions {
   double factor = 1;      // its devices take that many times as long as the profile says
   cost::Tier tier = cost::Tier::kSameNode;
   cluster::GangPace pace = cluster::GangPace::kGang;
+  std::optional<double> patience;  // see cluster::GangCoordinatorOptions; nullopt: its default
   std::string planner = "pairing";
   bool exact = false;  // every row through the services, instead of expected times
   std::string expert_queue_policy = "run-all";  // with exact

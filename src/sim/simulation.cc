@@ -134,6 +134,7 @@ Result<SimulatedClusterOptions> cluster_options(const Testbed& testbed,
     group.options.factor = 1 / spec.speed;
     group.options.tier = spec.tier;
     group.options.pace = system.pace;
+    group.options.patience = system.patience;
     group.options.planner = system.planner;
     group.options.exact = system.exact;
     group.options.expert_queue_policy = system.expert_queue_policy;

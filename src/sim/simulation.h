@@ -64,6 +64,7 @@ struct SystemOptions {
   sched::StepLoopOptions scheduler;
   std::int64_t kv_cache_bytes = 0;  // of an engine; 0: what the memory leaves
   cluster::GangPace pace = cluster::GangPace::kGang;
+  std::optional<double> patience;  // see cluster::GangCoordinatorOptions; nullopt: its default
   std::string planner = "pairing";
   bool exact = false;                           // see ExactRunner
   std::string expert_queue_policy = "run-all";  // with exact

@@ -90,6 +90,28 @@ TEST(SimulationTest, AModelThatDoesNotFitTheMemoryIsRefused) {
   EXPECT_THAT(cluster_options(**testbed, system).error().message, HasSubstr("does not fit"));
 }
 
+TEST(SimulationTest, PatienceAndPlannerReachTheCoordinator) {
+  const auto testbed = plain_testbed(uniform_cluster(4, 4).value());
+  const workload::Workload workload = random_workload(3, 60, 2);
+  const auto run = [&](std::optional<double> patience, const std::string& planner) {
+    SystemOptions system = plain_system("gimbal");
+    system.patience = patience;
+    system.planner = planner;
+    const auto cluster = plain_cluster(*testbed, system, workload);
+    cluster->run();
+    return run_to_json(result_of(*cluster, {}), {});
+  };
+  const Json plain = run({}, "pairing");
+  EXPECT_EQ(run(cluster::GangCoordinatorOptions().patience, "pairing"), plain);
+  EXPECT_NE(run(0, "pairing"), plain);
+  EXPECT_NE(run({}, "as-wanted"), plain);
+  SystemOptions wrong = plain_system("gimbal");
+  wrong.planner = "fair";
+  const auto refused = SimulatedCluster::make(cluster_options(*testbed, wrong).value(), workload);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().field, "name");
+}
+
 TEST(SimulationTest, SkewedRoutingCostsTimeAndSharedAttentionSavesIt) {
   const workload::Workload workload = random_workload(3, 100, 1);
   const auto mean_e2e = [&](ClusterSpec spec, RoutingOptions routing) {

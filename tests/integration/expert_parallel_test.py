@@ -55,9 +55,10 @@ def test_flags_without_effect_are_named(start_server, tmp_path):
             return [line for line in running.log if "takes no effect:" in line]
 
     (line,) = warnings(
-        "--expert-map", "/none/map", "--binding", "late", "--expert-parallel-size", "1"
-    )
-    assert line.rstrip().endswith("--binding, --expert-map") and "one engine" in line
+        "--expert-map", "/none/map", "--max-stage-ms", "5", "--binding", "late",
+        "--expert-parallel-size", "1",
+    )  # fmt: skip
+    assert line.rstrip().endswith("--binding, --expert-map, --max-stage-ms") and "one engine" in line
     (line,) = warnings(
         "--data-parallel-size", "2", "--expert-parallel-size", "1", "--expert-pace", "immediate"
     )

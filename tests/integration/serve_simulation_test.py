@@ -205,6 +205,8 @@ def test_a_cluster_file_with_a_failure_and_files_of_the_run(start, tmp_path):
         (("--simulate", "none.json"), "none.json"),
         (("--simulate", "2", "--data-parallel-size", "2"), "--data-parallel-size"),
         (("--simulate", "2", "--threads", "4"), "--threads has no effect"),
+        (("--simulate", "2", "--rank-workers", "own"), "--rank-workers has no effect"),
+        (("--simulate", "2", "--expert-queues", "ls-first"), "--expert-queues has no effect"),
         (("--simulate", "2", "--record-routing", "r.bin"), "--record-routing has no effect"),
         (("--simulate", "2", "--model", "none"), "none"),
         (("--simulate", "2", "--profile", "none"), "none"),

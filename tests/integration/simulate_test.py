@@ -56,6 +56,27 @@ def test_scheduling_flags_of_serve_override_every_preset(simulate, tmp_path):
     assert system["gang_steps"] == 0 and system["dummy_steps"] == 0
 
 
+def test_gang_flags_reach_the_simulated_coordinators(simulate, tmp_path):
+    def run(*arguments):
+        ran = simulate("--num-prompts", 120, "--request-rate", 200, "--random-input-len", 400,
+                       "--random-output-len", 20, "--random-range-ratio", 0.8, "--engines", 4,
+                       *arguments, "--json", "out.json")  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        return without_wall_clock(json.loads((tmp_path / "out.json").read_text())["runs"])[0]
+
+    plain = run()
+    assert run("--gang-patience", 8, "--gang-planner", "pairing") == plain  # the defaults
+    assert run("--gang-patience", 0) != plain
+    assert run("--gang-planner", "as-wanted") != plain
+
+
+def test_expert_queues_go_with_exact(simulate):
+    for exact in ("--exact", "--compare-exact"):
+        ran = simulate("--num-prompts", 5, "--random-input-len", 200, "--random-output-len", 8,
+                       "--engines", 2, "--expert-queues", "ls-first", exact)  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+
+
 def test_files_of_a_run(simulate, tmp_path):
     ran = simulate(*WORKLOAD, "--engines", 2, "--decisions", "d.jsonl", "--trace-out", "t.json",
                    "--record", "r.jsonl")  # fmt: skip
@@ -104,6 +125,10 @@ def test_exact_and_its_difference(simulate):
         (("--json", "no-such-folder/out.json"), "no-such-folder"),
         (("--order", "alphabetical"), "alphabetical"),
         (("--exact", "--compare-exact"), "--compare-exact"),
+        (("--rank-workers", "own"), "--rank-workers is for serve"),
+        (("--expert-queues", "ls-first"), "--expert-queues goes with --exact"),
+        (("--gang-planner", "fair"), "--gang-planner"),
+        (("--gang-patience", "-1"), "--gang-patience"),
         (("--kv-cache-memory-bytes", "1000"), "kv_cache_memory_bytes"),
         (("--kv-cache-memory-bytes", "10000000", "--max-model-len", "4096"), "max_model_len"),
     ],

@@ -17,15 +17,6 @@ Result<void> check_ranks(const model::Model& model, int ranks) {
       "expert_parallel_size");
 }
 
-Result<void> check_map(const policy::ExpertMap& map, const policy::ExpertMapShape& shape) {
-  if (map.shape() == shape) return {};
-  return invalid_argument(
-      fmt::format("the expert map must be of {} layers and {} ranks and the model's experts, is of "
-                  "{} layers and {} ranks",
-                  shape.experts_of_layer.size(), shape.ranks, map.layers(), map.ranks()),
-      "expert_map");
-}
-
 }  // namespace
 
 policy::ExpertMapShape ExpertGroup::map_shape(const model_config::ModelConfig& config, int ranks) {
@@ -42,7 +33,7 @@ Result<std::unique_ptr<ExpertGroup>> ExpertGroup::make(const model::Model& model
   const policy::ExpertMapShape shape = map_shape(model.config(), options.ranks);
   policy::ExpertMap map = policy::ExpertMap::linear(shape, 1);
   if (options.map) {
-    GIMBAL_RETURN_IF_ERROR(check_map(*options.map, shape));
+    GIMBAL_RETURN_IF_ERROR(policy::check_shape(*options.map, shape));
     map = *options.map;
   }
   std::vector<std::unique_ptr<policy::ExpertQueuePolicy>> policies;
@@ -88,28 +79,8 @@ std::shared_ptr<const policy::ExpertMap> ExpertGroup::map() const {
 
 Result<std::uint32_t> ExpertGroup::set_map(policy::ExpertMap map) {
   const std::lock_guard lock(map_mutex_);
-  GIMBAL_RETURN_IF_ERROR(check_map(map, map_->shape()));
-  for (int rank = 0; rank < ranks(); ++rank) {
-    if (alive(Rank{rank})) continue;
-    for (int layer = 0; layer < map.layers(); ++layer) {
-      if (map.copies_on(LayerIndex{layer}, Rank{rank}) == 0) continue;
-      return invalid_argument(fmt::format("the expert map must leave out rank {}, which is gone, "
-                                          "but has experts of layer {} on it",
-                                          rank, layer),
-                              "rank");
-    }
-  }
-  const std::uint32_t version = std::max(map.version(), map_->version() + 1);
-  if (version > policy::kMostMapVersion) {
-    return invalid_argument(fmt::format("the expert map's version must be at most {}, would be {}",
-                                        policy::kMostMapVersion, version),
-                            "version");
-  }
-  // A rank that is gone stays out when another one goes.
-  for (int rank = 0; rank < ranks(); ++rank) {
-    if (!alive(Rank{rank})) map = map.without_rank(Rank{rank});
-  }
-  map.set_version(version);
+  GIMBAL_ASSIGN_OR_RETURN(map, policy::next_expert_map(*map_, std::move(map),
+                                                       [this](Rank rank) { return !alive(rank); }));
   map_ = std::make_shared<const policy::ExpertMap>(std::move(map));
   map_version_.store(map_->version());
   return map_->version();

@@ -214,4 +214,39 @@ int ExpertMap::copies_on(LayerIndex layer, Rank rank) const {
   return copies;
 }
 
+Result<void> check_shape(const ExpertMap& map, const ExpertMapShape& shape) {
+  if (map.shape() == shape) return {};
+  return invalid_argument(
+      fmt::format("the expert map must be of {} layers and {} ranks and the model's experts, is of "
+                  "{} layers and {} ranks",
+                  shape.experts_of_layer.size(), shape.ranks, map.layers(), map.ranks()),
+      "expert_map");
+}
+
+Result<ExpertMap> next_expert_map(const ExpertMap& now, ExpertMap next,
+                                  FunctionRef<bool(Rank)> gone) {
+  GIMBAL_RETURN_IF_ERROR(check_shape(next, now.shape()));
+  for (int rank = 0; rank < now.ranks(); ++rank) {
+    if (!gone(Rank{rank})) continue;
+    for (int layer = 0; layer < next.layers(); ++layer) {
+      if (next.copies_on(LayerIndex{layer}, Rank{rank}) == 0) continue;
+      return invalid_argument(fmt::format("the expert map must leave out rank {}, which is gone, "
+                                          "but has experts of layer {} on it",
+                                          rank, layer),
+                              "rank");
+    }
+  }
+  const std::uint32_t version = std::max(next.version(), now.version() + 1);
+  if (version > kMostMapVersion) {
+    return invalid_argument(fmt::format("the expert map's version must be at most {}, would be {}",
+                                        kMostMapVersion, version),
+                            "version");
+  }
+  for (int rank = 0; rank < now.ranks(); ++rank) {
+    if (gone(Rank{rank})) next = next.without_rank(Rank{rank});  // and when another one goes
+  }
+  next.set_version(version);
+  return next;
+}
+
 }  // namespace gimbal::policy

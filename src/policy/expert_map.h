@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/function_ref.h"
 #include "base/hash.h"
 #include "base/ids.h"
 #include "base/result.h"
@@ -117,5 +118,15 @@ class ExpertMap {
       below_;                      // shares_[i] takes 32-bit numbers below it, after those before
   std::vector<std::uint8_t> out_;  // [ranks]: taken out
 };
+
+// Whether the map is for these layers, experts and ranks; kInvalidArgument says what it is for.
+[[nodiscard]] Result<void> check_shape(const ExpertMap& map, const ExpertMapShape& shape);
+
+// The map after `now` in a group that some ranks are gone from: `next` under a version above that
+// of `now`, its own if that is, with the ranks that are gone taken out. kInvalidArgument: another
+// shape, experts at a rank that is gone, a version above kMostMapVersion.
+// Requires: a rank is left.
+[[nodiscard]] Result<ExpertMap> next_expert_map(const ExpertMap& now, ExpertMap next,
+                                                FunctionRef<bool(Rank)> gone);
 
 }  // namespace gimbal::policy

@@ -245,6 +245,43 @@ TEST(ExpertMap, RanksThatDieOneAfterAnotherStayOut) {
 
 using ExpertMapDeathTest = testing::Test;
 
+TEST(ExpertMap, TheNextMapHasALaterVersionAndLeavesOutWhoIsGone) {
+  const ExpertMapShape shape = ExpertMapShape::uniform(2, 4, 3);
+  const ExpertMap now = ExpertMap::linear(shape, 7);
+  const auto nobody = [](Rank) { return false; };
+  const auto second = [](Rank rank) { return rank == Rank{1}; };
+
+  EXPECT_EQ(next_expert_map(now, ExpertMap::linear(shape, 0), nobody)->version(), 8U);
+  EXPECT_EQ(next_expert_map(now, ExpertMap::linear(shape, 7), nobody)->version(), 8U);
+  EXPECT_EQ(next_expert_map(now, ExpertMap::linear(shape, 20), nobody)->version(), 20U);
+
+  const auto other =
+      next_expert_map(now, ExpertMap::linear(ExpertMapShape::uniform(3, 4, 3)), nobody);
+  ASSERT_FALSE(other.ok());
+  EXPECT_EQ(other.error().field, "expert_map");
+  EXPECT_THAT(other.error().message, HasSubstr("must be of 2 layers and 3 ranks"));
+  const auto occupied = next_expert_map(now, ExpertMap::linear(shape), second);
+  ASSERT_FALSE(occupied.ok());
+  EXPECT_EQ(occupied.error().field, "rank");
+  EXPECT_THAT(occupied.error().message, HasSubstr("must leave out rank 1, which is gone"));
+  const auto late = next_expert_map(now, ExpertMap::linear(shape, kMostMapVersion + 1), nobody);
+  ASSERT_FALSE(late.ok());
+  EXPECT_EQ(late.error().field, "version");
+  EXPECT_TRUE(next_expert_map(now, ExpertMap::linear(shape, kMostMapVersion), nobody).ok());
+
+  std::vector<ExpertPlacement> entries;
+  for (int layer = 0; layer < 2; ++layer) {
+    for (int expert = 0; expert < 4; ++expert)
+      entries.push_back(entry(layer, expert, expert % 2 == 0 ? 0 : 2));
+  }
+  const auto without = next_expert_map(now, *ExpertMap::make(shape, 0, entries), second);
+  ASSERT_TRUE(without.ok());
+  EXPECT_EQ(without->version(), 8U);
+  EXPECT_TRUE(without->taken_out(Rank{1}));
+  // It stays out when another one goes.
+  EXPECT_EQ(without->without_rank(Rank{0}).copies_on(LayerIndex{0}, Rank{1}), 0);
+}
+
 TEST(ExpertMapDeathTest, TheLastRankCannotDie) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   const ExpertMap map = ExpertMap::linear(ExpertMapShape::uniform(1, 2, 2));

@@ -1,7 +1,5 @@
 #include "sim/simulated_group.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
 #include <variant>
@@ -115,30 +113,9 @@ void SimulatedGroup::take_map(policy::ExpertMap map) {
 Result<std::uint32_t> SimulatedGroup::set_map(policy::ExpertMap next) {
   if (options_.exact) return unsupported("an exact simulation keeps its expert map", "version");
   const policy::ExpertMap& now = map();
-  if (!(next.shape() == now.shape())) {
-    return invalid_argument(fmt::format("the expert map must be of {} layers and {} ranks and the "
-                                        "model's experts, is of {} layers and {} ranks",
-                                        now.layers(), now.ranks(), next.layers(), next.ranks()),
-                            "expert_map");
-  }
-  const std::uint32_t version = std::max(next.version(), now.version() + 1);
-  if (version > policy::kMostMapVersion) {
-    return invalid_argument(fmt::format("the expert map's version must be at most {}, would be {}",
-                                        policy::kMostMapVersion, version),
-                            "version");
-  }
-  for (int rank = 0; rank < now.ranks(); ++rank) {
-    if (!now.taken_out(Rank{rank})) continue;
-    for (int layer = 0; layer < next.layers(); ++layer) {
-      if (next.copies_on(LayerIndex{layer}, Rank{rank}) == 0) continue;
-      return invalid_argument(fmt::format("the expert map must leave out rank {}, which is gone, "
-                                          "but has experts of layer {} on it",
-                                          rank, layer),
-                              "rank");
-    }
-    next = next.without_rank(Rank{rank});  // it stays out when another one goes
-  }
-  next.set_version(version);
+  GIMBAL_ASSIGN_OR_RETURN(next, policy::next_expert_map(now, std::move(next), [&now](Rank rank) {
+                            return now.taken_out(rank);
+                          }));
   take_map(std::move(next));
   runner_->costs_changed();
   return map().version();

@@ -39,4 +39,13 @@ Result<void> check_options(const DispatcherOptions& options) {
   return {};
 }
 
+void match_scheduler(DispatcherOptions& options, const sched::StepLoopOptions& scheduler) {
+  options.page_tokens = scheduler.page_tokens;
+  options.prefix_caching = scheduler.prefix_caching;
+  options.model_salt = scheduler.model_salt;
+  options.order = scheduler.order;
+  options.order_options = scheduler.order_options;
+  options.prefill_cost = scheduler.prefill_cost;
+}
+
 }  // namespace gimbal::cluster

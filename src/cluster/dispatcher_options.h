@@ -10,6 +10,7 @@
 #include "cluster/sticky_users.h"
 #include "policy/dispatch.h"
 #include "policy/request_order.h"
+#include "sched/step_loop_options.h"
 
 namespace gimbal::cluster {
 
@@ -40,5 +41,9 @@ struct DispatcherOptions {
 // kInvalidArgument, with the option's name as field, when one is out of range. Names of rules and
 // orders and their own options are checked where they are made.
 [[nodiscard]] Result<void> check_options(const DispatcherOptions& options);
+
+// Takes over what the dispatcher has in common with the schedulers of its engines: pages, salt,
+// order and job sizes.
+void match_scheduler(DispatcherOptions& options, const sched::StepLoopOptions& scheduler);
 
 }  // namespace gimbal::cluster

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "cluster/dispatcher.h"
+
 namespace gimbal::cluster {
 
 EngineSnapshot snapshot_of(const sched::StepLoop& loop, const SnapshotStamp& stamp) {
@@ -106,6 +108,11 @@ void add_snapshot(EngineSnapshot& sum, const EngineSnapshot& each) {
   sum.experts = each.experts;
   sum.aging = each.aging;
   sum.best_effort_aging = each.best_effort_aging;
+}
+
+void add_queued(EngineSnapshot& sum, const Dispatcher& dispatcher) {
+  sum.waiting_requests += static_cast<std::int64_t>(dispatcher.queued_requests().size());
+  sum.waiting_prefill_tokens += static_cast<std::int64_t>(dispatcher.queued_prefill_tokens());
 }
 
 }  // namespace gimbal::cluster

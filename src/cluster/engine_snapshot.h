@@ -8,6 +8,8 @@
 
 namespace gimbal::cluster {
 
+class Dispatcher;
+
 // What a snapshot says beside what the scheduler counts.
 struct SnapshotStamp {
   std::uint64_t sequence = 0;  // of the engine's snapshots
@@ -26,5 +28,7 @@ struct SnapshotStamp {
 
 // Adds what can be added: counts and rates, and of the rest what is the same for all engines.
 void add_snapshot(EngineSnapshot& sum, const EngineSnapshot& each);
+// Adds what waits for an engine in the dispatcher's queue.
+void add_queued(EngineSnapshot& sum, const Dispatcher& dispatcher);
 
 }  // namespace gimbal::cluster

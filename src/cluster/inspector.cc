@@ -1,5 +1,7 @@
 #include "cluster/inspector.h"
 
+#include <algorithm>
+
 #include "cluster/decision_json.h"
 #include "cluster/dispatcher.h"
 #include "cluster/json_fields.h"
@@ -30,6 +32,17 @@ DispatchStatus dispatch_status_of(const Dispatcher& dispatcher) {
           .queued_groups = dispatcher.queued_groups(),
           .queued_prefill_tokens = dispatcher.queued_prefill_tokens(),
           .reasons = dispatcher.log().reasons()};
+}
+
+EngineStatus engine_status_of(const Dispatcher& dispatcher, EngineId engine, TimePoint now) {
+  const EngineWatch& watch = dispatcher.watch(engine);
+  return {.engine = engine,
+          .snapshot = {},
+          .failure = {},
+          .view = dispatcher.view(engine, now),
+          .predicted_step_ms = watch.predicted_step_ms(),
+          .excluded_ms = std::max(0.0, to_ms(watch.excluded_until() - now)),
+          .dispatched = dispatcher.dispatched(engine)};
 }
 
 Json status_to_json(const std::vector<EngineStatus>& engines, const DispatchStatus& dispatch) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "cluster/decision_log.h"
 #include "cluster/engine.h"
@@ -52,6 +53,9 @@ class Inspector {
 
 class Dispatcher;
 [[nodiscard]] DispatchStatus dispatch_status_of(const Dispatcher& dispatcher);
+// What the dispatcher has of the engine's status: all but the snapshot and its health.
+[[nodiscard]] EngineStatus engine_status_of(const Dispatcher& dispatcher, EngineId engine,
+                                            TimePoint now);
 
 // The picture of /debug/engines.
 [[nodiscard]] Json status_to_json(const std::vector<EngineStatus>& engines,

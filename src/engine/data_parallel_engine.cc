@@ -33,15 +33,10 @@ Result<std::unique_ptr<DataParallelEngine>> DataParallelEngine::start(
   GIMBAL_RETURN_IF_ERROR(EngineFleet::check(options.fleet, experts));
   std::unique_ptr<DataParallelEngine> whole(new DataParallelEngine(options, sink));
   cluster::DispatcherOptions dispatch = options.dispatch;
-  const sched::StepLoopOptions& scheduler = options.fleet.engine.scheduler;
+  cluster::match_scheduler(dispatch, options.fleet.engine.scheduler);
   dispatch.engines = options.fleet.engines;
   dispatch.engines_alike = true;
   dispatch.page_tokens = kernels::kPageTokens;
-  dispatch.prefix_caching = scheduler.prefix_caching;
-  dispatch.model_salt = scheduler.model_salt;
-  dispatch.order = scheduler.order;
-  dispatch.order_options = scheduler.order_options;
-  dispatch.prefill_cost = scheduler.prefill_cost;
   const int group = EngineFleet::group_size(options.fleet, experts);
   for (int i = 0; group > 1 && i < options.fleet.engines; ++i)
     dispatch.groups.push_back(i / group);
@@ -326,8 +321,7 @@ EngineSnapshot DataParallelEngine::snapshot() const {
   for (const EngineSnapshot& each : snapshots())
     cluster::add_snapshot(sum, each);
   const std::lock_guard lock(mutex_);
-  sum.waiting_requests += static_cast<std::int64_t>(dispatcher_->queued_requests().size());
-  sum.waiting_prefill_tokens += static_cast<std::int64_t>(dispatcher_->queued_prefill_tokens());
+  cluster::add_queued(sum, *dispatcher_);
   return sum;
 }
 
@@ -345,15 +339,10 @@ std::vector<cluster::EngineStatus> DataParallelEngine::engine_status() const {
   std::vector<cluster::EngineStatus> all;
   for (int i = 0; i < fleet_->size(); ++i) {
     const EngineId id{i};
-    const cluster::EngineWatch& watch = dispatcher_->watch(id);
-    cluster::EngineStatus& status = all.emplace_back();
-    status.engine = id;
-    status.snapshot = *watch.snapshot();
+    cluster::EngineStatus& status =
+        all.emplace_back(cluster::engine_status_of(*dispatcher_, id, now));
+    status.snapshot = *dispatcher_->watch(id).snapshot();
     status.healthy = fleet_->engine(i).healthy(&status.failure);
-    status.view = dispatcher_->view(id, now);
-    status.predicted_step_ms = watch.predicted_step_ms();
-    status.excluded_ms = std::max(0.0, to_ms(watch.excluded_until() - now));
-    status.dispatched = dispatcher_->dispatched(id);
   }
   return all;
 }

@@ -207,9 +207,7 @@ cluster::EngineSnapshot LiveEngine::snapshot() const {
   const std::lock_guard lock(mutex_);
   for (int i = 0; i < cluster_->size(); ++i)
     cluster::add_snapshot(sum, cluster_->engine(i).snapshot());
-  const cluster::Dispatcher& dispatcher = cluster_->dispatcher();
-  sum.waiting_requests += static_cast<std::int64_t>(dispatcher.queued_requests().size());
-  sum.waiting_prefill_tokens += static_cast<std::int64_t>(dispatcher.queued_prefill_tokens());
+  cluster::add_queued(sum, cluster_->dispatcher());
   if (sum.prefill_tokens_per_second) *sum.prefill_tokens_per_second *= time_scale_;
   return sum;
 }
@@ -226,24 +224,17 @@ bool LiveEngine::healthy(std::string* why) const {
 std::vector<cluster::EngineStatus> LiveEngine::engine_status() const {
   const std::lock_guard lock(mutex_);
   cluster_->fetch();
-  const cluster::Dispatcher& dispatcher = cluster_->dispatcher();
   const TimePoint now = std::max(virtual_now(), cluster_->now());
   std::vector<cluster::EngineStatus> all;
   for (int i = 0; i < cluster_->size(); ++i) {
-    const EngineId id{i};
     sim::SimulatedEngine& engine = cluster_->engine(i);
-    const cluster::EngineWatch& watch = dispatcher.watch(id);
-    cluster::EngineStatus& status = all.emplace_back();
-    status.engine = id;
+    cluster::EngineStatus& status =
+        all.emplace_back(cluster::engine_status_of(cluster_->dispatcher(), EngineId{i}, now));
     status.snapshot = engine.snapshot();
     status.healthy = engine.accepts();
     if (!status.healthy) {
       status.failure = engine.failed() ? "the engine failed" : "the engine takes no requests";
     }
-    status.view = dispatcher.view(id, now);
-    status.predicted_step_ms = watch.predicted_step_ms();
-    status.excluded_ms = std::max(0.0, to_ms(watch.excluded_until() - now));
-    status.dispatched = dispatcher.dispatched(id);
   }
   return all;
 }

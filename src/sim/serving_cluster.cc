@@ -36,12 +36,7 @@ Result<void> ServingCluster::build() {
   GIMBAL_CHECK(!options_.groups.empty());
   cluster::DispatcherOptions dispatch = options_.dispatch;
   const sched::StepLoopOptions& scheduler = options_.groups.front().options.scheduler;
-  dispatch.page_tokens = scheduler.page_tokens;
-  dispatch.prefix_caching = scheduler.prefix_caching;
-  dispatch.model_salt = scheduler.model_salt;
-  dispatch.order = scheduler.order;
-  dispatch.order_options = scheduler.order_options;
-  dispatch.prefill_cost = scheduler.prefill_cost;
+  cluster::match_scheduler(dispatch, scheduler);
   max_model_len_ = scheduler.max_model_len;
   vocab_size_ = scheduler.vocab_size;
   for (std::size_t g = 0; g < options_.groups.size(); ++g) {

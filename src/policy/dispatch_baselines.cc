@@ -9,17 +9,6 @@ namespace {
 
 constexpr double kVllmWaitingWeight = 4;
 
-const EngineView& engine_at(const DispatchView& view, int i) {
-  return view.engines[static_cast<std::size_t>(i)];
-}
-
-std::optional<double> prefill_of(const EngineView& engine) {
-  const auto running = running_tokens(engine);
-  const auto waiting = waiting_tokens(engine);
-  if (!running || !waiting) return std::nullopt;
-  return *running + *waiting;
-}
-
 // The candidate whose index is the first at or after the turn's.
 int next_in_turn(const DispatchView& view, const std::vector<int>& candidates) {
   const auto first = static_cast<int>(view.turn % view.engines.size());
@@ -29,13 +18,7 @@ int next_in_turn(const DispatchView& view, const std::vector<int>& candidates) {
 
 // Takes the lowest score; equal ones in turn.
 void take_lowest_in_turn(const DispatchView& view, DispatchDecision& decision) {
-  double lowest = decision.scores[static_cast<std::size_t>(decision.candidates.front())].score;
-  for (const int i : decision.candidates)
-    lowest = std::min(lowest, decision.scores[static_cast<std::size_t>(i)].score);
-  decision.members.clear();
-  for (const int i : decision.candidates) {
-    if (decision.scores[static_cast<std::size_t>(i)].score <= lowest) decision.members.push_back(i);
-  }
+  collect_lowest(decision);
   take(decision, next_in_turn(view, decision.members),
        decision.members.size() > 1 ? DispatchReason::kTie : DispatchReason::kBest);
 }
@@ -76,7 +59,7 @@ class LeastPrefill final : public Dispatch {
   explicit LeastPrefill(const DispatchOptions& /*options*/) {}
   void choose(const DispatchView& view, DispatchDecision& decision) const override {
     if (!collect_candidates(view, decision)) return;
-    score_by(view, decision, prefill_of);
+    score_by(view, decision, prefill_tokens);
     take_lowest(view, decision);
   }
 };
@@ -88,7 +71,7 @@ class Lmetric final : public Dispatch {
     if (!collect_candidates(view, decision)) return;
     score_by(view, decision, requests_of);
     for (const int i : decision.candidates) {
-      decision.scores[static_cast<std::size_t>(i)].score *=
+      score_at(decision, i).score *=
           std::max(1.0, view.request.prompt_tokens - engine_at(view, i).hit_tokens);
     }
     take_lowest(view, decision);
@@ -101,15 +84,10 @@ class CacheAware final : public Dispatch {
   void choose(const DispatchView& view, DispatchDecision& decision) const override {
     if (!collect_candidates(view, decision)) return;
     score_by(view, decision, requests_of);
-    double least = decision.scores[static_cast<std::size_t>(decision.candidates.front())].score;
-    double most = least;
+    const auto [least, most] = score_range(decision);
     double longest = 0;
-    for (const int i : decision.candidates) {
-      const double load = decision.scores[static_cast<std::size_t>(i)].score;
-      least = std::min(least, load);
-      most = std::max(most, load);
+    for (const int i : decision.candidates)
       longest = std::max(longest, engine_at(view, i).hit_tokens);
-    }
     if (most - least > options_.balance_absolute && most > options_.balance_relative * least) {
       take_lowest(view, decision);
       decision.reason = DispatchReason::kImbalance;
@@ -119,8 +97,7 @@ class CacheAware final : public Dispatch {
         longest > options_.cache_threshold * std::max(1.0, view.request.prompt_tokens);
     for (const int i : decision.candidates) {
       const EngineView& engine = engine_at(view, i);
-      decision.scores[static_cast<std::size_t>(i)].score =
-          hits ? -engine.hit_tokens : engine.cached_pages;
+      score_at(decision, i).score = hits ? -engine.hit_tokens : engine.cached_pages;
     }
     take_lowest(view, decision);
     decision.reason = hits ? DispatchReason::kPrefix : DispatchReason::kMostRoom;
@@ -151,8 +128,8 @@ class PowerOfTwo final : public Dispatch {
     const std::uint64_t second = (first + 1 + (view.random / count) % (count - 1)) % count;
     const int one = decision.candidates[first];
     const int other = decision.candidates[second];
-    const double a = decision.scores[static_cast<std::size_t>(one)].score;
-    const double b = decision.scores[static_cast<std::size_t>(other)].score;
+    const double a = score_at(decision, one).score;
+    const double b = score_at(decision, other).score;
     take(decision, b < a ? other : one, a == b ? DispatchReason::kRandom : DispatchReason::kBest);
   }
 };

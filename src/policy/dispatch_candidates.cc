@@ -54,6 +54,13 @@ std::optional<double> waiting_tokens(const EngineView& engine) {
          engine.ledger.unseen_prefill_tokens;
 }
 
+std::optional<double> prefill_tokens(const EngineView& engine) {
+  const auto running = running_tokens(engine);
+  const auto waiting = waiting_tokens(engine);
+  if (!running || !waiting) return std::nullopt;
+  return *running + *waiting;
+}
+
 std::optional<double> tokens_ahead(const DispatchRequest& request, const EngineView& engine) {
   if (engine.freshness == Freshness::kLedgerOnly || !engine.waiting_ahead_tokens) {
     return std::nullopt;
@@ -88,8 +95,8 @@ void take(DispatchDecision& decision, int engine, DispatchReason reason) {
 int least_ledger(const DispatchView& view, const std::vector<int>& candidates) {
   GIMBAL_CHECK(!candidates.empty());
   const auto before = [&view](int left, int right) {
-    const LedgerCounts& a = view.engines[static_cast<std::size_t>(left)].ledger;
-    const LedgerCounts& b = view.engines[static_cast<std::size_t>(right)].ledger;
+    const LedgerCounts& a = engine_at(view, left).ledger;
+    const LedgerCounts& b = engine_at(view, right).ledger;
     if (a.prefill_tokens != b.prefill_tokens) return a.prefill_tokens < b.prefill_tokens;
     if (a.requests != b.requests) return a.requests < b.requests;
     return distance(left, view.turn, view.engines.size()) <
@@ -98,14 +105,27 @@ int least_ledger(const DispatchView& view, const std::vector<int>& candidates) {
   return *std::min_element(candidates.begin(), candidates.end(), before);
 }
 
-void take_lowest(const DispatchView& view, DispatchDecision& decision) {
-  double lowest = decision.scores[static_cast<std::size_t>(decision.candidates.front())].score;
-  for (const int i : decision.candidates)
-    lowest = std::min(lowest, decision.scores[static_cast<std::size_t>(i)].score);
+ScoreRange score_range(const DispatchDecision& decision) {
+  const double first = score_at(decision, decision.candidates.front()).score;
+  ScoreRange range{.least = first, .most = first};
+  for (const int i : decision.candidates) {
+    const double score = score_at(decision, i).score;
+    range.least = std::min(range.least, score);
+    range.most = std::max(range.most, score);
+  }
+  return range;
+}
+
+void collect_lowest(DispatchDecision& decision) {
+  const double lowest = score_range(decision).least;
   decision.members.clear();
   for (const int i : decision.candidates) {
-    if (decision.scores[static_cast<std::size_t>(i)].score <= lowest) decision.members.push_back(i);
+    if (score_at(decision, i).score <= lowest) decision.members.push_back(i);
   }
+}
+
+void take_lowest(const DispatchView& view, DispatchDecision& decision) {
+  collect_lowest(decision);
   const bool tie = decision.members.size() > 1;
   take(decision, tie ? least_ledger(view, decision.members) : decision.members.front(),
        tie ? DispatchReason::kTie : DispatchReason::kBest);
@@ -119,7 +139,7 @@ bool collect_candidates(const DispatchView& view, DispatchDecision& decision,
   candidates.clear();
   const auto collect = [&](bool excluded, bool without_room) {
     for (int i = 0; i < count; ++i) {
-      const EngineView& engine = view.engines[static_cast<std::size_t>(i)];
+      const EngineView& engine = engine_at(view, i);
       if (!excluded && engine.freshness == Freshness::kExcluded) continue;
       if (without_room || engine.room) candidates.push_back(i);
     }
@@ -128,14 +148,12 @@ bool collect_candidates(const DispatchView& view, DispatchDecision& decision,
   const bool open = !collect(false, false);
   if (open && !collect(true, false)) collect(true, true);
   if (kv_limit) {
-    const auto full = [&](int i) {
-      return view.engines[static_cast<std::size_t>(i)].kv_usage().value_or(0) > *kv_limit;
-    };
+    const auto full = [&](int i) { return engine_at(view, i).kv_usage().value_or(0) > *kv_limit; };
     if (!std::all_of(candidates.begin(), candidates.end(), full)) std::erase_if(candidates, full);
   }
   decision.scores.assign(view.engines.size(), {});
   for (const int i : candidates)
-    decision.scores[static_cast<std::size_t>(i)].candidate = true;
+    score_at(decision, i).candidate = true;
   if (open) {
     take(decision, least_ledger(view, candidates), DispatchReason::kFailOpen);
     return false;

@@ -77,7 +77,7 @@ Fleet fleet_of(const DispatchView& view, const std::vector<int>& candidates,
   Mean output;
   const StepCosts* costs = nullptr;
   for (const int i : candidates) {
-    const EngineView& engine = view.engines[static_cast<std::size_t>(i)];
+    const EngineView& engine = engine_at(view, i);
     output.add(engine.output_tokens);
     if (costs == nullptr && engine.costs) costs = &*engine.costs;
   }
@@ -89,7 +89,7 @@ Means means_of(const DispatchView& view, const std::vector<int>& candidates, con
   Mean pressure, share, freed, evicted, recompute, token_ms;
   Means means;
   for (const int i : candidates) {
-    const EngineView& engine = view.engines[static_cast<std::size_t>(i)];
+    const EngineView& engine = engine_at(view, i);
     running.add(tokens_after_step(engine));
     waiting.add(waiting_tokens(engine));
     best_effort.add(best_effort_tokens(engine));
@@ -190,16 +190,13 @@ class Gimbal final : public Dispatch {
                DispatchDecision& decision) const {
     constexpr double kUnknown = -1;
     std::vector<int>& candidates = decision.candidates;
-    const auto score_of = [&](int i) -> double& {
-      return decision.scores[static_cast<std::size_t>(i)].score;
-    };
+    const auto score_of = [&](int i) -> double& { return score_at(decision, i).score; };
     const auto requests_with = [&](int i) -> double& {  // until parts are filled in
-      return decision.scores[static_cast<std::size_t>(i)].parts[kOthers];
+      return score_at(decision, i).parts[kOthers];
     };
     Mean known;
     for (const int i : candidates) {
-      const auto work =
-          work_with(view.request, view.engines[static_cast<std::size_t>(i)], unfitted);
+      const auto work = work_with(view.request, engine_at(view, i), unfitted);
       known.add(work);
       score_of(i) = work.value_or(kUnknown);
     }
@@ -213,7 +210,7 @@ class Gimbal final : public Dispatch {
       auto last = first;
       for (; last != candidates.end() && static_cast<std::size_t>(*last) < end; ++last) {
         least = std::min(least, score_of(*last));
-        requests.add(requests_of(view.engines[static_cast<std::size_t>(*last)]));
+        requests.add(requests_of(engine_at(view, *last)));
       }
       for (; first != last; ++first) {
         score_of(*first) = least;
@@ -227,7 +224,7 @@ class Gimbal final : public Dispatch {
     const auto keep = candidates.begin() + options_.shortlist;
     std::nth_element(candidates.begin(), keep, candidates.end(), before);
     for (auto left_out = keep; left_out != candidates.end(); ++left_out)
-      decision.scores[static_cast<std::size_t>(*left_out)] = {};
+      score_at(decision, *left_out) = {};
     candidates.erase(keep, candidates.end());
     std::sort(candidates.begin(), candidates.end());
   }
@@ -337,11 +334,9 @@ class Gimbal final : public Dispatch {
 
   // λ·o·(TPOT − min TPOT), and the sum of all.
   void compare_decodes(DispatchDecision& decision) const {
-    double least = decision.scores[static_cast<std::size_t>(decision.candidates.front())].score;
-    for (const int i : decision.candidates)
-      least = std::min(least, decision.scores[static_cast<std::size_t>(i)].score);
+    const double least = score_range(decision).least;
     for (const int i : decision.candidates) {
-      EngineScore& score = decision.scores[static_cast<std::size_t>(i)];
+      EngineScore& score = score_at(decision, i);
       score.parts[kDecode] *= options_.lambda * (score.score - least);
       score.score = 0;
       for (const double part : score.parts)
@@ -351,7 +346,7 @@ class Gimbal final : public Dispatch {
 
   void take_best(const DispatchView& view, DispatchDecision& decision) const {
     int best = decision.candidates.front();
-    const auto score_of = [&](int i) { return decision.scores[static_cast<std::size_t>(i)].score; };
+    const auto score_of = [&](int i) { return score_at(decision, i).score; };
     for (const int i : decision.candidates) {
       if (score_of(i) < score_of(best)) best = i;
     }
@@ -362,10 +357,9 @@ class Gimbal final : public Dispatch {
       if (i == best || score_of(i) <= score_of(best) + band) close.push_back(i);
     }
     if (close.size() == 1) return take(decision, best, DispatchReason::kBest);
-    const LedgerCounts least =
-        view.engines[static_cast<std::size_t>(least_ledger(view, close))].ledger;
+    const LedgerCounts least = engine_at(view, least_ledger(view, close)).ledger;
     std::erase_if(close, [&](int i) {
-      const LedgerCounts& ledger = view.engines[static_cast<std::size_t>(i)].ledger;
+      const LedgerCounts& ledger = engine_at(view, i).ledger;
       return ledger.prefill_tokens != least.prefill_tokens || ledger.requests != least.requests;
     });
     if (close.size() == 1) return take(decision, close.front(), DispatchReason::kTie);

@@ -1,6 +1,5 @@
 // The engine-level rules of the two Gimbal papers.
 #include <algorithm>
-#include <limits>
 
 #include "policy/dispatch_candidates.h"
 #include "policy/dispatch_rules.h"
@@ -9,10 +8,6 @@ namespace gimbal::policy {
 namespace {
 
 constexpr double kFullSlope = 10;  // of φ above the limit
-
-const EngineView& engine_at(const DispatchView& view, int i) {
-  return view.engines[static_cast<std::size_t>(i)];
-}
 
 // P = w_R·R/B + w_W·W/B + w_K·φ(K) + w_M·max(0, rho − 1).
 class GimbalV2 final : public Dispatch {
@@ -35,11 +30,10 @@ class GimbalV2 final : public Dispatch {
       const double running = running_tokens(engine).value_or(mean_running);
       const double waiting = waiting_tokens(engine).value_or(mean_waiting);
       const double over = engine.expert_pressure.value_or(mean_pressure) - 1;
-      decision.scores[static_cast<std::size_t>(i)].score =
-          options_.weight_running * running / options_.batch_tokens +
-          options_.weight_waiting * waiting / options_.batch_tokens +
-          options_.weight_kv * phi(usage(engine).value_or(mean_usage)) +
-          options_.weight_experts * std::max(0.0, over);
+      score_at(decision, i).score = options_.weight_running * running / options_.batch_tokens +
+                                    options_.weight_waiting * waiting / options_.batch_tokens +
+                                    options_.weight_kv * phi(usage(engine).value_or(mean_usage)) +
+                                    options_.weight_experts * std::max(0.0, over);
     }
     take_lowest(view, decision);
   }
@@ -61,7 +55,7 @@ class GimbalV1 final : public Dispatch {
     if (!collect_candidates(view, decision, options_.kv_limit)) return;
     const auto usage = [](const EngineView& engine) { return engine.kv_usage(); };
     score_by(view, decision, usage);
-    const auto [least_usage, most_usage] = range(decision);
+    const auto [least_usage, most_usage] = score_range(decision);
     const bool full = least_usage > options_.kv_limit;
     if (full || most_usage - least_usage > options_.kv_spread) {
       take_lowest(view, decision);
@@ -69,7 +63,7 @@ class GimbalV1 final : public Dispatch {
       return;
     }
     score_by(view, decision, [this](const EngineView& engine) { return running_load(engine); });
-    const auto [least_load, most_load] = range(decision);
+    const auto [least_load, most_load] = score_range(decision);
     if (most_load - least_load > options_.load_spread) {
       take_lowest(view, decision);
       decision.reason = DispatchReason::kLoadSpread;
@@ -86,30 +80,13 @@ class GimbalV1 final : public Dispatch {
   }
 
  private:
-  struct Range {
-    double least = std::numeric_limits<double>::infinity();
-    double most = -std::numeric_limits<double>::infinity();
-  };
-  static Range range(const DispatchDecision& decision) {
-    Range range;
-    for (const int i : decision.candidates) {
-      const double score = decision.scores[static_cast<std::size_t>(i)].score;
-      range.least = std::min(range.least, score);
-      range.most = std::max(range.most, score);
-    }
-    return range;
-  }
-
   [[nodiscard]] std::optional<double> running_load(const EngineView& engine) const {
     if (options_.running_load == RunningLoad::kContext) {
       const std::optional<double> usage = engine.kv_usage();
       if (!usage) return std::nullopt;
       return *usage * *engine.pages_total * engine.page_tokens;
     }
-    const auto running = running_tokens(engine);
-    const auto waiting = waiting_tokens(engine);
-    if (!running || !waiting) return std::nullopt;
-    return *running + *waiting;
+    return prefill_tokens(engine);
   }
 
   DispatchOptions options_;

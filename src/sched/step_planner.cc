@@ -1,129 +1,33 @@
 #include "sched/step_planner.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "base/check.h"
-#include "base/hash.h"
 #include "sched/request_group.h"
 
 namespace gimbal::sched {
 
+namespace {
+
+bool came_later(const Sequence& a, const Sequence& b) {
+  return a.arrival != b.arrival ? a.arrival > b.arrival : a.ordinal > b.ordinal;
+}
+
+}  // namespace
+
 StepPlanner::StepPlanner(const StepLoopOptions& options, const Collaborators& collaborators)
     : options_(options),
-      order_(collaborators.order),
       former_(collaborators.former),
       table_(collaborators.table),
       cache_(collaborators.cache),
-      queues_(collaborators.order),
-      times_(collaborators.times) {
-  if (options_.order != "sjf-aging" || !options_.order_options.aging_auto) return;
-  tuners_.assign(2, AgingTuner(options_.order_options.aging));
-}
-
-AgingTuner* StepPlanner::tuner(RequestClass request_class) {
-  return tuners_.empty() ? nullptr : &tuners_[static_cast<std::size_t>(request_class)];
-}
-
-double StepPlanner::aging(RequestClass request_class) const {
-  return tuners_.empty() ? options_.order_options.aging
-                         : tuners_[static_cast<std::size_t>(request_class)].aging();
-}
-
-int StepPlanner::max_hit_tokens(const Sequence& sequence) const {
-  return sequence.request.sampling.prompt_logprobs ? 0 : std::numeric_limits<int>::max();
-}
-
-std::uint64_t StepPlanner::salt(const Sequence& sequence) const {
-  return hash_combine(options_.model_salt, sequence.request.cache_salt);
-}
-
-int StepPlanner::missing_prefill(const Sequence& sequence, const Sequence* ahead) const {
-  int found = cache_.match(sequence.tokens, salt(sequence), max_hit_tokens(sequence)).tokens;
-  if (ahead != nullptr && salt(*ahead) == salt(sequence) &&
-      may_hit_prefix(sequence.request, options_)) {
-    found =
-        std::max(found, shared_prefix_tokens(ahead->tokens, sequence.tokens, options_.page_tokens));
-  }
-  return sequence.known() - found;
-}
-
-void StepPlanner::enqueue(Sequence& sequence, const policy::PrefillCost& cost,
-                          const Sequence* ahead) {
-  now_ = sequence.arrival;
-  median_wait_ = queues_.median_wait();
-  sequence.job_tokens = missing_prefill(sequence);
-  sequence.job_cost = cost;
-  sequence.job_ms = cost.ms(sequence.job_tokens);
-  push(sequence, OrderReason::kArrived, ahead);
-  if (AgingTuner* tuner = this->tuner(sequence.request.request_class)) {
-    tuner->arrived(sequence.request.id, sequence.arrival, sequence.job_tokens);
-  }
-}
-
-// Into its queue, with the rank that its frozen job gives it.
-void StepPlanner::push(Sequence& sequence, OrderReason reason, const Sequence* ahead) {
-  sequence.queued_prefill = missing_prefill(sequence, ahead);
-  sequence.key = order_.key(ordered(sequence));
-  note_order(sequence, reason);
-  queues_.push(sequence);
-}
-
-// Of a sequence that is not in its queue.
-void StepPlanner::note_order(Sequence& sequence, OrderReason reason) {
-  if (!options_.report_order) return;
-  const RequestClass request_class = sequence.request.request_class;
-  sequence.told_key = sequence.key;
-  orders_.push_back({.request = sequence.request.id,
-                     .reason = reason,
-                     .best_effort = sequence.best_effort(),
-                     .job_tokens = sequence.job_tokens,
-                     .cost = sequence.job_cost,
-                     .ordered = ordered(sequence),
-                     .key = sequence.key,
-                     .waiting_requests = queues_.size(request_class),
-                     .waiting_tokens = queues_.prefill_tokens(request_class),
-                     .waited = now_ - sequence.arrival,
-                     .median_wait = median_wait_});
-}
-
-// Of a sequence that has been taken from its queue to be admitted: if it was not where it was said.
-void StepPlanner::note_move(Sequence& sequence) {
-  const auto promote_after = order_.promote_after(median_wait_);
-  if (promote_after && now_ - sequence.arrival > *promote_after) {
-    note_order(sequence, OrderReason::kPromoted);
-  } else if (sequence.key != sequence.told_key) {
-    note_order(sequence, OrderReason::kRetuned);
-  }
-}
-
-void StepPlanner::take_orders(std::vector<OrderDecision>& to) {
-  to.insert(to.end(), orders_.begin(), orders_.end());
-  orders_.clear();
-}
-
-policy::OrderedRequest StepPlanner::ordered(const Sequence& sequence) const {
-  return {.arrival = sequence.arrival,
-          .job_ms = sequence.job_ms,
-          .priority = sequence.request.priority,
-          .aging = aging(sequence.request.request_class)};
-}
-
-void StepPlanner::tune_aging(TimePoint now) {
-  for (const RequestClass request_class :
-       {RequestClass::kLatencySensitive, RequestClass::kBestEffort}) {
-    if (!tuner(request_class)->tune(now)) continue;
-    queues_.reorder(request_class, [&](RequestId id) {
-      Sequence& sequence = table_.at(id);
-      sequence.key = order_.key(ordered(sequence));
-      return sequence.key;
-    });
-  }
-}
+      prefixes_(options_, collaborators.cache),
+      waiting_(options_,
+               {.order = collaborators.order, .table = collaborators.table, .prefixes = prefixes_}),
+      times_(collaborators.times) {}
 
 void StepPlanner::take_out(Sequence& sequence) {
   if (sequence.phase == Phase::kWaiting) {
-    queues_.erase(sequence);
+    waiting_.erase(sequence);
     return;
   }
   cache_.release(*sequence.slot);
@@ -133,28 +37,23 @@ void StepPlanner::take_out(Sequence& sequence) {
 
 void StepPlanner::remove(Sequence& sequence, TimePoint now) {
   take_out(sequence);
-  if (AgingTuner* tuner = this->tuner(sequence.request.request_class)) {
-    tuner->ended(sequence.request.id, now);
-  }
+  waiting_.note_end(sequence, now);
 }
 
 void StepPlanner::commit(Sequence& sequence, int computed, TimePoint now) {
   sequence.computed = computed;
   cache_.commit(*sequence.slot, sequence.tokens, computed);
-  if (AgingTuner* tuner = this->tuner(sequence.request.request_class)) {
-    const int hit_when_queued = sequence.prompt_tokens - sequence.job_tokens;
-    tuner->progressed(sequence.request.id, now, computed - hit_when_queued);
-  }
+  waiting_.note_computed(sequence, computed, now);
 }
 
 bool StepPlanner::preview(TimePoint now, policy::GangMember& member) {
-  if (running_.empty() && queues_.size() == 0) return false;
+  if (running_.empty() && queues().size() == 0) return false;
   policy::BatchView view;
   look(now, view);
   former_.form(view, decision_);
   member.decode_context = static_cast<double>(view.decode_context);
   member.prefill_position = view.prefill_position;
-  member.requests = static_cast<int>(running_.size() + queues_.size());
+  member.requests = static_cast<int>(running_.size() + queues().size());
   member.latency_sensitive = false;
   std::int64_t most = 0;
   for (const policy::RunningSequence& sequence : view.running) {
@@ -180,10 +79,8 @@ bool StepPlanner::preview(TimePoint now, policy::GangMember& member) {
 bool StepPlanner::plan(TimePoint now, std::uint64_t step, StepPlan& plan,
                        std::optional<int> prefill_budget) {
   plan.sequences.clear();
-  now_ = now;
-  median_wait_ = queues_.median_wait();
-  if (!tuners_.empty()) tune_aging(now);
-  while (!running_.empty() || queues_.size() > 0) {
+  waiting_.begin_step(now);
+  while (!running_.empty() || queues().size() > 0) {
     policy::BatchView view;
     look(now, view);
     view.prefill_budget = prefill_budget;
@@ -238,7 +135,7 @@ void StepPlanner::collect_waiting(TimePoint now, policy::BatchView& view) {
   heads_.clear();
   collect_heads(now, RequestClass::kLatencySensitive);
   collect_heads(now, RequestClass::kBestEffort);
-  view.backlog += queues_.prefill_tokens();
+  view.backlog += queues().prefill_tokens();
   view.waiting = waiting_views_;
 }
 
@@ -247,12 +144,10 @@ void StepPlanner::collect_heads(TimePoint now, RequestClass request_class) {
   int slots = options_.max_num_seqs - static_cast<int>(running_.size());
   std::int64_t rows = options_.max_num_batched_tokens;
   std::int64_t pages = cache_.free_pages();
-  queues_.for_each(request_class, now, [&](RequestId id) {
+  queues().for_each(request_class, now, [&](RequestId id) {
     const Sequence& sequence = table_.at(id);
     kv::PrefixMatch match;
-    if (slots > 0) {
-      match = cache_.match(sequence.tokens, salt(sequence), max_hit_tokens(sequence));
-    }
+    if (slots > 0) match = prefixes_.match(sequence);
     policy::WaitingRequest head;
     head.best_effort = sequence.best_effort();
     head.arrival = sequence.arrival;
@@ -308,7 +203,7 @@ Sequence& StepPlanner::choose_victim() {
   const auto goes_before = [](const Sequence& a, const Sequence& b) {
     if (a.evicted_since_token != b.evicted_since_token) return b.evicted_since_token;
     if (a.best_effort() != b.best_effort()) return a.best_effort();
-    return a.arrival != b.arrival ? a.arrival > b.arrival : a.ordinal > b.ordinal;
+    return came_later(a, b);
   };
   for (const RequestId id : running_) {
     Sequence& sequence = table_.at(id);
@@ -325,7 +220,7 @@ void StepPlanner::evict(Sequence& sequence, OrderReason reason) {
   sequence.computed = 0;
   sequence.evicted_since_token = true;
   sequence.phase = Phase::kWaiting;
-  push(sequence, reason);
+  waiting_.requeue(sequence, reason);
 }
 
 // Evicts best-effort sequences until the first head has its pages. False: it would not have them,
@@ -344,20 +239,15 @@ bool StepPlanner::make_room_for_head() {
     victims_.push_back(id);
     gain += cache_.exclusive_pages(*sequence.slot) + decode;
   }
-  const auto match = [&] { return cache_.match(head.tokens, salt(head), max_hit_tokens(head)); };
   const auto lacks = [&] {
-    return cache_.pages_needed(match(), head.known()) + kept - cache_.free_pages();
+    return cache_.pages_needed(prefixes_.match(head), head.known()) + kept - cache_.free_pages();
   };
   // Pages that the head shares with a victim are no gain: once idle, it takes them itself.
-  const kv::PrefixMatch before = match();
+  const kv::PrefixMatch before = prefixes_.match(head);
   const int shared = before.tokens / options_.page_tokens - before.idle_pages;
   if (lacks() <= 0 || gain < lacks() + shared) return false;
-  std::sort(victims_.begin(), victims_.end(), [this](RequestId a, RequestId b) {
-    const Sequence& first = table_.at(a);
-    const Sequence& second = table_.at(b);
-    return first.arrival != second.arrival ? first.arrival > second.arrival
-                                           : first.ordinal > second.ordinal;
-  });
+  std::sort(victims_.begin(), victims_.end(),
+            [this](RequestId a, RequestId b) { return came_later(table_.at(a), table_.at(b)); });
   for (std::size_t i = 0; i < victims_.size() && lacks() > 0; ++i) {
     Sequence& victim = table_.at(victims_[i]);
     kept -= victim.phase == Phase::kDecode ? 1 : 0;
@@ -371,14 +261,11 @@ bool StepPlanner::make_room_for_head() {
 // The former has counted the pages; admissions before this one, or decodes, may have pushed its
 // prefix out of the cache since.
 bool StepPlanner::admit(Sequence& sequence, TimePoint now) {
-  const kv::PrefixMatch match =
-      cache_.match(sequence.tokens, salt(sequence), max_hit_tokens(sequence));
+  const kv::PrefixMatch match = prefixes_.match(sequence);
   if (cache_.pages_needed(match, sequence.known()) > cache_.free_pages()) return false;
-  queues_.erase(sequence);
-  if (options_.report_order) note_move(sequence);
+  waiting_.take_to_admit(sequence);
   sequence.tokens.reserve(static_cast<std::size_t>(sequence.max_tokens_known));
-  const kv::Attached attached = cache_.attach(sequence.tokens, salt(sequence),
-                                              sequence.max_tokens_known, max_hit_tokens(sequence));
+  const kv::Attached attached = prefixes_.attach(sequence);
   sequence.slot = attached.slot;
   sequence.computed = attached.hit_tokens;
   sequence.phase = Phase::kPrefill;
@@ -391,11 +278,8 @@ bool StepPlanner::admit(Sequence& sequence, TimePoint now) {
   sequence.was_admitted = true;
   sequence.admitted = now;
   sequence.cached_tokens = attached.hit_tokens;
-  queues_.note_wait(now - sequence.arrival);
-  if (AgingTuner* tuner = this->tuner(sequence.request.request_class)) {
-    tuner->admitted(sequence.request.id, now);
-  }
-  if (options_.prefix_caching && !sequence.request.sampling.prompt_logprobs) {
+  waiting_.note_admitted(sequence, now);
+  if (may_hit_prefix(sequence.request, options_)) {
     totals_.prefix_queried_tokens += static_cast<std::uint64_t>(sequence.prompt_tokens);
     totals_.prefix_hit_tokens += static_cast<std::uint64_t>(attached.hit_tokens);
   }

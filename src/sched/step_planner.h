@@ -12,12 +12,13 @@
 #include "policy/gang_planner.h"
 #include "policy/request_order.h"
 #include "policy/step_time_model.h"
-#include "sched/aging_tuner.h"
 #include "sched/batch_executor.h"
 #include "sched/class_queues.h"
 #include "sched/order_decision.h"
+#include "sched/prefix_lookup.h"
 #include "sched/request_table.h"
 #include "sched/step_loop_options.h"
+#include "sched/waiting_order.h"
 
 namespace gimbal::sched {
 
@@ -55,23 +56,23 @@ class StepPlanner {
   };
 
   StepPlanner(const StepLoopOptions& options, const Collaborators& collaborators);
+  StepPlanner(const StepPlanner&) = delete;
+  StepPlanner& operator=(const StepPlanner&) = delete;
 
-  // a of sjf-aging, as it is now for a class.
-  [[nodiscard]] double aging(RequestClass request_class) const;
-
-  // Uncached tokens that the sequence would bring to the queue now. What it shares with `ahead`,
-  // the one before it in its group, counts as cached.
+  // See PrefixLookup.
   [[nodiscard]] int missing_prefill(const Sequence& sequence,
-                                    const Sequence* ahead = nullptr) const;
-  // Queues a new sequence, which arrived now; `cost` freezes its job size, for which `ahead` does
-  // not count: choices of one prompt keep one rank.
+                                    const Sequence* ahead = nullptr) const {
+    return prefixes_.missing_prefill(sequence, ahead);
+  }
+  // See WaitingOrder.
   void enqueue(Sequence& sequence, const policy::PrefillCost& cost,
-               const Sequence* ahead = nullptr);
-  // What the order is shown of a sequence that was enqueued.
-  [[nodiscard]] policy::OrderedRequest ordered(const Sequence& sequence) const;
-  // Moves the ordering decisions made since the last call to the end of `to`, with
-  // StepLoopOptions::report_order.
-  void take_orders(std::vector<OrderDecision>& to);
+               const Sequence* ahead = nullptr) {
+    waiting_.enqueue(sequence, cost, ahead);
+  }
+  void take_orders(std::vector<OrderDecision>& to) { waiting_.take_decisions(to); }
+  [[nodiscard]] double aging(RequestClass request_class) const {
+    return waiting_.aging(request_class);
+  }
   // Takes a sequence out of its queue or the running ones and frees its pages.
   void remove(Sequence& sequence, TimePoint now);
   // Says that the sequence's tokens up to `computed` have been computed.
@@ -87,20 +88,13 @@ class StepPlanner {
   [[nodiscard]] bool plan(TimePoint now, std::uint64_t step, StepPlan& plan,
                           std::optional<int> prefill_budget = std::nullopt);
 
-  [[nodiscard]] const ClassQueues& queues() const { return queues_; }
+  [[nodiscard]] const ClassQueues& queues() const { return waiting_.queues(); }
   [[nodiscard]] const std::vector<RequestId>& running() const { return running_; }
   [[nodiscard]] const Totals& totals() const { return totals_; }
 
  private:
-  [[nodiscard]] AgingTuner* tuner(RequestClass request_class);
-  void tune_aging(TimePoint now);
-  void push(Sequence& sequence, OrderReason reason, const Sequence* ahead = nullptr);
-  void note_order(Sequence& sequence, OrderReason reason);
-  void note_move(Sequence& sequence);
   void take_out(Sequence& sequence);
   void look(TimePoint now, policy::BatchView& view);
-  [[nodiscard]] int max_hit_tokens(const Sequence& sequence) const;
-  [[nodiscard]] std::uint64_t salt(const Sequence& sequence) const;
   void collect_running(policy::BatchView& view);
   void collect_waiting(TimePoint now, policy::BatchView& view);
   void collect_heads(TimePoint now, RequestClass request_class);
@@ -113,20 +107,16 @@ class StepPlanner {
   void write_plan(std::uint64_t step, StepPlan& plan);
 
   const StepLoopOptions& options_;
-  const policy::RequestOrder& order_;
   const policy::BatchFormer& former_;
   RequestTable& table_;
   kv::KvCache& cache_;
-  ClassQueues queues_;
+  PrefixLookup prefixes_;
+  WaitingOrder waiting_;
   std::vector<RequestId> running_;  // hold pages; in order of admission
   const policy::StepTimeModel& times_;
-  std::vector<AgingTuner> tuners_;  // by class; none unless a moves
   double best_effort_owed_ = 0;
   double steps_without_prefill_ = 0;
   Totals totals_;
-  TimePoint now_{};         // of the last plan or enqueue, and
-  Duration median_wait_{};  // of the queues then: admissions of the plan move it
-  std::vector<OrderDecision> orders_;
 
   // Reused from step to step.
   policy::BatchDecision decision_;

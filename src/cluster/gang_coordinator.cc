@@ -14,8 +14,8 @@ constexpr double kLeastSlowness = 0.25;
 constexpr double kMostSlowness = 8;
 constexpr TimePoint kForever = TimePoint::max();
 
-RankSet bit_of(std::size_t index) {
-  return RankSet{1} << index;
+Rank rank_of(std::size_t index) {
+  return Rank{static_cast<std::int32_t>(index)};
 }
 
 }  // namespace
@@ -257,14 +257,14 @@ void GangCoordinator::start_gang() {
   for (std::size_t k = 0; k < joining_.size(); ++k) {
     if (plan_.alone[k]) continue;
     const Member& member = members_[joining_[k]];
-    common.members |= bit_of(joining_[k]);
+    common.members |= sched::rank_bit(rank_of(joining_[k]));
     longest_ms = std::max(longest_ms, member.measured_ms);
     slowness = std::max(slowness, member.slowness);
     ++together;
   }
   if (options_.pace == GangPace::kLockstep) {
     for (std::size_t i = 0; i < members_.size(); ++i) {
-      if (members_[i].state == State::kIdle) common.dummies |= bit_of(i);
+      if (members_[i].state == State::kIdle) common.dummies |= sched::rank_bit(rank_of(i));
     }
     common.members |= common.dummies;
   }
@@ -284,16 +284,16 @@ void GangCoordinator::start_gang() {
     }
   }
   for (std::size_t i = 0; i < members_.size(); ++i) {
-    if ((common.dummies & bit_of(i)) != 0) start_rank(i, common, 0);
+    if ((common.dummies & sched::rank_bit(rank_of(i))) != 0) start_rank(i, common, 0);
   }
 }
 
 void GangCoordinator::start_rank(std::size_t index, const GangStart& common, int budget) {
   GangStart start = common;
-  start.rank = Rank{static_cast<std::int32_t>(index)};
+  start.rank = rank_of(index);
   start.budget = budget;
   ++counters_.joins;
-  counters_.dummies += (common.dummies & bit_of(index)) != 0 ? 1 : 0;
+  counters_.dummies += (common.dummies & sched::rank_bit(rank_of(index))) != 0 ? 1 : 0;
   answered(members_[index], common.number, plan_.step_ms, common.expected_ms);
   commands_->emplace_back(start);
 }
@@ -304,7 +304,7 @@ void GangCoordinator::go_solo(std::size_t index, SoloReason reason) {
   const double expected_ms = predicted_ms > 0 ? member.slowness * predicted_ms : member.measured_ms;
   ++counters_.solos[static_cast<std::size_t>(reason)];
   answered(member, ++last_number_, predicted_ms, expected_ms);
-  commands_->emplace_back(GangSolo{.rank = Rank{static_cast<std::int32_t>(index)},
+  commands_->emplace_back(GangSolo{.rank = rank_of(index),
                                    .number = member.number,
                                    .reason = reason,
                                    .expected_ms = expected_ms});

@@ -16,13 +16,6 @@ void add(std::atomic<T>& total, T more) {
   total.store(total.load(std::memory_order_relaxed) + more, std::memory_order_relaxed);
 }
 
-int moe_layers(const model_config::ModelConfig& config) {
-  int layers = 0;
-  for (int layer = 0; layer < config.num_layers(); ++layer)
-    layers += config.is_moe(LayerIndex{layer}) ? 1 : 0;
-  return layers;
-}
-
 comm::ExchangeLink link_between(const ExpertStationOptions& options, Rank from, Rank to) {
   if (options.profile == nullptr || from == to) return comm::ExchangeLink{};
   return comm::ExchangeLink{options.profile->tier(from, to)};
@@ -42,7 +35,7 @@ ExpertStation::ExpertStation(const model::Model& model, const model::RowStore& r
       service_(model, rows, workspace_, clock, options.ranks),
       holds_({.ranks = options.ranks,
               .layers = model.config().num_layers(),
-              .posts_per_member = std::max(1, moe_layers(model.config()))}) {
+              .posts_per_member = std::max(1, model.config().moe_layers())}) {
   // Twice what can be under way: a source that was given up by others may ask once more.
   const auto entries = static_cast<std::size_t>(2 * options.max_entries);
   for (int source = 0; source < options.ranks; ++source) {

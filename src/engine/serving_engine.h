@@ -18,7 +18,6 @@
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "cluster/engine.h"
-#include "cluster/request_check.h"
 #include "comm/in_process/doorbell.h"
 #include "engine/model_executor.h"
 #include "engine/rank_member.h"
@@ -29,6 +28,7 @@
 #include "model/forward.h"
 #include "model/kv_storage.h"
 #include "sched/event_recorder.h"
+#include "sched/request_check.h"
 #include "sched/step_loop.h"
 
 namespace gimbal::engine {
@@ -56,7 +56,7 @@ class ServingEngine final : public cluster::Engine {
 
   // What submit() would say of a request's own fields.
   [[nodiscard]] Result<void> check(const sched::Request& request) const {
-    return cluster::check_request(request, limits_);
+    return sched::check_request(request, limits_.max_model_len, limits_.vocab_size);
   }
   // Moves the changes of the prefix cache since the last call, at least those up to the newest
   // snapshot, to the end of `events`; with scheduler.record_prefix_events. Call now and then: they

@@ -9,7 +9,7 @@
 
 #include "base/log.h"
 #include "cluster/engine_snapshot.h"
-#include "cluster/request_check.h"
+#include "sched/request_check.h"
 
 namespace gimbal::live {
 namespace {
@@ -167,7 +167,7 @@ void LiveEngine::note_lag(TimePoint target) {
 }
 
 Result<void> LiveEngine::check(const sched::Request& request) const {
-  GIMBAL_RETURN_IF_ERROR(cluster::check_request(request, limits_));
+  GIMBAL_RETURN_IF_ERROR(sched::check_request(request, limits_.max_model_len, limits_.vocab_size));
   if (request.sampling.logprobs >= 0 || request.sampling.prompt_logprobs) {
     return unsupported("logprobs must be absent: a simulated model has no probabilities",
                        "logprobs");

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/cursor.h"
 #include "sched/event_recorder.h"
+#include "sched/request_check.h"
 
 namespace gimbal::sched {
 namespace {
@@ -110,26 +111,7 @@ void StepLoop::end_permission(bool declined) {
 
 Result<void> StepLoop::check(const Request& request) const {
   if (draining_) return Error{ErrorCode::kUnavailable, "the engine is draining"};
-  if (request.prompt.empty()) return invalid_argument("the prompt has no tokens", "prompt");
-  if (request.max_tokens < 0) {
-    return invalid_argument(fmt::format("max_tokens must be at least 0, is {}", request.max_tokens),
-                            "max_tokens");
-  }
-  const auto length = static_cast<std::int64_t>(request.prompt.size()) + request.max_tokens;
-  if (length > options_.max_model_len) {
-    return invalid_argument(
-        fmt::format("prompt tokens and max_tokens must be at most {} together, are {} and {}",
-                    options_.max_model_len, request.prompt.size(), request.max_tokens),
-        "max_tokens");
-  }
-  for (const TokenId token : request.prompt) {
-    if (token < 0 || token >= options_.vocab_size) {
-      return invalid_argument(
-          fmt::format("a prompt token must be in [0, {}), is {}", options_.vocab_size, token),
-          "prompt");
-    }
-  }
-  return {};
+  return check_request(request, options_.max_model_len, options_.vocab_size);
 }
 
 void StepLoop::handle(SubmitGroup& event) {
@@ -391,38 +373,13 @@ SchedulerCounters StepLoop::counters() const {
   counters.pages_total = cache_.total_pages();
   counters.pages_referenced = cache_.referenced_pages();
   counters.page_tokens = cache_.page_tokens();
-  const ClassQueues& queues = planner_.queues();
-  counters.waiting_prefill_tokens = queues.prefill_tokens();
-  counters.waiting_best_effort_prefill_tokens = queues.prefill_tokens(RequestClass::kBestEffort);
-  counters.waiting_requests = queues.size();
-  if (options_.profile_queues) {
-    counters.queue = queues.profile(RequestClass::kLatencySensitive, now_);
-    counters.best_effort_queue = queues.profile(RequestClass::kBestEffort, now_);
-  }
+  planner_.count(now_, counters);
   counters.prefill_cost = prefill_cost();
-  counters.running_requests = static_cast<std::int64_t>(planner_.running().size());
-  for (const RequestId id : planner_.running()) {
-    const Sequence& sequence = table_.at(id);
-    if (sequence.phase == Phase::kDecode) {
-      ++counters.decodes;
-      counters.decode_context_tokens += sequence.known();
-    } else {
-      counters.running_prefill_tokens += sequence.uncomputed();
-    }
-  }
-  const StepPlanner::Totals& planned = planner_.totals();
-  counters.prefix_queried_tokens = planned.prefix_queried_tokens;
-  counters.prefix_hit_tokens = planned.prefix_hit_tokens;
-  counters.evictions = planned.evictions;
-  counters.evictions_for_heads = planned.evictions_for_heads;
-  counters.recomputed_tokens = planned.recomputed_tokens;
   counters.prefill_tokens_per_second = prefill_rate_.tokens_per_second();
   counters.pages_freed = cache_.totals().freed;
   counters.pages_evicted = cache_.totals().evicted;
   if (step_times_.fitted()) counters.step_times = step_times_.coefficients();
   counters.expert_ratio = step_times_.expert_ratio();
-  counters.aging = planner_.aging(RequestClass::kLatencySensitive);
-  counters.best_effort_aging = planner_.aging(RequestClass::kBestEffort);
   return counters;
 }
 

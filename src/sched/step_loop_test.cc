@@ -313,7 +313,7 @@ TEST(StepLoopTest, RefusesWhatCannotBeServed) {
   EXPECT_EQ(refused_as({kVocab}, 1), std::pair(invalid, std::string("prompt")));
   EXPECT_EQ(refused_as({-1}, 1), std::pair(invalid, std::string("prompt")));
   EXPECT_EQ(refused_as({1}, -1), std::pair(invalid, std::string("max_tokens")));
-  EXPECT_EQ(refused_as(prompt(1, 60), 5), std::pair(invalid, std::string("max_tokens")));
+  EXPECT_EQ(refused_as(prompt(1, 60), 5), std::pair(invalid, std::string("prompt")));
   EXPECT_TRUE(driver.loop->idle());
   EXPECT_TRUE(driver.executor.plans.empty());
   driver.submit(prompt(1, 60), 4);

@@ -286,6 +286,33 @@ bool StepPlanner::admit(Sequence& sequence, TimePoint now) {
   return true;
 }
 
+void StepPlanner::count(TimePoint now, SchedulerCounters& counters) const {
+  counters.waiting_prefill_tokens = queues().prefill_tokens();
+  counters.waiting_best_effort_prefill_tokens = queues().prefill_tokens(RequestClass::kBestEffort);
+  counters.waiting_requests = queues().size();
+  if (options_.profile_queues) {
+    counters.queue = queues().profile(RequestClass::kLatencySensitive, now);
+    counters.best_effort_queue = queues().profile(RequestClass::kBestEffort, now);
+  }
+  counters.running_requests = static_cast<std::int64_t>(running_.size());
+  for (const RequestId id : running_) {
+    const Sequence& sequence = table_.at(id);
+    if (sequence.phase == Phase::kDecode) {
+      ++counters.decodes;
+      counters.decode_context_tokens += sequence.known();
+    } else {
+      counters.running_prefill_tokens += sequence.uncomputed();
+    }
+  }
+  counters.prefix_queried_tokens = totals_.prefix_queried_tokens;
+  counters.prefix_hit_tokens = totals_.prefix_hit_tokens;
+  counters.evictions = totals_.evictions;
+  counters.evictions_for_heads = totals_.evictions_for_heads;
+  counters.recomputed_tokens = totals_.recomputed_tokens;
+  counters.aging = waiting_.aging(RequestClass::kLatencySensitive);
+  counters.best_effort_aging = waiting_.aging(RequestClass::kBestEffort);
+}
+
 void StepPlanner::write_plan(std::uint64_t step, StepPlan& plan) {
   for (const GrantedRows& granted : granted_) {
     if (granted.rows == 0) continue;

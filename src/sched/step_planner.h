@@ -17,6 +17,7 @@
 #include "sched/order_decision.h"
 #include "sched/prefix_lookup.h"
 #include "sched/request_table.h"
+#include "sched/scheduler_counters.h"
 #include "sched/step_loop_options.h"
 #include "sched/waiting_order.h"
 
@@ -70,9 +71,6 @@ class StepPlanner {
     waiting_.enqueue(sequence, cost, ahead);
   }
   void take_orders(std::vector<OrderDecision>& to) { waiting_.take_decisions(to); }
-  [[nodiscard]] double aging(RequestClass request_class) const {
-    return waiting_.aging(request_class);
-  }
   // Takes a sequence out of its queue or the running ones and frees its pages.
   void remove(Sequence& sequence, TimePoint now);
   // Says that the sequence's tokens up to `computed` have been computed.
@@ -88,6 +86,8 @@ class StepPlanner {
   [[nodiscard]] bool plan(TimePoint now, std::uint64_t step, StepPlan& plan,
                           std::optional<int> prefill_budget = std::nullopt);
 
+  // Fills in what it knows: what waits and runs, its totals, and a of sjf-aging.
+  void count(TimePoint now, SchedulerCounters& counters) const;
   [[nodiscard]] const ClassQueues& queues() const { return waiting_.queues(); }
   [[nodiscard]] const std::vector<RequestId>& running() const { return running_; }
   [[nodiscard]] const Totals& totals() const { return totals_; }

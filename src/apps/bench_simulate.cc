@@ -14,7 +14,7 @@
 #include "base/progress.h"
 #include "report/table.h"
 #include "sim/run_report.h"
-#include "sim/simulation.h"
+#include "sim/testbed.h"
 
 namespace gimbal::apps {
 namespace {

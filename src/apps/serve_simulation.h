@@ -15,7 +15,7 @@
 #include "live/live_engine.h"
 #include "sched/event_recorder.h"
 #include "server/piece_codec.h"
-#include "sim/simulation.h"
+#include "sim/testbed.h"
 
 namespace CLI {
 class App;

@@ -20,7 +20,7 @@
 #include "cluster/decision_json.h"
 #include "policy/preset.h"
 #include "sim/run_report.h"
-#include "sim/simulation.h"
+#include "sim/testbed.h"
 
 namespace gimbal::apps {
 namespace {

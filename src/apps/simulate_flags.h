@@ -11,7 +11,7 @@
 #include "apps/workload_flags.h"
 #include "base/result.h"
 #include "policy/preset.h"
-#include "sim/simulation.h"
+#include "sim/testbed.h"
 
 namespace CLI {
 class App;

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "apps/reproduction.h"
-#include "sim/simulation.h"
+#include "sim/testbed.h"
 
 namespace gimbal::apps {
 

@@ -14,7 +14,7 @@
 #include "base/hash.h"
 #include "live/stock_text.h"
 #include "sim/simulated_cluster.h"
-#include "sim/simulation_fixture.h"
+#include "sim/testbed_fixture.h"
 #include "workload/prompt_tokens.h"
 
 namespace gimbal::live {

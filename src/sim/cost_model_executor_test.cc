@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "base/random.h"
-#include "sim/simulation_fixture.h"
 #include "sim/step_level_runner.h"
+#include "sim/testbed_fixture.h"
 
 namespace gimbal::sim {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "sim/run_report.h"
-#include "sim/simulation_fixture.h"
+#include "sim/testbed_fixture.h"
 
 namespace gimbal::sim {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "sim/simulation_fixture.h"
+#include "sim/testbed_fixture.h"
 
 namespace gimbal::sim {
 namespace {

@@ -9,7 +9,7 @@
 #include "policy/request_order.h"
 #include "sched/event_recorder.h"
 #include "sched/random_run.h"
-#include "sim/simulation_fixture.h"
+#include "sim/testbed_fixture.h"
 
 namespace gimbal::sim {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "base/random.h"
 #include "report/request_record.h"
-#include "sim/simulation_fixture.h"
+#include "sim/testbed_fixture.h"
 
 namespace gimbal::sim {
 namespace {

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "base/check.h"
@@ -15,12 +14,6 @@ namespace {
 constexpr int kKindBits = 2;
 
 }  // namespace
-
-std::string_view to_string(RequestEnd end) {
-  constexpr std::array<std::string_view, kRequestEnds> kNames = {
-      "unfinished", "completed", "too long", "refused", "failed", "cancelled"};
-  return kNames[static_cast<std::size_t>(end)];
-}
 
 ServingCluster::ServingCluster(SimulatedClusterOptions options, RequestBook& book)
     : options_(std::move(options)), book_(book), rng_(hash_combine(options_.seed, 0x51)) {}

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "sim/run_report.h"
-#include "sim/simulation_fixture.h"
+#include "sim/testbed_fixture.h"
 
 namespace gimbal::sim {
 namespace {

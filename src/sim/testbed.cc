@@ -1,4 +1,4 @@
-#include "sim/simulation.h"
+#include "sim/testbed.h"
 
 #include <fmt/format.h>
 

@@ -9,7 +9,7 @@
 #include "base/check.h"
 #include "base/random.h"
 #include "policy/preset.h"
-#include "sim/simulation.h"
+#include "sim/testbed.h"
 #include "workload/request_spec.h"
 
 namespace gimbal::sim {

@@ -1,18 +1,18 @@
-#include "sim/simulation.h"
+#include "sim/testbed.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "policy/expert_map_json.h"
 #include "sim/run_report.h"
-#include "sim/simulation_fixture.h"
+#include "sim/testbed_fixture.h"
 
 namespace gimbal::sim {
 namespace {
 
 using ::testing::HasSubstr;
 
-TEST(SimulationTest, AlikeGroupsShareTheirTables) {
+TEST(TestbedTest, AlikeGroupsShareTheirTables) {
   ClusterSpec spec;
   spec.groups = {{.count = 3, .ranks = 2}, {.ranks = 4}, {.ranks = 2, .speed = 2}};
   const auto testbed = plain_testbed(spec);
@@ -27,7 +27,7 @@ TEST(SimulationTest, AlikeGroupsShareTheirTables) {
   EXPECT_EQ(options->groups[0].options.scheduler.experts.choices_per_row, 8);
 }
 
-TEST(SimulationTest, EnginesLearnFromEachOtherWhereTheyAreAlike) {
+TEST(TestbedTest, EnginesLearnFromEachOtherWhereTheyAreAlike) {
   const auto learn = [](const ClusterSpec& spec) {
     return cluster_options(*plain_testbed(spec), plain_system("gimbal"))->dispatch.engines_alike;
   };
@@ -45,7 +45,7 @@ TEST(SimulationTest, EnginesLearnFromEachOtherWhereTheyAreAlike) {
   EXPECT_FALSE(learn(spec));
 }
 
-TEST(SimulationTest, TheCacheIsWhatTheMemoryLeavesOrWhatIsGiven) {
+TEST(TestbedTest, TheCacheIsWhatTheMemoryLeavesOrWhatIsGiven) {
   ClusterSpec spec = uniform_cluster(2, 1).value();
   const auto testbed = plain_testbed(spec);
   SystemOptions system = plain_system("gimbal");
@@ -61,7 +61,7 @@ TEST(SimulationTest, TheCacheIsWhatTheMemoryLeavesOrWhatIsGiven) {
   EXPECT_THAT(small.error().message, HasSubstr("max_model_len"));
 }
 
-TEST(SimulationTest, NamesWhatDoesNotFitTheModel) {
+TEST(TestbedTest, NamesWhatDoesNotFitTheModel) {
   TestbedOptions options{.model = plain_model(), .profile = plain_profile()};
   options.cluster = uniform_cluster(16, 16).value();
   EXPECT_THAT(Testbed::make(options).error().message, HasSubstr("expert_parallel_size"));
@@ -79,7 +79,7 @@ TEST(SimulationTest, NamesWhatDoesNotFitTheModel) {
   EXPECT_FALSE(Testbed::make(options).ok());
 }
 
-TEST(SimulationTest, AModelThatDoesNotFitTheMemoryIsRefused) {
+TEST(TestbedTest, AModelThatDoesNotFitTheMemoryIsRefused) {
   TestbedOptions options{.model = plain_model(), .profile = plain_profile()};
   options.model.expert_parameters = 1e9;
   options.cluster = uniform_cluster(1, 1).value();
@@ -90,7 +90,7 @@ TEST(SimulationTest, AModelThatDoesNotFitTheMemoryIsRefused) {
   EXPECT_THAT(cluster_options(**testbed, system).error().message, HasSubstr("does not fit"));
 }
 
-TEST(SimulationTest, PatienceAndPlannerReachTheCoordinator) {
+TEST(TestbedTest, PatienceAndPlannerReachTheCoordinator) {
   const auto testbed = plain_testbed(uniform_cluster(4, 4).value());
   const workload::Workload workload = random_workload(3, 60, 2);
   const auto run = [&](std::optional<double> patience, const std::string& planner) {
@@ -112,7 +112,7 @@ TEST(SimulationTest, PatienceAndPlannerReachTheCoordinator) {
   EXPECT_EQ(refused.error().field, "name");
 }
 
-TEST(SimulationTest, SkewedRoutingCostsTimeAndSharedAttentionSavesIt) {
+TEST(TestbedTest, SkewedRoutingCostsTimeAndSharedAttentionSavesIt) {
   const workload::Workload workload = random_workload(3, 100, 1);
   const auto mean_e2e = [&](ClusterSpec spec, RoutingOptions routing) {
     TestbedOptions options{.model = plain_model(),
@@ -134,28 +134,6 @@ TEST(SimulationTest, SkewedRoutingCostsTimeAndSharedAttentionSavesIt) {
   ClusterSpec wholes;
   wholes.groups = {{.ranks = 2}};
   EXPECT_LT(mean_e2e(halves, {}), mean_e2e(wholes, {}));
-}
-
-TEST(RunReportTest, NamesFieldsAsVllmBenchServeDoes) {
-  const auto testbed = plain_testbed(uniform_cluster(2, 2).value());
-  const workload::Workload workload = random_workload(3, 20, 1);
-  const auto cluster = plain_cluster(*testbed, plain_system("gimbal"), workload);
-  cluster->run();
-  RunResult result = result_of(*cluster, {.preset = "gimbal", .seed = 3});
-  result.wall_s = 1.5;
-  const Json json = run_to_json(result, {});
-  for (const char* name :
-       {"preset", "seed", "completed", "mean_ttft_ms", "p50_ttft_ms", "p99_ttft_ms", "mean_tpot_ms",
-        "p50_tpot_ms", "p99_tpot_ms", "request_throughput", "output_throughput", "mean_e2el_ms"}) {
-    EXPECT_TRUE(json.contains(name)) << name;
-  }
-  EXPECT_FALSE(json.contains("date"));
-  EXPECT_EQ(json.at("completed"), 20);
-  EXPECT_EQ(json.at("p50_ttft_ms"), json.at("median_ttft_ms"));
-  EXPECT_EQ(json.at("wall_s"), 1.5);
-  const std::vector<RunResult> runs{result, result};
-  EXPECT_EQ(runs_table(runs).rows(), 2U);
-  EXPECT_EQ(presets_table(runs).rows(), 1U);
 }
 
 }  // namespace

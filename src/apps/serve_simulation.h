@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "apps/parallel_flags.h"
+#include "apps/recordings.h"
 #include "apps/scheduler_flags.h"
 #include "base/clock.h"
 #include "base/result.h"

@@ -9,6 +9,7 @@
 #include "cluster/engine_watch.h"
 #include "cluster/sticky_users.h"
 #include "policy/dispatch.h"
+#include "policy/prefill_cost.h"
 #include "policy/request_order.h"
 #include "sched/step_loop_options.h"
 

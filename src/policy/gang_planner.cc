@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 
 namespace gimbal::policy {
@@ -254,10 +253,7 @@ double GangTimes::service_ms(double rows) const {
 }
 
 double GangTimes::streaming_ms(double rows) const {
-  if (experts.experts <= 0) return 0;
-  const double missed = 1 - static_cast<double>(experts.choices_per_row) / experts.experts;
-  const double touched = experts.experts * (1 - std::pow(clipped(missed), rows));
-  return clipped(coefficients.service[2]) * expert_ratio * touched;
+  return clipped(coefficients.service[2]) * expert_ratio * touched_experts(experts, rows);
 }
 
 StepShape GangMember::step(int prefill) const {

@@ -28,16 +28,6 @@ struct OrderKey {
   auto operator<=>(const OrderKey&) const = default;
 };
 
-// Predicted prefill time, ms = c1·n + c_q·n². Value type.
-struct PrefillCost {
-  double ms_per_token = 0.1;         // c1
-  double ms_per_square_token = 0.0;  // c_q: attention, which long prompts feel
-
-  [[nodiscard]] double ms(double tokens) const {
-    return tokens * (ms_per_token + tokens * ms_per_square_token);
-  }
-};
-
 // The order of waiting requests of one class in one engine. Keys do not depend on the time, so a
 // queue sorted by key stays sorted. Stateless; thread-safe.
 class RequestOrder {

@@ -78,12 +78,6 @@ TEST(RequestOrderTest, SjfAgingIsOvertakenOnlyWithinItsBound) {
   }
 }
 
-TEST(RequestOrderTest, LongPromptsCostMoreThanTheirTokens) {
-  const PrefillCost cost{.ms_per_token = 0.5, .ms_per_square_token = 0.01};
-  EXPECT_DOUBLE_EQ(cost.ms(0), 0);
-  EXPECT_DOUBLE_EQ(cost.ms(100), 50 + 100);
-}
-
 TEST(RequestOrderTest, RefusesUnknownNamesAndOptionsOutOfRange) {
   const auto unknown = make_request_order("lifo", {});
   ASSERT_FALSE(unknown.ok());

@@ -33,26 +33,6 @@ double whole_steps(double steps) {
 
 }  // namespace
 
-double StepCosts::step_ms(const StepShape& step, double pressure) const {
-  const auto& a = fitted.attention;
-  const auto& e = fitted.service;
-  const double missed =
-      experts.experts > 0
-          ? std::pow(1 - static_cast<double>(experts.choices_per_row) / experts.experts,
-                     step.rows())
-          : 1;
-  const double slower_context = step.prefill > 0 ? positive(a[5]) * step.decode_context : 0;
-  return slower_context + positive(a[0]) + positive(a[1]) * step.prefill +
-         positive(a[2]) * step.decodes + positive(a[3]) * step.decode_context +
-         positive(a[4]) * step.prefill_context +
-         pressure * (positive(e[0]) + positive(e[1]) * step.rows() +
-                     positive(e[2]) * expert_ratio * experts.experts * (1 - missed));
-}
-
-double StepCosts::prefill_token_ms() const {
-  return positive(fitted.attention[1]) + positive(fitted.service[1]);
-}
-
 void GroupForecast::remember(const RankLoad& load) {
   if (const ExpertShape& experts = load.costs.experts; experts != missed_.experts) {
     missed_.experts = experts;

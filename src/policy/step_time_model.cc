@@ -37,6 +37,12 @@ void learn(RecursiveLeastSquares<N>& fit, double& mean_ms, const std::array<doub
 
 }  // namespace
 
+double touched_experts(const ExpertShape& experts, double rows) {
+  if (experts.experts <= 0) return 0;
+  const double missed = 1 - static_cast<double>(experts.choices_per_row) / experts.experts;
+  return experts.experts * (1 - std::pow(std::clamp(missed, 0.0, 1.0), rows));
+}
+
 StepTimeModel::StepTimeModel(const ExpertShape& experts)
     : experts_(experts),
       attention_({1, kRows, kRows, kContext, kPairs, kContext}, kForgetting),
@@ -47,7 +53,8 @@ void StepTimeModel::note(const StepShape& step, double attention_ms, double serv
   if (!(attention_ms + service_ms > 0) || !(step.rows() > 0)) return;
   learn(attention_, mean_attention_ms_, attention_features(step), attention_ms);
   learn(service_, mean_service_ms_, {1, step.rows(), distinct_experts}, service_ms);
-  if (const double uniform = uniform_experts(step.rows()); uniform > 0 && distinct_experts > 0) {
+  if (const double uniform = touched_experts(experts_, step.rows());
+      uniform > 0 && distinct_experts > 0) {
     const double ratio = std::min(1.0, distinct_experts / uniform);
     expert_ratio_ = kMeanDecay * expert_ratio_ + (1 - kMeanDecay) * ratio;
   }
@@ -60,14 +67,8 @@ bool StepTimeModel::fitted() const {
   return steps_ >= kLeastSteps && prefill_steps_ >= kLeastOfEach && decode_steps_ >= kLeastOfEach;
 }
 
-double StepTimeModel::uniform_experts(double rows) const {
-  if (experts_.experts <= 0) return 0;
-  const double missed = 1 - static_cast<double>(experts_.choices_per_row) / experts_.experts;
-  return experts_.experts * (1 - std::pow(std::clamp(missed, 0.0, 1.0), rows));
-}
-
 double StepTimeModel::distinct_experts(double rows) const {
-  return expert_ratio_ * uniform_experts(rows);
+  return expert_ratio_ * touched_experts(experts_, rows);
 }
 
 double StepTimeModel::step_ms(const StepShape& step) const {

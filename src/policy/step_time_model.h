@@ -3,8 +3,8 @@
 #include <array>
 #include <cstdint>
 
+#include "policy/prefill_cost.h"
 #include "policy/recursive_least_squares.h"
-#include "policy/request_order.h"
 
 namespace gimbal::policy {
 
@@ -15,6 +15,9 @@ struct ExpertShape {
 
   bool operator==(const ExpertShape&) const = default;
 };
+
+// Distinct experts that `rows` rows touch where choices are uniform: E·(1 − (1 − k/E)^rows).
+[[nodiscard]] double touched_experts(const ExpertShape& experts, double rows);
 
 // What makes a step's time.
 struct StepShape {
@@ -50,9 +53,8 @@ struct StepTimeCoefficients {
 // What is predicted is clipped at 0: a step without prefill as a whole, and each coefficient of
 // what prefill adds to it; so predictions never fall when prefill rows are added.
 //
-// Distinct experts are summed over the layers. For n rows they are predicted as
-// E·(1 − (1 − k/E)^n), what uniform choices of k from E would touch, times the measured ratio of
-// the real ones to that.
+// Distinct experts are summed over the layers. For n rows they are predicted as what uniform
+// choices would touch, times the measured ratio of the real ones to that.
 //
 // Value type; a function of the noted steps only. Allocates nothing.
 class StepTimeModel {
@@ -82,8 +84,6 @@ class StepTimeModel {
   [[nodiscard]] double expert_ratio() const { return expert_ratio_; }
 
  private:
-  [[nodiscard]] double uniform_experts(double rows) const;
-
   ExpertShape experts_;
   RecursiveLeastSquares<6> attention_;
   RecursiveLeastSquares<3> service_;

@@ -152,5 +152,20 @@ TEST(StepTimeModelTest, DenseModelsHaveNoService) {
   EXPECT_NEAR(cost.ms_per_square_token, 5e-7, 1e-8);
 }
 
+TEST(PrefillCostTest, LongPromptsCostMoreThanTheirTokens) {
+  const PrefillCost cost{.ms_per_token = 0.5, .ms_per_square_token = 0.01};
+  EXPECT_DOUBLE_EQ(cost.ms(0), 0);
+  EXPECT_DOUBLE_EQ(cost.ms(100), 50 + 100);
+}
+
+TEST(StepTimeModelTest, UniformChoicesTouchWhatTheyShould) {
+  EXPECT_DOUBLE_EQ(touched_experts({}, 5), 0);  // dense
+  const ExpertShape shape{.experts = 8, .choices_per_row = 2};
+  EXPECT_DOUBLE_EQ(touched_experts(shape, 0), 0);
+  EXPECT_DOUBLE_EQ(touched_experts(shape, 1), 2);
+  EXPECT_DOUBLE_EQ(touched_experts(shape, 2), 8 * (1 - 0.75 * 0.75));
+  EXPECT_DOUBLE_EQ(touched_experts({.experts = 4, .choices_per_row = 4}, 1), 4);
+}
+
 }  // namespace
 }  // namespace gimbal::policy

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/ids.h"
+#include "policy/prefill_cost.h"
 #include "policy/request_order.h"
 
 namespace gimbal::sched {

@@ -3,7 +3,7 @@
 #include <optional>
 
 #include "base/clock.h"
-#include "policy/request_order.h"
+#include "policy/prefill_cost.h"
 
 namespace gimbal::sched {
 

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "kv/kv_cache.h"
+#include "policy/prefill_cost.h"
 #include "policy/request_order.h"
 #include "sched/request.h"
 

@@ -4,8 +4,8 @@
 #include <optional>
 
 #include "base/clock.h"
+#include "policy/prefill_cost.h"
 #include "policy/queue_profile.h"
-#include "policy/request_order.h"
 #include "policy/step_time_model.h"
 
 namespace gimbal::sched {

@@ -6,6 +6,7 @@
 
 #include "base/result.h"
 #include "policy/batch_former.h"
+#include "policy/prefill_cost.h"
 #include "policy/request_order.h"
 #include "policy/step_forecast.h"
 #include "policy/step_time_model.h"

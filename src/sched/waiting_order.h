@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "policy/prefill_cost.h"
 #include "policy/request_order.h"
 #include "sched/aging_tuner.h"
 #include "sched/class_queues.h"

@@ -2,8 +2,8 @@
 """Reports files and functions that are longer than the project wants, and fails on hard limits.
 
 A file should have at most 400 lines (600 at most), a function at most 60 (100 at most). Function
-lengths are measured on clang-formatted sources: from a line at indent 0 or 2 that opens a body to
-the closing brace at the same indent.
+lengths are measured on clang-formatted sources: from a line at indent 0 or 2 that begins a
+signature, which may go on over further lines, to the closing brace at the same indent.
 """
 import pathlib
 import re
@@ -15,18 +15,26 @@ NOT_FUNCTIONS = re.compile(r"^\s*(namespace|class|struct|enum|union|extern|templ
 
 
 def functions(lines):
-    """Yields (first line, length) of each function body, by indentation."""
-    start, indent = None, None
+    """Yields (first line, length) of each function, signature included, by indentation."""
+    first, indent, inside = None, 0, False
     for number, line in enumerate(lines, 1):
-        if start is None:
-            bare = len(line) - len(line.lstrip(" "))
-            if bare in (0, 2) and line.rstrip().endswith("{") and ")" in line and not NOT_FUNCTIONS.match(line):
-                start, indent = number, bare
-            elif line.rstrip().endswith("{") and ")" in line and bare >= 4 and not NOT_FUNCTIONS.match(line):
-                continue
-        elif line.startswith(" " * indent + "}") and len(line) - len(line.lstrip(" ")) == indent:
-            yield start, number - start + 1
-            start = None
+        code = re.sub(r"\s*//.*$", "", line).rstrip()
+        if not code.strip():
+            continue
+        bare = len(code) - len(code.lstrip(" "))
+        if inside:
+            if bare == indent and code.lstrip().startswith("}"):
+                yield first, number - first + 1
+                first, inside = None, False
+            continue
+        if bare in (0, 2):
+            first, indent = (None if NOT_FUNCTIONS.match(code) else number), bare
+        if first is None:
+            continue
+        if code.endswith("{") and ")" in code:
+            inside = True
+        elif code.endswith((";", "{", "}", ":")):
+            first = None
 
 
 def main() -> int:

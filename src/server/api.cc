@@ -153,6 +153,38 @@ std::string Api::cors_headers(std::string_view origin) const {
   return {};
 }
 
+std::optional<HttpResponse> Api::turn_away(const Route& route, std::string_view path,
+                                           const HttpRequest& request, bool cors) {
+  if (request.method == HttpMethod::kOptions) {
+    return HttpResponse{.status = 204,
+                        .content_type = {},
+                        .extra_headers = fmt::format(
+                            "Allow: {0}, OPTIONS\r\n{1}", route.posts ? "POST" : "GET, HEAD",
+                            !cors ? ""
+                                  : "Access-Control-Allow-Methods: GET, POST, OPTIONS\r\n"
+                                    "Access-Control-Allow-Headers: Authorization, Content-Type, "
+                                    "OpenAI-Organization, OpenAI-Project, "
+                                    "X-data-parallel-rank\r\n"
+                                    "Access-Control-Max-Age: 600\r\n")};
+  }
+  if (route.posts ? request.method != HttpMethod::kPost : !reads(request.method)) {
+    HttpResponse response = to_response(
+        {.status = 405,
+         .message = fmt::format("{} takes {} only", path, route.posts ? "POST" : "GET")});
+    response.extra_headers =
+        route.posts ? "Allow: POST, OPTIONS\r\n" : "Allow: GET, HEAD, OPTIONS\r\n";
+    return response;
+  }
+  if (!route.open && !keys_.admit(request.authorization)) {
+    metrics_.refused(Refusal::kUnauthorized);
+    HttpResponse response = to_response(
+        {.status = 401, .message = "the API key is missing or wrong", .code = "invalid_api_key"});
+    response.extra_headers = "WWW-Authenticate: Bearer\r\n";
+    return response;
+  }
+  return std::nullopt;
+}
+
 std::unique_ptr<HttpJob> Api::serve(HttpRequest& request, HttpExchange& exchange,
                                     const std::string& cors) {
   const auto answer = [&](HttpResponse response) -> std::unique_ptr<HttpJob> {
@@ -169,32 +201,8 @@ std::unique_ptr<HttpJob> Api::serve(HttpRequest& request, HttpExchange& exchange
     return answer(
         to_response({.status = 404, .message = "no such path: " + request.path.substr(0, 200)}));
   }
-  if (request.method == HttpMethod::kOptions) {
-    return answer({.status = 204,
-                   .content_type = {},
-                   .extra_headers = fmt::format(
-                       "Allow: {0}, OPTIONS\r\n{1}", route->posts ? "POST" : "GET, HEAD",
-                       cors.empty() ? ""
-                                    : "Access-Control-Allow-Methods: GET, POST, OPTIONS\r\n"
-                                      "Access-Control-Allow-Headers: Authorization, Content-Type, "
-                                      "OpenAI-Organization, OpenAI-Project, "
-                                      "X-data-parallel-rank\r\n"
-                                      "Access-Control-Max-Age: 600\r\n")});
-  }
-  if (route->posts ? request.method != HttpMethod::kPost : !reads(request.method)) {
-    HttpResponse response = to_response(
-        {.status = 405,
-         .message = fmt::format("{} takes {} only", path, route->posts ? "POST" : "GET")});
-    response.extra_headers =
-        route->posts ? "Allow: POST, OPTIONS\r\n" : "Allow: GET, HEAD, OPTIONS\r\n";
-    return answer(std::move(response));
-  }
-  if (!route->open && !keys_.admit(request.authorization)) {
-    metrics_.refused(Refusal::kUnauthorized);
-    HttpResponse response = to_response(
-        {.status = 401, .message = "the API key is missing or wrong", .code = "invalid_api_key"});
-    response.extra_headers = "WWW-Authenticate: Bearer\r\n";
-    return answer(std::move(response));
+  if (auto turned_away = turn_away(*route, path, request, !cors.empty())) {
+    return answer(std::move(*turned_away));
   }
   switch (route->target) {
     case Target::kHealth:

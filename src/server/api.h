@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -35,6 +36,10 @@ class Api final : public HttpHandler {
 
   [[nodiscard]] std::unique_ptr<HttpJob> serve(HttpRequest& request, HttpExchange& exchange,
                                                const std::string& cors);
+  // What is answered whatever the target: preflights, wrong methods, wrong keys. nullopt: it is to
+  // be served. `cors`: the client's origin may read the answer.
+  [[nodiscard]] std::optional<HttpResponse> turn_away(const Route& route, std::string_view path,
+                                                      const HttpRequest& request, bool cors);
   [[nodiscard]] std::unique_ptr<HttpJob> serve_model(const Route& route, HttpRequest& request,
                                                      HttpExchange& exchange,
                                                      const std::string& cors);

@@ -53,6 +53,16 @@ struct Ranks {
   bool retires = false;  // one rank goes when it is done, the others go on
 };
 
+// Whoever is done runs its experts for those that are not.
+void serve_others(ExpertGroup& group, GroupPort& port, const std::atomic<int>& working) {
+  while (working.load() > 0) {
+    const std::uint32_t rung = group.bell(port.rank()).rings();
+    if (!port.serve() && working.load() > 0) {
+      group.bell(port.rank()).wait(rung, port.time_to_next_arrival());
+    }
+  }
+}
+
 // One run of all ranks, each on a thread of its own; what all of them said together.
 Trace run_ranks(const model::Model& model, ThreadPool& pool, kernels::Isa isa, const Ranks& ranks,
                 std::uint64_t seed) {
@@ -95,13 +105,7 @@ Trace run_ranks(const model::Model& model, ThreadPool& pool, kernels::Isa isa, c
         group.retire(Rank{0});
         return;
       }
-      // The others may still need its experts.
-      while (working.load() > 0) {
-        const std::uint32_t rung = group.bell(Rank{rank}).rings();
-        if (!port.serve() && working.load() > 0) {
-          group.bell(Rank{rank}).wait(rung, port.time_to_next_arrival());
-        }
-      }
+      serve_others(group, port, working);
     });
   }
   while (ranks.swaps && working.load() > 1) {

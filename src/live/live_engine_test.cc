@@ -4,125 +4,20 @@
 
 #include <chrono>
 #include <limits>
-#include <map>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "base/hash.h"
-#include "live/stock_text.h"
+#include "live/live_engine_fixture.h"
 #include "sim/simulated_cluster.h"
-#include "sim/testbed_fixture.h"
 #include "workload/prompt_tokens.h"
 
 namespace gimbal::live {
 namespace {
 
 using sched::FinishReason;
-
-// What was told of one request, and when.
-struct Told {
-  std::vector<TokenId> tokens;
-  std::vector<Duration> times;
-  std::optional<FinishReason> finish;
-  std::optional<ErrorCode> refused;
-  std::int32_t cached = 0;
-};
-
-class Sink final : public cluster::TokenSink {
- public:
-  explicit Sink(const Clock& clock) : clock_(clock) {}
-  void on_outputs(std::span<cluster::TokenOutput> outputs) override {
-    const std::lock_guard lock(mutex_);
-    for (const cluster::TokenOutput& output : outputs) {
-      Told& told = told_[output.request];
-      EXPECT_FALSE(told.finish.has_value());
-      if (output.token) {
-        told.tokens.push_back(*output.token);
-        told.times.push_back(clock_.now().time_since_epoch());
-      }
-      told.cached = output.cached_tokens;
-      told.refused = output.refused;
-      if (output.finish) told.finish = output.finish;
-    }
-  }
-  [[nodiscard]] Told of(std::uint64_t id) const {
-    const std::lock_guard lock(mutex_);
-    const auto found = told_.find(RequestId{id});
-    return found == told_.end() ? Told() : found->second;
-  }
-
- private:
-  const Clock& clock_;
-  mutable std::mutex mutex_;
-  std::map<RequestId, Told> told_;
-};
-
-// Three sentences of two tokens each.
-AnswerText text_of(int mean_tokens = 5) {
-  return {.sentences = {{10, 11}, {20, 21}, {30, 31}}, .end_token = 99, .mean_tokens = mean_tokens};
-}
-
-sched::Request request_of(std::uint64_t id, int prompt, int max_tokens, TokenId first = 1) {
-  sched::Request request;
-  request.id = RequestId{id};
-  for (int i = 0; i < prompt; ++i)
-    request.prompt.push_back(first + i % 900);
-  request.max_tokens = max_tokens;
-  return request;
-}
-
-// A plain cluster on a clock that the test moves.
-class LiveEngineTest : public ::testing::Test {
- protected:
-  struct Plan {
-    int engines = 1;
-    int ranks = 1;
-    double time_scale = 1;
-    std::vector<sim::ScriptEvent> script = {};
-    std::int64_t max_waiting = 0;
-    bool late = false;
-  };
-
-  void start(const Plan& plan, const Clock& time) {
-    sim::ClusterSpec spec = sim::uniform_cluster(plan.engines, plan.ranks).value();
-    spec.script = plan.script;
-    testbed = sim::plain_testbed(spec);
-    sim::SystemOptions system = sim::plain_system("gimbal");
-    system.dispatch.late = plan.late;
-    if (plan.max_waiting > 0) system.scheduler.max_waiting_prefill_tokens = plan.max_waiting;
-    sink.emplace(time);
-    auto made = LiveEngine::make({.cluster = sim::cluster_options(*testbed, system).value(),
-                                  .time_scale = plan.time_scale,
-                                  .text = text_of()},
-                                 time, *sink);
-    ASSERT_TRUE(made.ok()) << made.error().message;
-    engine = std::move(made).value();
-  }
-  void start(const Plan& plan) { start(plan, clock); }
-
-  void submit(sched::Request request) {
-    std::vector<sched::Request> group;
-    group.push_back(std::move(request));
-    const auto taken = engine->submit(std::move(group));
-    ASSERT_TRUE(taken.ok()) << taken.error().message;
-  }
-  // Lets the clock go to when something happens, until nothing does; at most `limit`.
-  void run(Duration limit = std::chrono::seconds(100)) {
-    const TimePoint until = clock.now() + limit;
-    for (auto next = engine->advance(); next && *next <= until; next = engine->advance())
-      clock.set(*next);
-    if (clock.now() < until) clock.set(until);
-    engine->advance();
-  }
-
-  ManualClock clock;
-  std::unique_ptr<sim::Testbed> testbed;
-  std::optional<Sink> sink;
-  std::unique_ptr<LiveEngine> engine;
-};
 
 TEST_F(LiveEngineTest, SaysTheTextAtTheTimesOfTheSimulation) {
   start({});
@@ -388,83 +283,6 @@ TEST_F(LiveEngineTest, ShowsItsDecisions) {
   EXPECT_EQ(dispatched, 9U);
 }
 
-TEST_F(LiveEngineTest, EnginesThatShareExpertsShowThemAndTakeAMap) {
-  start({.engines = 2, .ranks = 2});
-  for (std::uint64_t id = 1; id <= 8; ++id)
-    submit(request_of(id, 30, 20, static_cast<TokenId>(40 * id)));
-  run();
-  cluster::ExpertInspector* const experts = engine->experts();
-  ASSERT_NE(experts, nullptr);
-  const auto groups = experts->expert_groups();
-  ASSERT_EQ(groups.size(), 1U);
-  ASSERT_EQ(groups[0].services.size(), 2U);
-  EXPECT_GT(groups[0].gang.gang_steps, 0U);
-  std::uint64_t ran = 0;
-  std::uint64_t expected = 0;
-  for (const cluster::ServiceReading& service : groups[0].services)
-    ran += service.rows;
-  for (int layer = 0; layer < 4; ++layer) {
-    for (int cell = 0; cell < 2 * 2 * 8; ++cell) {
-      expected += experts->expert_traffic(0, Rank{cell % 2}, LayerIndex{layer}, Rank{cell / 2 % 2},
-                                          ExpertId{cell / 4});
-    }
-  }
-  EXPECT_GT(ran, 0U);
-  EXPECT_NEAR(static_cast<double>(expected), static_cast<double>(ran), 0.05 * ran);
-
-  // All experts at rank 1: the other one's service does nothing from now on.
-  const auto before = experts->expert_map(0);
-  std::vector<policy::ExpertPlacement> entries;
-  for (int layer = 0; layer < 4; ++layer) {
-    for (int expert = 0; expert < 8; ++expert)
-      entries.push_back({LayerIndex{layer}, ExpertId{expert}, Rank{1}});
-  }
-  const auto map = policy::ExpertMap::make(before->shape(), 0, entries).value();
-  const auto version = experts->set_expert_map(0, map);
-  ASSERT_TRUE(version.ok()) << version.error().message;
-  EXPECT_GT(*version, before->version());
-  submit(request_of(9, 30, 20));
-  run();
-  const auto after = experts->expert_groups();
-  EXPECT_EQ(after[0].services[0].rows, groups[0].services[0].rows);
-  EXPECT_GT(after[0].services[1].rows, groups[0].services[1].rows);
-  const auto wrong = policy::ExpertMap::linear(policy::ExpertMapShape::uniform(4, 8, 3));
-  EXPECT_EQ(experts->set_expert_map(0, wrong).error().code, ErrorCode::kInvalidArgument);
-}
-
-TEST_F(LiveEngineTest, AMapMayNotUseARankThatIsGone) {
-  start({.engines = 2,
-         .ranks = 2,
-         .script = {{.kind = sim::ScriptEvent::Kind::kFail,
-                     .at = std::chrono::milliseconds(5),
-                     .engine = EngineId{1}}}});
-  run(std::chrono::milliseconds(10));
-  cluster::ExpertInspector* const experts = engine->experts();
-  const auto map = experts->expert_map(0);
-  EXPECT_TRUE(map->taken_out(Rank{1}));
-  EXPECT_FALSE(experts->set_expert_map(0, policy::ExpertMap::linear(map->shape())).ok());
-  EXPECT_TRUE(experts->set_expert_map(0, *map).ok());
-  EXPECT_TRUE(experts->expert_map(0)->taken_out(Rank{1}));
-  EXPECT_FALSE(experts->expert_groups()[0].services[1].alive);
-}
-
-TEST_F(LiveEngineTest, AGroupMayFailWhole) {
-  start({.engines = 2,
-         .ranks = 2,
-         .script = {{.kind = sim::ScriptEvent::Kind::kFail,
-                     .at = std::chrono::milliseconds(5),
-                     .engine = EngineId{1}},
-                    {.kind = sim::ScriptEvent::Kind::kFail,
-                     .at = std::chrono::milliseconds(9),
-                     .engine = EngineId{0}}}});
-  submit(request_of(1, 30, 100));
-  submit(request_of(2, 30, 100));
-  run();
-  EXPECT_EQ(sink->of(1).finish, FinishReason::kFailed);
-  EXPECT_EQ(sink->of(2).finish, FinishReason::kFailed);
-  EXPECT_FALSE(engine->healthy(nullptr));
-}
-
 // Everything at once, on the real clock: for sanitizers.
 TEST_F(LiveEngineTest, ThreadsMayComeAndGo) {
   const SteadyClock real;
@@ -491,14 +309,6 @@ TEST_F(LiveEngineTest, ThreadsMayComeAndGo) {
   for (std::uint64_t client = 0; client < 3; ++client) {
     for (std::uint64_t i = 1; i <= 40; ++i)
       EXPECT_TRUE(sink->of(1000 * client + i).finish.has_value());
-  }
-}
-
-TEST(StockText, IsPlainSentences) {
-  for (const std::string_view sentence : stock_sentences()) {
-    EXPECT_TRUE(sentence.ends_with(". ") || sentence.ends_with(".\n\n")) << sentence;
-    for (const char c : sentence)
-      EXPECT_TRUE(c == '\n' || (c >= ' ' && c <= '~'));
   }
 }
 

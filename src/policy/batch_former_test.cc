@@ -2,80 +2,14 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <sstream>
 #include <string>
 #include <vector>
 
 #include "base/random.h"
+#include "policy/batch_former_fixture.h"
 
 namespace gimbal::policy {
 namespace {
-
-// A decision worked out by hand. Sequences are written as
-//   running: class (L, B), then d[@last step] for a decode or p<rows left>
-//   waiting: class, rows, /pages, [@arrival]
-// and the decision as r<index>=<rows> or w<index>=<rows>.
-struct Case {
-  std::string_view rule;
-  std::string running;
-  std::string waiting;
-  std::string expected;
-  int max_rows = 256;
-  int max_sequences = 64;
-  int free_pages = 1000;
-  double owed = 0;
-};
-
-struct Scene {
-  std::vector<RunningSequence> running;
-  std::vector<WaitingRequest> waiting;
-  BatchView view;
-};
-
-Scene scene_of(const Case& c) {
-  Scene scene;
-  std::istringstream running(c.running);
-  for (std::string word; running >> word;) {
-    RunningSequence sequence;
-    sequence.best_effort = word[0] == 'B';
-    if (word[1] == 'p') sequence.prefill_left = std::stoi(word.substr(2));
-    if (const auto at = word.find('@'); at != std::string::npos) {
-      sequence.last_served = std::stoull(word.substr(at + 1));
-    }
-    scene.view.backlog += sequence.prefill_left;
-    scene.running.push_back(sequence);
-  }
-  std::istringstream waiting(c.waiting);
-  for (std::string word; waiting >> word;) {
-    WaitingRequest request;
-    request.best_effort = word[0] == 'B';
-    request.prefill = std::stoi(word.substr(1));
-    request.pages = std::stoi(word.substr(word.find('/') + 1));
-    if (const auto at = word.find('@'); at != std::string::npos) {
-      request.arrival = TimePoint{Duration{std::stoi(word.substr(at + 1))}};
-    }
-    scene.view.backlog += request.prefill;
-    scene.waiting.push_back(request);
-  }
-  scene.view.running = scene.running;
-  scene.view.waiting = scene.waiting;
-  scene.view.max_rows = c.max_rows;
-  scene.view.max_sequences = c.max_sequences;
-  scene.view.free_pages = c.free_pages;
-  scene.view.best_effort_owed = c.owed;
-  return scene;
-}
-
-std::string text_of(const BatchDecision& decision) {
-  std::string text;
-  for (const Grant& grant : decision.grants) {
-    if (!text.empty()) text += " ";
-    text += (grant.waiting ? "w" : "r") + std::to_string(grant.index) + "=" +
-            std::to_string(grant.rows);
-  }
-  return text;
-}
 
 void expect_decisions(std::string_view former_name, const BatchFormerOptions& options,
                       const std::vector<Case>& cases) {
@@ -229,108 +163,6 @@ TEST(BatchFormerTest, GimbalCountsWhatItOwes) {
   EXPECT_DOUBLE_EQ(owed_after(c), 0);
   c = {"nobody to owe", "Ld", "", "", 4, 64, 8, 3};
   EXPECT_DOUBLE_EQ(owed_after(c), 0);
-}
-
-// Steps of 5 ms + 0.1 ms a prefill row + 0.5 ms a decode, and nothing else.
-StepTimeModel known_times() {
-  StepTimeModel times;
-  Rng rng(3);
-  for (int i = 0; i < 200; ++i) {
-    StepShape step{.decodes = static_cast<double>(rng.below(20) + 1)};
-    step.decode_context = static_cast<double>(rng.below(9'000));
-    step.add_prefill(static_cast<double>(rng.below(999)), static_cast<double>(rng.below(300)));
-    times.note(step, 5 + 0.1 * step.prefill + 0.5 * step.decodes, 0, 0);
-  }
-  return times;
-}
-
-int prefill_of(const BatchDecision& decision, const BatchView& view) {
-  int rows = 0;
-  for (const Grant& grant : decision.grants) {
-    if (grant.waiting || view.running[grant.index].prefill_left > 0) rows += grant.rows;
-  }
-  return rows;
-}
-
-int prefill_of(const BatchFormerOptions& options, const StepTimeModel* times, const Case& c,
-               double steps_without_prefill = 0) {
-  Scene scene = scene_of(c);
-  scene.view.times = times;
-  scene.view.steps_without_prefill = steps_without_prefill;
-  BatchDecision decision;
-  make_batch_former("gimbal", options).value()->form(scene.view, decision);
-  return prefill_of(decision, scene.view);
-}
-
-TEST(BatchFormerTest, GimbalFindsItsFloorFromStepTimes) {
-  const StepTimeModel times = known_times();
-  const StepTimeModel unfitted;
-  const Case ten{"", "Ld Ld Ld Ld Ld Ld Ld Ld Ld Ld", "L300/1", ""};  // 10 ms without prefill
-  EXPECT_EQ(prefill_of({}, nullptr, ten), 64);
-  EXPECT_EQ(prefill_of({}, &unfitted, ten), 64);
-  EXPECT_NEAR(prefill_of({.drain_steps = 100}, &times, ten), 25, 1);  // 2.5 ms of 0.1 ms rows
-  EXPECT_EQ(prefill_of({.drain_steps = 100, .prefill_floor = 40}, &times, ten), 40);
-  const Case one{"", "Ld", "L300/1", ""};  // 13 rows would hide: less than a page
-  EXPECT_EQ(prefill_of({.drain_steps = 100}, &times, one), 16);
-  StepTimeModel free_prefill;
-  for (int i = 0; i < 100; ++i)
-    free_prefill.note({.prefill = 1.0 + i % 50, .decodes = 1.0 + i % 7}, 5, 0, 0);
-  Case many{"", "Ld", "L9000/1", "", 5000};
-  EXPECT_EQ(prefill_of({.drain_steps = 1000}, &free_prefill, many), 2048);
-}
-
-TEST(BatchFormerTest, GimbalCutsNoPromptFinerThanTheExpertsThatItReadsAreWorth) {
-  const ExpertShape experts{.experts = 64, .choices_per_row = 8};
-  StepTimeModel times(experts);
-  Rng rng(4);
-  for (int i = 0; i < 400; ++i) {
-    StepShape step{.decodes = static_cast<double>(rng.below(20) + 1)};
-    if (rng.below(2) == 0) step.add_prefill(0, static_cast<double>(rng.below(300) + 1));
-    const double touched = 64 * (1 - std::pow(1 - 8.0 / 64, step.rows()));
-    times.note(step, 1 + 0.05 * step.prefill, 0.05 * step.rows() + 0.1 * touched, touched);
-  }
-  // One decode leaves 56 experts unread: 5.6 ms, which 56 rows of 0.1 ms compute.
-  const Case one{"", "Ld", "L300/1", ""};
-  EXPECT_NEAR(prefill_of({.drain_steps = 100}, &times, one), 56, 2);
-  // Ten leave 64·(7/8)^10 = 16.8: 1.7 ms.
-  const Case ten{"", "Ld Ld Ld Ld Ld Ld Ld Ld Ld Ld", "L300/1", ""};
-  EXPECT_NEAR(prefill_of({.drain_steps = 100}, &times, ten), 17, 2);
-}
-
-TEST(BatchFormerTest, GimbalKeepsThePredictedStepBelowItsTarget) {
-  const StepTimeModel times = known_times();
-  const Case ten{"", "Ld Ld Ld Ld Ld Ld Ld Ld Ld Ld", "L4000/1", ""};  // wants all 246 rows
-  EXPECT_EQ(prefill_of({}, &times, ten), 246);
-  EXPECT_NEAR(prefill_of({.target_itl_ms = 20}, &times, ten), 100, 1);
-  EXPECT_NEAR(prefill_of({.target_itl_ms = 10.55}, &times, ten), 5, 1);
-  EXPECT_EQ(prefill_of({.target_itl_ms = 1000}, &times, ten), 246);
-  const StepTimeModel unfitted;
-  EXPECT_EQ(prefill_of({.target_itl_ms = 1}, &unfitted, ten), 246);
-  EXPECT_EQ(prefill_of({.target_itl_ms = 1}, &times, {"", "", "L4000/1", ""}), 256);
-}
-
-TEST(BatchFormerTest, GimbalLetsPromptsGoOnUnderATargetThatCannotBeMet) {
-  const StepTimeModel times = known_times();
-  const BatchFormerOptions options{.target_itl_ms = 1};
-  const Case sensitive{"", "Ld", "L4000/1", ""};
-  EXPECT_EQ(prefill_of(options, &times, sensitive), 0);
-  EXPECT_EQ(prefill_of(options, &times, sensitive, 7), 0);
-  EXPECT_EQ(prefill_of(options, &times, sensitive, 8), 16);
-  const Case best_effort{"nobody's latency to keep", "Bd Bd", "L4000/1", ""};
-  EXPECT_EQ(prefill_of(options, &times, best_effort), 16);
-  Case owed{"both classes get some of it", "Ld", "L4000/1 B4000/1", ""};
-  owed.owed = 100;
-  Scene scene = scene_of(owed);
-  scene.view.times = &times;
-  scene.view.steps_without_prefill = 8;
-  BatchDecision decision;
-  make_batch_former("gimbal", options).value()->form(scene.view, decision);
-  EXPECT_EQ(text_of(decision), "w1=8 r0=1 w0=8");
-  EXPECT_EQ(decision.steps_without_prefill, 0);
-  scene.view.steps_without_prefill = 2;
-  make_batch_former("gimbal", options).value()->form(scene.view, decision);
-  EXPECT_EQ(text_of(decision), "r0=1");
-  EXPECT_EQ(decision.steps_without_prefill, 3);
 }
 
 TEST(BatchFormerTest, SaysWhenAHeadLacksNothingButPages) {

@@ -7,49 +7,10 @@
 #include <utility>
 #include <vector>
 
-#include "base/hash.h"
-#include "sched/loop_driver.h"
+#include "sched/step_loop_fixture.h"
 
 namespace gimbal::sched {
 namespace {
-
-constexpr int kVocab = 997;
-
-StepLoopOptions small_options() {
-  StepLoopOptions options;
-  options.order = "fcfs";
-  options.former = "vllm";
-  options.max_model_len = 64;
-  options.vocab_size = kVocab;
-  options.kv_pages = 64;
-  options.page_tokens = 4;
-  options.max_num_batched_tokens = 32;
-  return options;
-}
-
-// Prompts of different `first` share no page, and after none of them the model stops by itself.
-std::vector<TokenId> prompt(int first, int length) {
-  for (int salt = first * 1000;; ++salt) {
-    Request request;
-    for (int i = 0; i < length; ++i) {
-      const auto word =
-          hash_combine(static_cast<std::uint64_t>(salt), static_cast<std::uint64_t>(i));
-      request.prompt.push_back(static_cast<TokenId>(word % kVocab));
-    }
-    request.max_tokens = 24;
-    FinishReason finish{};
-    static_cast<void>(ScriptedExecutor::generate(request, kVocab, &finish));
-    if (finish == FinishReason::kLength) return request.prompt;
-  }
-}
-
-Event submit_event(LoopDriver& driver, std::vector<TokenId> tokens, int max_tokens) {
-  Request request;
-  request.id = driver.next_id();
-  request.prompt = std::move(tokens);
-  request.max_tokens = max_tokens;
-  return SubmitGroup{{std::move(request)}};
-}
 
 std::vector<std::pair<std::uint64_t, int>> rows_of(const StepPlan& plan) {
   std::vector<std::pair<std::uint64_t, int>> rows;
@@ -221,84 +182,6 @@ TEST(StepLoopTest, PromptLogprobsComputeTheCachedPrefixAgain) {
   EXPECT_EQ(told.finish, FinishReason::kLength);
   EXPECT_EQ(told.prompt_logprob_tokens,
             std::vector<TokenId>(request.prompt.begin() + 1, request.prompt.end()));
-}
-
-TEST(StepLoopTest, CancelOfAWaitingRequestIsImmediate) {
-  LoopDriver driver(small_options());
-  driver.submit(prompt(1, 6), 4);
-  const RequestId waiting = driver.submit(prompt(2, 6), 4);
-  EXPECT_EQ(driver.loop->counters().waiting_prefill_tokens, 6);
-  driver.send(CancelRequest{waiting});
-  EXPECT_EQ(driver.told[waiting].finish, FinishReason::kCancelled);
-  EXPECT_EQ(driver.loop->counters().waiting_prefill_tokens, 0);
-  EXPECT_EQ(std::count(driver.executor.log.begin(), driver.executor.log.end(), "yield"), 0);
-}
-
-class RunningPairTest : public ::testing::Test {
- protected:
-  RunningPairTest() : driver(small_options()) {
-    driver.executor.hold_leases = true;
-    std::vector<Event> events;
-    events.push_back(submit_event(driver, prompt(1, 8), 4));
-    events.push_back(submit_event(driver, prompt(2, 4), 4));
-    driver.send_together(std::move(events));
-    driver.executor.log.clear();
-  }
-  LoopDriver driver;
-  const RequestId first{1};
-  const RequestId second{2};
-};
-
-TEST_F(RunningPairTest, CancelFreesPagesAtTheNextBoundary) {
-  EXPECT_EQ(driver.loop->counters().pages_referenced, 3);
-  driver.send(CancelRequest{first});
-  driver.send(CancelRequest{first});
-  EXPECT_FALSE(driver.told[first].finish);
-  driver.deliver();  // StageReached
-  EXPECT_EQ(driver.told[first].finish, FinishReason::kCancelled);
-  EXPECT_EQ(driver.loop->counters().pages_referenced, 1);
-  EXPECT_EQ(driver.executor.log.at(0), "yield");
-  EXPECT_EQ(driver.executor.log.at(1), "drop");
-  EXPECT_EQ(driver.executor.log.size(), 3U);  // and goes on: advance, or finish at the end
-  driver.run_until_idle();
-  EXPECT_EQ(driver.told[second].finish, FinishReason::kLength);
-}
-
-TEST_F(RunningPairTest, ABatchWithoutMembersIsGone) {
-  driver.send_together([&] {
-    std::vector<Event> events;
-    events.push_back(CancelRequest{first});
-    events.push_back(CancelRequest{second});
-    return events;
-  }());
-  driver.deliver();
-  EXPECT_TRUE(driver.loop->idle());
-  EXPECT_FALSE(driver.executor.busy());
-  EXPECT_EQ(driver.loop->counters().pages_referenced, 0);
-  const RequestId third = driver.submit(prompt(3, 3), 2);
-  driver.run_until_idle();
-  EXPECT_EQ(driver.told[third].tokens.size(), 2U);
-}
-
-TEST_F(RunningPairTest, CancelWhileTokensAreChosenTellsNoToken) {
-  driver.executor.release_lease();
-  driver.deliver();  // StageReached at the end: finish is called
-  driver.send(CancelRequest{first});
-  EXPECT_EQ(std::count(driver.executor.log.begin(), driver.executor.log.end(), "yield"), 0);
-  driver.deliver();  // StepFinished
-  EXPECT_EQ(driver.told[first].finish, FinishReason::kCancelled);
-  EXPECT_TRUE(driver.told[first].tokens.empty());
-  EXPECT_EQ(driver.told[second].tokens.size(), 1U);
-}
-
-TEST_F(RunningPairTest, AFailedStepEndsItsRequestsOnly) {
-  const RequestId third = driver.submit(prompt(3, 3), 2);
-  driver.executor.fail("out of luck");
-  driver.deliver();
-  EXPECT_EQ(driver.told[first].finish, FinishReason::kFailed);
-  EXPECT_EQ(driver.told[second].error, "out of luck");
-  EXPECT_FALSE(driver.told.contains(third));
-  EXPECT_EQ(driver.loop->counters().failed_steps, 1U);
 }
 
 TEST(StepLoopTest, RefusesWhatCannotBeServed) {

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -17,8 +16,8 @@
 #include "cluster/dispatcher_options.h"
 #include "cluster/engine.h"
 #include "cluster/engine_ledger.h"
+#include "cluster/engine_views.h"
 #include "cluster/engine_watch.h"
-#include "cluster/prefix_mirror.h"
 #include "cluster/sticky_users.h"
 #include "policy/dispatch.h"
 #include "policy/request_order.h"
@@ -95,80 +94,50 @@ class Dispatcher {
     listener_ = std::move(listener);
   }
   // What a rule would be shown of the engine now, for a request without prefix hits.
-  [[nodiscard]] policy::EngineView view(EngineId engine, TimePoint now) const;
-  [[nodiscard]] const EngineWatch& watch(EngineId engine) const { return at(engine).watch; }
-  [[nodiscard]] const EngineLedger& ledger(EngineId engine) const { return at(engine).ledger; }
-  [[nodiscard]] std::optional<double> expert_pressure(EngineId engine) const {
-    return at(engine).pressure;
+  [[nodiscard]] policy::EngineView view(EngineId engine, TimePoint now) const {
+    return known_.view(engine, now);
   }
-  [[nodiscard]] std::uint64_t dispatched(EngineId engine) const { return at(engine).dispatched; }
-  [[nodiscard]] std::int64_t cached_pages(EngineId engine) const { return mirror_.pages(engine); }
+  [[nodiscard]] const EngineWatch& watch(EngineId engine) const { return known_.at(engine).watch; }
+  [[nodiscard]] const EngineLedger& ledger(EngineId engine) const {
+    return known_.at(engine).ledger;
+  }
+  [[nodiscard]] std::optional<double> expert_pressure(EngineId engine) const {
+    return known_.at(engine).pressure;
+  }
+  // Requests.
+  [[nodiscard]] std::uint64_t dispatched(EngineId engine) const {
+    return known_.at(engine).dispatched;
+  }
+  [[nodiscard]] std::int64_t cached_pages(EngineId engine) const {
+    return known_.cached_pages(engine);
+  }
   [[nodiscard]] std::vector<RequestId> queued_requests() const { return queue_.requests(); }
   [[nodiscard]] std::size_t queued_groups() const { return queue_.size(); }
   [[nodiscard]] double queued_prefill_tokens() const { return queue_.prefill_tokens(); }
 
  private:
-  struct Engine {
-    EngineWatch watch;
-    EngineLedger ledger;
-    std::optional<double> pressure;
-    double counted_waiting = 0;  // for `vllm`
-    double counted_running = 0;
-    std::uint64_t dispatched = 0;  // requests
-  };
-  // Of an engine's newest snapshot, what every arrival looks at: side by side for all engines, for
-  // whole snapshots of many of them do not fit the caches.
-  struct Digest {
-    double waiting_tokens = 0;    // prefill
-    double most_waiting = 0;      // of it; 0: not known, and so none
-    double sensitive_tokens = 0;  // of it, not best-effort
-    double ms_per_token = 0;      // c1; 0: not known
-    std::uint64_t prefill_rows = 0;
-    bool fitted = false;           // has step times
-    bool profiled = false;         // the queues are
-    std::array<bool, 2> queued{};  // by class, best-effort second: the profile has points
-    bool in_view = false;          // views_ has the snapshot
-  };
   struct Rules {
     std::unique_ptr<policy::Dispatch> dispatch;
     std::unique_ptr<policy::RequestOrder> order;
   };
   Dispatcher(const DispatcherOptions& options, Rules rules, DispatchRecorder* recorder);
 
-  [[nodiscard]] const Engine& at(EngineId engine) const;
-  [[nodiscard]] Engine& at(EngineId engine);
   [[nodiscard]] GroupTraits traits() const {
     return {.page_tokens = options_.page_tokens, .prefix_caching = options_.prefix_caching};
   }
-  void find_hits(DispatchGroup& group);
   void enqueue(DispatchGroup group);
   bool take_out(RequestId request);
   void requeue(std::vector<sched::Request> requests, std::vector<bool> tried, TimePoint arrival);
   void end(RequestId request);
-  [[nodiscard]] double waiting_tokens(std::size_t index) const;
-  [[nodiscard]] bool has_room(std::size_t index, double prefill_tokens) const;
-  [[nodiscard]] bool starts_soon(const policy::EngineView& view, const DispatchGroup& group) const;
   [[nodiscard]] Result<void> check_bounds(const DispatchGroup& group) const;
-  void refresh_counts(TimePoint now);
-  void fill_views(const DispatchGroup& group, TimePoint now);
-  [[nodiscard]] std::optional<policy::StepCosts> shared_costs() const;
-  // What stays until the next snapshot, and what may change with every decision.
-  void begin_view(std::size_t index, policy::EngineView& view) const;
-  void fill_view(std::size_t index, TimePoint now, policy::EngineView& view) const;
-  [[nodiscard]] bool limit_to_soon(const DispatchGroup& group);
   [[nodiscard]] policy::DispatchRequest describe(const DispatchGroup& group, TimePoint now) const;
   void send(DispatchGroup& group, EngineId engine, TimePoint now);
-  [[nodiscard]] std::optional<double> tokens_ahead(const DispatchGroup& group, std::size_t index,
-                                                   TimePoint now) const;
   void record(const DispatchGroup& group, const policy::DispatchRequest& request, TimePoint now);
-  [[nodiscard]] policy::PrefillCost prefill_cost() const;
 
   const DispatcherOptions options_;
   DispatchRecorder* const recorder_;
   const Rules rules_;
-  std::vector<Engine> engines_;
-  std::vector<Digest> digests_;  // by engine
-  PrefixMirror mirror_;
+  EngineViews known_;
   StickyUsers users_;
   DecisionLog log_;
   std::function<void(const DecisionRecord&)> listener_;
@@ -177,12 +146,7 @@ class Dispatcher {
   std::uint64_t groups_ = 0;                      // so far
   std::uint64_t sequence_ = 0;                    // of dispatches
   std::uint64_t decisions_ = 0;
-  TimePoint counted_at_{};
-  bool counted_ = false;
-  // Reused from decision to decision; of a snapshot that a view has, nothing is filled in again.
-  std::vector<policy::EngineView> views_;
-  policy::DispatchDecision decision_;
-  std::vector<int> request_hits_;
+  policy::DispatchDecision decision_;  // reused from decision to decision
 };
 
 }  // namespace gimbal::cluster

@@ -40,6 +40,17 @@ const ExchangeTier& ExchangeProfile::tier(Rank from, Rank to) const {
   return from.value() / ranks_per_node == to.value() / ranks_per_node ? same_node : other_node;
 }
 
+double ExchangeProfile::round_trip_ms(int ranks, double bytes) const {
+  GIMBAL_DCHECK(ranks > 1);
+  double slowest = 0;  // s
+  const auto consider = [&](const ExchangeTier& tier) {
+    if (tier.gb_per_s > 0) slowest = std::max(slowest, bytes / (ranks - 1) / (tier.gb_per_s * 1e9));
+  };
+  if (ranks_per_node > 1) consider(same_node);
+  if (ranks > ranks_per_node) consider(other_node);
+  return 2 * slowest * 1e3;
+}
+
 Result<ExchangeProfile> exchange_profile_from_json(const Json& value) {
   GIMBAL_ASSIGN_OR_RETURN(JsonObject object, JsonObject::of(value));
   ExchangeProfile profile;

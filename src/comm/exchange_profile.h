@@ -27,6 +27,12 @@ struct ExchangeProfile {
   // Requires: different ranks; a rank's messages to itself take nothing.
   [[nodiscard]] const ExchangeTier& tier(Rank from, Rank to) const;
 
+  // What sending `bytes` of rows to the others of a group of `ranks`, as much to each, and as many
+  // back, adds to an exchange: the time of the slowest link, since all carry at once. By bandwidth
+  // alone: latency is a message's, and a layer's messages go whether or not a row more is in them.
+  // Requires: at least two ranks.
+  [[nodiscard]] double round_trip_ms(int ranks, double bytes) const;
+
   bool operator==(const ExchangeProfile&) const = default;
 };
 

@@ -45,6 +45,19 @@ TEST(ExchangeProfile, RefusesWhatItDoesNotKnow) {
   EXPECT_FALSE(read_exchange_profile("/no/such/file.json").ok());
 }
 
+TEST(ExchangeProfile, ARoundTripTakesTheSlowestOfTheLinksThatAreThere) {
+  const ExchangeProfile profile{.ranks_per_node = 2,
+                                .same_node = {.latency_us = 5, .gb_per_s = 10},
+                                .other_node = {.latency_us = 50, .gb_per_s = 1}};
+  // 1 MB there at 10 GB/s, and as much back; latencies are of messages.
+  EXPECT_DOUBLE_EQ(profile.round_trip_ms(2, 1e6), 0.2);
+  // A third to each of three others, the slow ones at 1 GB/s.
+  EXPECT_DOUBLE_EQ(profile.round_trip_ms(4, 3e6), 2);
+  const ExchangeProfile apart{.ranks_per_node = 1, .same_node = {.gb_per_s = 1e-3}};
+  EXPECT_EQ(apart.round_trip_ms(4, 3e6), 0);  // no limit between nodes, and nobody shares one
+  EXPECT_EQ(ExchangeProfile{}.round_trip_ms(64, 1e9), 0);
+}
+
 TEST(ExchangeLink, MessagesFollowEachOther) {
   ExchangeLink link({.latency_us = 10, .gb_per_s = 1});
   const TimePoint start{};

@@ -95,6 +95,14 @@ double CostModel::exchange_ms(double bytes_out, double bytes_in, Tier tier) cons
   return link.latency_us * kMsOfUs + bytes / link.gb_per_s * kMsOfGb;
 }
 
+// Ranks that share a source's attention each send a part of its rows.
+double CostModel::exchange_ms_per_token(Tier tier) const {
+  if (tier == Tier::kOwnRank) return 0;
+  const LinkCost& link = tier == Tier::kSameNode ? profile_.same_node : profile_.other_node;
+  const double bytes = model_.experts_per_token * model_.row_bytes() / attention_tp_;
+  return 2.0 * moe_layers_ * bytes / link.gb_per_s * kMsOfGb;
+}
+
 double CostModel::step_ms(const RankWork& work) const {
   const double rows = work.prefill_rows + work.decodes;
   if (rows <= 0) return 0;

@@ -51,6 +51,9 @@ class CostModel {
   // One direction of one layer's rows. The ways out and in are used at the same time, so the longer
   // one counts. 0 for Tier::kOwnRank and for no bytes.
   [[nodiscard]] double exchange_ms(double bytes_out, double bytes_in, Tier tier) const;
+  // What a token's rows add to the exchanges of all layers, there and back, when none of its
+  // experts is at its own rank: by bandwidth alone, for latency is a message's and not a row's.
+  [[nodiscard]] double exchange_ms_per_token(Tier tier) const;
   // Once a step: scheduling, launch, embedding, head, sampling.
   [[nodiscard]] double step_ms(const RankWork& work) const;
   // Moving weights between ranks while serving.

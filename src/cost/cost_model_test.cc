@@ -149,6 +149,21 @@ TEST(CostModelTest, ExchangeTakesTheLongerDirection) {
   EXPECT_NEAR(model.move_ms(5'000, Tier::kOtherNode), 100e-3, 1e-12);
 }
 
+TEST(CostModelTest, ATokensExchangeIsItsBytesThereAndBack) {
+  const CostModel model = plain_model();
+  const double bytes = model.model().experts_per_token * model.model().row_bytes();
+  const double latency = model.exchange_ms(1e-9, 0, Tier::kSameNode);
+  EXPECT_NEAR(model.exchange_ms_per_token(Tier::kSameNode),
+              2 * model.moe_layers() * (model.exchange_ms(bytes, 0, Tier::kSameNode) - latency),
+              1e-9);
+  EXPECT_GT(model.exchange_ms_per_token(Tier::kOtherNode),
+            model.exchange_ms_per_token(Tier::kSameNode));
+  EXPECT_EQ(model.exchange_ms_per_token(Tier::kOwnRank), 0);
+  // Of four ranks that share the attention each sends a quarter.
+  EXPECT_NEAR(plain_model(4).exchange_ms_per_token(Tier::kSameNode),
+              model.exchange_ms_per_token(Tier::kSameNode) / 4, 1e-12);
+}
+
 TEST(CostModelTest, AttentionIsSplitOverRanksAndSummed) {
   const CostModel model = plain_model(4);
   // A quarter of reading (25 us) and of the pairs; only two kv heads, so half the context. The ring

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -143,6 +144,21 @@ ExpertMap ExpertMap::linear(const ExpertMapShape& shape, std::uint32_t version) 
       map.append_nothing();
   }
   return map;
+}
+
+std::uint64_t ExpertMap::fingerprint() const {
+  std::uint64_t hash = static_cast<std::uint64_t>(shape_.ranks);
+  for (const int experts : shape_.experts_of_layer)
+    hash = hash_combine(hash, static_cast<std::uint64_t>(experts));
+  for (std::size_t cell = 0; cell < only_rank_.size(); ++cell) {
+    hash = hash_combine(hash, static_cast<std::uint64_t>(first_[cell]));
+    for (std::int32_t i = first_[cell]; i < first_[cell + 1]; ++i) {
+      const ExpertShare& share = shares_[index(i)];
+      hash = hash_combine(hash, static_cast<std::uint64_t>(share.rank.value()));
+      hash = hash_combine(hash, std::bit_cast<std::uint64_t>(share.fraction));
+    }
+  }
+  return hash;
 }
 
 ExpertMap ExpertMap::without_rank(Rank dead) const {

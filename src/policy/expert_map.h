@@ -81,6 +81,8 @@ class ExpertMap {
   // Copies that the rank has in this layer.
   [[nodiscard]] int copies_on(LayerIndex layer, Rank rank) const;
 
+  // Of where rows go, whatever the version: maps that say the same have the same.
+  [[nodiscard]] std::uint64_t fingerprint() const;
   [[nodiscard]] std::uint32_t version() const { return version_; }
   void set_version(std::uint32_t version) { version_ = version; }
   [[nodiscard]] int layers() const { return static_cast<int>(shape_.experts_of_layer.size()); }

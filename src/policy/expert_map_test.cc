@@ -91,6 +91,25 @@ TEST(ExpertMap, LayersMayHaveNoExpertsOrDifferentNumbers) {
   EXPECT_EQ(map.destination(LayerIndex{3}, ExpertId{1}, 17), Rank{1});
 }
 
+TEST(ExpertMap, MapsThatSendRowsAlikeHaveOneFingerprint) {
+  const ExpertMapShape shape = ExpertMapShape::uniform(3, 6, 3);
+  const ExpertMap linear = ExpertMap::linear(shape, 1);
+  EXPECT_EQ(linear.fingerprint(), ExpertMap::linear(shape, 9).fingerprint());
+  EXPECT_NE(linear.fingerprint(),
+            ExpertMap::linear(ExpertMapShape::uniform(3, 6, 2)).fingerprint());
+  EXPECT_NE(linear.fingerprint(),
+            ExpertMap::linear(ExpertMapShape::uniform(2, 9, 3)).fingerprint());
+  EXPECT_NE(linear.fingerprint(), linear.without_rank(Rank{1}).fingerprint());
+  Rng rng(3);
+  std::map<std::uint64_t, ExpertMap> seen;
+  for (int i = 0; i < 200; ++i) {
+    const auto map = ExpertMap::make(shape, 1, random_entries(rng, shape));
+    ASSERT_TRUE(map.ok());
+    const auto [at, fresh] = seen.emplace(map->fingerprint(), *map);
+    EXPECT_TRUE(fresh || at->second == *map);
+  }
+}
+
 TEST(ExpertMap, OneReplicaTakesEveryRow) {
   const ExpertMap map = ExpertMap::linear(ExpertMapShape::uniform(1, 6, 3));
   for (std::uint64_t key = 0; key < 100; ++key)

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <deque>
 #include <istream>
 #include <memory>
@@ -90,6 +91,8 @@ struct Call {
   std::optional<RequestId> request;
   std::optional<TimePoint> now;
   std::optional<double> pressure;
+  std::optional<std::uint64_t> map;
+  std::vector<double> by_rank;
   bool healthy = false;
   // Of give_back.
   std::vector<int> tried;
@@ -102,6 +105,8 @@ void fields(Archive& a, Call& v) {
   a("request", v.request);
   a("now", v.now);
   a("pressure", v.pressure);
+  a("map", v.map);
+  a("by_rank", v.by_rank);
   a("healthy", v.healthy);
   a("tried", v.tried);
   a("arrival", v.arrival);
@@ -135,15 +140,12 @@ class Replayer {
     if (!decided_.empty()) return invalid_argument("a decision is not in the record");
     ++report_.calls;
     GIMBAL_ASSIGN_OR_RETURN(const Call call, read_fields<Call>(json));
-    if (kind == "snapshot" || kind == "prefix" || kind == "pressure" || kind == "health")
+    if (kind == "snapshot" || kind == "prefix" || kind == "pressure" || kind == "map" ||
+        kind == "health") {
       return about_engine(kind, call, json);
-    if (kind == "first" || kind == "end" || kind == "cancel") {
-      if (!call.request) return invalid_argument("a request is missing: " + excerpt(json));
-      if (kind == "first") dispatcher_->note_first_token(*call.request);
-      if (kind == "end") dispatcher_->note_end(*call.request);
-      if (kind == "cancel") dispatcher_->cancel_queued(*call.request);
-      return {};
     }
+    if (kind == "first" || kind == "end" || kind == "cancel" || kind == "rows")
+      return about_request(kind, call, json);
     if (kind == "submit" || kind == "back") return about_group(kind, call, json);
     if (kind != "next" || !call.now) return invalid_argument("not a call: " + excerpt(json));
     static_cast<void>(dispatcher_->next(*call.now));
@@ -163,6 +165,9 @@ class Replayer {
     }
     if (kind == "pressure") {
       dispatcher_->note_expert_pressure(*call.engine, call.pressure);
+    } else if (kind == "map") {
+      if (!call.map) return invalid_argument("a map is missing: " + excerpt(json), "map");
+      dispatcher_->note_expert_map(*call.engine, *call.map);
     } else if (kind == "health") {
       if (!call.now) return invalid_argument("a time is missing: " + excerpt(json), "now");
       dispatcher_->note_health(*call.engine, call.healthy, *call.now);
@@ -175,6 +180,20 @@ class Replayer {
       GIMBAL_ASSIGN_OR_RETURN(const auto events, prefix_from_json(json.at("value")));
       dispatcher_->note_prefix(*call.engine, events);
     }
+    return {};
+  }
+
+  Result<void> about_request(const std::string& kind, const Call& call, const Json& json) {
+    if (!call.request) return invalid_argument("a request is missing: " + excerpt(json));
+    if (kind == "first") dispatcher_->note_first_token(*call.request);
+    if (kind == "end") dispatcher_->note_end(*call.request);
+    if (kind == "cancel") dispatcher_->cancel_queued(*call.request);
+    if (kind != "rows") return {};
+    if (!call.map) return invalid_argument("a map is missing: " + excerpt(json), "map");
+    if (std::ranges::any_of(call.by_rank, [](double rows) { return rows < 0; })) {
+      return invalid_argument("rows must be at least 0: " + excerpt(json), "by_rank");
+    }
+    dispatcher_->note_expert_rows(*call.request, {.map = *call.map, .by_rank = call.by_rank});
     return {};
   }
 
@@ -263,6 +282,18 @@ void DispatchRecorder::expert_pressure(EngineId engine, std::optional<double> pr
   out_ << Json{{"call", "pressure"},
                {"engine", engine.value()},
                {"pressure", pressure ? Json(*pressure) : Json(nullptr)}}
+       << '\n';
+}
+
+void DispatchRecorder::expert_map(EngineId engine, std::uint64_t fingerprint) {
+  out_ << Json{{"call", "map"}, {"engine", engine.value()}, {"map", fingerprint}} << '\n';
+}
+
+void DispatchRecorder::expert_rows(RequestId request, const ExpertRows& rows) {
+  out_ << Json{{"call", "rows"},
+               {"request", request.value()},
+               {"map", rows.map},
+               {"by_rank", rows.by_rank}}
        << '\n';
 }
 

@@ -22,6 +22,8 @@ class DispatchRecorder {
   void snapshot(EngineId engine, const EngineSnapshot& snapshot);
   void prefix(EngineId engine, std::span<const kv::PrefixEvent> events);
   void expert_pressure(EngineId engine, std::optional<double> pressure);
+  void expert_map(EngineId engine, std::uint64_t fingerprint);
+  void expert_rows(RequestId request, const ExpertRows& rows);
   void health(EngineId engine, bool healthy, TimePoint now);
   void first_token(RequestId request);
   void end(RequestId request);

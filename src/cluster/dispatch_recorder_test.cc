@@ -29,8 +29,13 @@ std::string random_life(std::uint64_t seed, bool late, std::string_view rule) {
   std::ostringstream out;
   DispatchRecorder recorder(out);
   Rng rng(seed);
-  auto dispatcher =
-      make({.engines = 3, .rule = std::string(rule), .late = late, .seed = seed}, &recorder);
+  auto dispatcher = make({.engines = 3,
+                          .rule = std::string(rule),
+                          .rule_options = {.exchange_ms_per_token = 1},
+                          .late = late,
+                          .groups = {0, 0, 1},
+                          .seed = seed},
+                         &recorder);
   std::vector<std::uint64_t> sequences(3, 1);
   std::vector<RequestId> live;
   double now = 0;
@@ -49,6 +54,7 @@ std::string random_life(std::uint64_t seed, bool late, std::string_view rule) {
       case 1:
         dispatcher->note_health(engine, rng.below(2) == 0, at_ms(now));
         dispatcher->note_expert_pressure(engine, rng.uniform());
+        dispatcher->note_expert_map(engine, rng.below(3));
         break;
       case 2:
         if (live.empty()) break;
@@ -57,6 +63,10 @@ std::string random_life(std::uint64_t seed, bool late, std::string_view rule) {
       case 3:
         if (live.empty()) break;
         std::swap(live[rng.below(live.size())], live.back());
+        if (rng.below(2) == 0) {
+          dispatcher->note_expert_rows(
+              live.back(), {.map = rng.below(3), .by_rank = {rng.uniform(), rng.uniform()}});
+        }
         dispatcher->note_end(live.back());
         live.pop_back();
         break;
@@ -104,6 +114,25 @@ TEST(DispatchRecorderTest, ARecordedLifeReplaysDecisionForDecision) {
   }
 }
 
+// A record made before expert rows were told says nothing of them.
+TEST(DispatchRecorderTest, ARecordWithoutExpertRowsIsRead) {
+  std::ostringstream out;
+  DispatchRecorder recorder(out);
+  auto dispatcher = make({.engines = 2, .groups = {0, 0}}, &recorder);
+  for (std::uint64_t id = 1; id <= 9; ++id) {
+    ASSERT_TRUE(dispatcher->submit({request(id, 10, 1)}, at_ms(1)).ok());
+    ASSERT_TRUE(dispatcher->next(at_ms(1)));
+    dispatcher->note_end(RequestId{id});
+  }
+  const std::string text = out.str();
+  EXPECT_EQ(text.find("\"rows\""), std::string::npos);
+  EXPECT_EQ(text.find("\"map\""), std::string::npos);
+  std::istringstream in(text);
+  const auto replay = replay_dispatch(in);
+  ASSERT_TRUE(replay.ok()) << replay.error().message;
+  EXPECT_EQ(replay->decisions, 9U);
+}
+
 TEST(DispatchRecorderTest, AnotherRuleReplaysOtherwise) {
   std::string text = random_life(1, false, "gimbal");
   const auto at = text.find("\"rule\":\"gimbal\"");
@@ -131,6 +160,14 @@ TEST(DispatchRecorderTest, HostileRecordsAreErrorsWithALineNumber) {
            {R"({"call":"snapshot","engine":0})", "a value is missing"},
            {R"({"call":"snapshot","engine":0,"value":[]})", "an object"},
            {R"({"call":"prefix","engine":0,"value":[[2,1,1]]})", "an event must be"},
+           {R"({"call":"map","engine":3,"map":1})", "not one of the engines"},
+           {R"({"call":"map","engine":0})", "a map is missing"},
+           {R"({"call":"map","engine":0,"map":-1})", "an integer in range"},
+           {R"({"call":"rows","map":1,"by_rank":[1]})", "a request is missing"},
+           {R"({"call":"rows","request":1,"by_rank":[1]})", "a map is missing"},
+           {R"({"call":"rows","request":1,"map":1,"by_rank":[1,-1]})", "must be at least 0"},
+           {R"({"call":"rows","request":1,"map":1,"by_rank":[1e16]})", "a number within 1e15"},
+           {R"({"call":"rows","request":1,"map":1,"by_rank":["a"]})", "a number"},
            {R"({"call":"health","engine":0})", "a time is missing"},
            {R"({"call":"submit","now":1,"requests":[]})", "requests are missing"},
            {R"({"call":"submit","now":1,"requests":[{"id":1}]})", "prompt"},

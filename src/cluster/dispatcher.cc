@@ -49,6 +49,11 @@ void Dispatcher::note_expert_pressure(EngineId engine, std::optional<double> pre
   known_.note_expert_pressure(engine, pressure);
 }
 
+void Dispatcher::note_expert_map(EngineId engine, std::uint64_t fingerprint) {
+  if (recorder_ != nullptr) recorder_->expert_map(engine, fingerprint);
+  known_.note_expert_map(engine, fingerprint);
+}
+
 void Dispatcher::note_health(EngineId engine, bool healthy, TimePoint now) {
   if (recorder_ != nullptr) recorder_->health(engine, healthy, now);
   known_.note_health(engine, healthy, now);
@@ -57,7 +62,7 @@ void Dispatcher::note_health(EngineId engine, bool healthy, TimePoint now) {
 void Dispatcher::note_first_token(RequestId request) {
   if (recorder_ != nullptr) recorder_->first_token(request);
   if (const auto sent = sent_.find(request); sent != sent_.end()) {
-    known_.note_first_token(sent->second, request);
+    known_.note_first_token(sent->second.engine, request);
   }
 }
 
@@ -66,18 +71,25 @@ void Dispatcher::note_end(RequestId request) {
   end(request);
 }
 
+void Dispatcher::note_expert_rows(RequestId request, const ExpertRows& rows) {
+  if (recorder_ != nullptr) recorder_->expert_rows(request, rows);
+  const auto sent = sent_.find(request);
+  if (sent == sent_.end() || known_.at(sent->second.engine).expert_map != rows.map) return;
+  users_.note_expert_rows(sent->second.user, rows);
+}
+
 void Dispatcher::end(RequestId request) {
   take_out(request);
   const auto sent = sent_.find(request);
   if (sent == sent_.end()) return;
-  known_.note_end(sent->second, request);
+  known_.note_end(sent->second.engine, request);
   sent_.erase(sent);
 }
 
 std::vector<RequestId> Dispatcher::requests_of(EngineId engine) const {
   std::vector<RequestId> requests;
-  for (const auto& [request, where] : sent_) {
-    if (where == engine) requests.push_back(request);
+  for (const auto& [request, sent] : sent_) {
+    if (sent.engine == engine) requests.push_back(request);
   }
   std::sort(requests.begin(), requests.end());
   return requests;
@@ -86,7 +98,7 @@ std::vector<RequestId> Dispatcher::requests_of(EngineId engine) const {
 std::optional<EngineId> Dispatcher::engine_of(RequestId request) const {
   const auto sent = sent_.find(request);
   if (sent == sent_.end()) return std::nullopt;
-  return sent->second;
+  return sent->second.engine;
 }
 
 Result<void> Dispatcher::check_bounds(const DispatchGroup& group) const {
@@ -182,7 +194,8 @@ std::optional<Dispatched> Dispatcher::next(TimePoint now) {
   if (recorder_ != nullptr) recorder_->next(now);
   DispatchGroup& group = queue_.front();
   known_.find_hits(group);  // caches have changed since it came
-  const std::vector<policy::EngineView>& views = known_.show(group, now);
+  const std::vector<policy::EngineView>& views =
+      known_.show(group, users_.expert_rows(group.user, now), now);
   if (options_.late && !known_.limit_to_soon(group)) return std::nullopt;
   const policy::DispatchRequest request = describe(group, now);
   const std::uint64_t turn = decisions_++;
@@ -216,7 +229,7 @@ void Dispatcher::send(DispatchGroup& group, EngineId engine, TimePoint now) {
                       .prefill_tokens = tokens,
                       .pages = std::ceil(tokens / options_.page_tokens),
                       .best_effort = request.request_class == sched::RequestClass::kBestEffort});
-    sent_.emplace(request.id, engine);
+    sent_.emplace(request.id, Sent{.engine = engine, .user = group.user});
   }
   users_.note(group.user, engine, now);
 }

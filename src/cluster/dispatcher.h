@@ -18,6 +18,7 @@
 #include "cluster/engine_ledger.h"
 #include "cluster/engine_views.h"
 #include "cluster/engine_watch.h"
+#include "cluster/expert_rows.h"
 #include "cluster/sticky_users.h"
 #include "policy/dispatch.h"
 #include "policy/request_order.h"
@@ -65,11 +66,16 @@ class Dispatcher {
   void note_snapshot(EngineId engine, const EngineSnapshot& snapshot);
   void note_prefix(EngineId engine, std::span<const kv::PrefixEvent> events);
   void note_expert_pressure(EngineId engine, std::optional<double> pressure);
+  // By which map its group sends rows to experts, for an engine of a group.
+  void note_expert_map(EngineId engine, std::uint64_t fingerprint);
   void note_health(EngineId engine, bool healthy, TimePoint now);
   // The request's prompt is computed; it has ended, there or in the queue here. Unknown ones are
   // ignored.
   void note_first_token(RequestId request);
   void note_end(RequestId request);
+  // Which ranks ran its rows, before its end: so it is known what is local to whom of what its user
+  // asks for next. Rows of another map than the one that is known of the engine are ignored.
+  void note_expert_rows(RequestId request, const ExpertRows& rows);
 
   // Queues a group. kResourceExhausted: full. kInvalidArgument: pinned to an engine that there is
   // not. Requires: not empty; the ids are not known here.
@@ -116,6 +122,10 @@ class Dispatcher {
   [[nodiscard]] double queued_prefill_tokens() const { return queue_.prefill_tokens(); }
 
  private:
+  struct Sent {
+    EngineId engine;
+    std::uint64_t user = 0;
+  };
   struct Rules {
     std::unique_ptr<policy::Dispatch> dispatch;
     std::unique_ptr<policy::RequestOrder> order;
@@ -142,9 +152,9 @@ class Dispatcher {
   DecisionLog log_;
   std::function<void(const DecisionRecord&)> listener_;
   DispatchQueue queue_;
-  std::unordered_map<RequestId, EngineId> sent_;  // requests that are with an engine
-  std::uint64_t groups_ = 0;                      // so far
-  std::uint64_t sequence_ = 0;                    // of dispatches
+  std::unordered_map<RequestId, Sent> sent_;  // requests that are with an engine
+  std::uint64_t groups_ = 0;                  // so far
+  std::uint64_t sequence_ = 0;                // of dispatches
   std::uint64_t decisions_ = 0;
   policy::DispatchDecision decision_;  // reused from decision to decision
 };

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "cluster/expert_rows.h"
 #include "policy/prefill_cost.h"
 #include "policy/queue_profile.h"
 #include "policy/step_forecast.h"
@@ -28,6 +29,8 @@ struct TokenOutput {
   std::string error;                 // with FinishReason::kFailed: what happened
   std::optional<ErrorCode> refused;  // with it: the request was not taken after all, and why
   std::int32_t cached_tokens = 0;    // prompt tokens found in the prefix cache
+  // With `finish`, of an engine that shares experts: where the request's rows went.
+  ExpertRows expert_rows;
 };
 
 // Receives what an engine generates. Called on the engine's thread, at most once a step; must not

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "base/check.h"
@@ -23,7 +24,10 @@ EngineViews::EngineViews(const DispatcherOptions& options, const policy::Request
   for (int i = 0; i < options.engines; ++i) {
     EngineWatchOptions watch = options.watch;
     watch.seed = hash_combine(options.seed, static_cast<std::uint64_t>(i));
-    engines_.push_back({.watch = EngineWatch(watch)});
+    Engine& engine = engines_.emplace_back(Engine{.watch = EngineWatch(watch)});
+    const auto index = static_cast<std::size_t>(i);
+    if (!options.groups.empty() && i > 0 && options.groups[index] == options.groups[index - 1])
+      engine.rank = engines_[index - 1].rank + 1;
   }
 }
 
@@ -32,12 +36,12 @@ const EngineViews::Engine& EngineViews::at(EngineId engine) const {
   return engines_[static_cast<std::size_t>(engine.value())];
 }
 
-EngineViews::Engine& EngineViews::at(EngineId engine) {
+EngineViews::Engine& EngineViews::of(EngineId engine) {
   return const_cast<Engine&>(std::as_const(*this).at(engine));
 }
 
 bool EngineViews::note_snapshot(EngineId engine, const EngineSnapshot& snapshot) {
-  Engine& known = at(engine);
+  Engine& known = of(engine);
   const auto& newest = known.watch.snapshot();
   if (newest && snapshot.sequence <= newest->sequence) return false;
   known.watch.note(snapshot);
@@ -60,26 +64,30 @@ void EngineViews::note_prefix(EngineId engine, std::span<const kv::PrefixEvent> 
 }
 
 void EngineViews::note_expert_pressure(EngineId engine, std::optional<double> pressure) {
-  at(engine).pressure = pressure;
+  of(engine).pressure = pressure;
+}
+
+void EngineViews::note_expert_map(EngineId engine, std::uint64_t fingerprint) {
+  of(engine).expert_map = fingerprint;
 }
 
 void EngineViews::note_health(EngineId engine, bool healthy, TimePoint now) {
-  at(engine).watch.note_health(healthy, now);
+  of(engine).watch.note_health(healthy, now);
 }
 
 void EngineViews::note_sent(EngineId engine, const LedgerEntry& entry) {
-  Engine& chosen = at(engine);
+  Engine& chosen = of(engine);
   chosen.ledger.send(entry);
   ++chosen.counted_waiting;
   ++chosen.dispatched;
 }
 
 void EngineViews::note_first_token(EngineId engine, RequestId request) {
-  at(engine).ledger.first_token(request);
+  of(engine).ledger.first_token(request);
 }
 
 void EngineViews::note_end(EngineId engine, RequestId request) {
-  at(engine).ledger.end(request);
+  of(engine).ledger.end(request);
 }
 
 policy::PrefillCost EngineViews::prefill_cost() const {
@@ -160,6 +168,15 @@ std::optional<policy::StepCosts> EngineViews::shared_costs() const {
   return engines_[static_cast<std::size_t>(most - digests_.data())].watch.costs();
 }
 
+// Of `all` rows, those at the engine's rank. Groups with one map put the same rows at the same
+// rank.
+std::optional<double> EngineViews::local_share(std::size_t index, const ExpertRows& rows,
+                                               double all) const {
+  const Engine& engine = engines_[index];
+  if (engine.expert_map != rows.map || engine.rank >= rows.by_rank.size()) return std::nullopt;
+  return rows.by_rank[engine.rank] / all;
+}
+
 policy::EngineView EngineViews::view(EngineId engine, TimePoint now) const {
   policy::EngineView view;
   GIMBAL_CHECK(engine.value() >= 0 && engine.value() < options_.engines);
@@ -195,9 +212,11 @@ std::optional<double> EngineViews::tokens_ahead(const DispatchGroup& group, std:
 }
 
 const std::vector<policy::EngineView>& EngineViews::show(const DispatchGroup& group,
-                                                         TimePoint now) {
+                                                         const ExpertRows* rows, TimePoint now) {
   refresh_counts(now);
   const std::optional<policy::StepCosts> costs = shared_costs();
+  const double all =
+      rows == nullptr ? 0 : std::accumulate(rows->by_rank.begin(), rows->by_rank.end(), 0.0);
   for (std::size_t i = 0; i < engines_.size(); ++i) {
     policy::EngineView& view = views_[i];
     if (!std::exchange(digests_[i].in_view, true)) begin_view(i, view);
@@ -205,6 +224,7 @@ const std::vector<policy::EngineView>& EngineViews::show(const DispatchGroup& gr
     view.costs = costs ? costs : engines_[i].watch.costs();
     view.hit_tokens = group.hits[i];
     view.waiting_ahead_tokens = tokens_ahead(group, i, now);
+    view.local_share = all > 0 ? local_share(i, *rows, all) : std::nullopt;
     view.room = !group.tried[i] && has_room(i, group.uncached_on(i));
   }
   // Where all that is left seems full, those that were not tried may say so themselves: a rule that

@@ -14,6 +14,7 @@
 #include "cluster/engine.h"
 #include "cluster/engine_ledger.h"
 #include "cluster/engine_watch.h"
+#include "cluster/expert_rows.h"
 #include "cluster/prefix_mirror.h"
 #include "kv/prefix_index.h"
 #include "policy/dispatch.h"
@@ -32,6 +33,8 @@ class EngineViews {
     EngineWatch watch;
     EngineLedger ledger;
     std::optional<double> pressure;
+    std::size_t rank = 0;                     // in its group
+    std::optional<std::uint64_t> expert_map;  // fingerprint of the one that its group has
     // As `vllm` counts: those of the snapshot, now and then, and what was sent since.
     double counted_waiting = 0;
     double counted_running = 0;
@@ -48,6 +51,7 @@ class EngineViews {
   bool note_snapshot(EngineId engine, const EngineSnapshot& snapshot);
   void note_prefix(EngineId engine, std::span<const kv::PrefixEvent> events);
   void note_expert_pressure(EngineId engine, std::optional<double> pressure);
+  void note_expert_map(EngineId engine, std::uint64_t fingerprint);
   void note_health(EngineId engine, bool healthy, TimePoint now);
   // What becomes of a request there, as EngineLedger has it.
   void note_sent(EngineId engine, const LedgerEntry& entry);
@@ -67,9 +71,11 @@ class EngineViews {
   }
   [[nodiscard]] bool has_room(std::size_t index, double prefill_tokens) const;
 
-  // The engines as a rule sees them for this group, whose hits are known. Holds until the next
-  // call; engines that the group has tried have no room.
-  const std::vector<policy::EngineView>& show(const DispatchGroup& group, TimePoint now);
+  // The engines as a rule sees them for this group, whose hits are known; engines that it has tried
+  // have no room. `rows`: where its user's expert rows went; null: not known. Holds until the next
+  // call.
+  const std::vector<policy::EngineView>& show(const DispatchGroup& group, const ExpertRows* rows,
+                                              TimePoint now);
   // Of what is shown, leaves room only on engines that would start the group soon: with at most
   // `late_steps` full steps of prefill ahead, and pages for it now. False: there are none, and
   // others have work that ends, so it waits.
@@ -93,9 +99,11 @@ class EngineViews {
     bool in_view = false;          // views_ has the snapshot
   };
 
-  [[nodiscard]] Engine& at(EngineId engine);
+  [[nodiscard]] Engine& of(EngineId engine);
   void refresh_counts(TimePoint now);
   [[nodiscard]] std::optional<policy::StepCosts> shared_costs() const;
+  [[nodiscard]] std::optional<double> local_share(std::size_t index, const ExpertRows& rows,
+                                                  double all) const;
   // What stays until the next snapshot, and what may change with every decision.
   void begin_view(std::size_t index, policy::EngineView& view) const;
   void fill_view(std::size_t index, TimePoint now, policy::EngineView& view) const;

@@ -37,6 +37,7 @@ void StickyUsers::note(std::uint64_t user, EngineId engine, TimePoint now) {
     }
     found = users_.emplace(user, Entry{.user = look(user, now)}).first;
   } else {
+    if (now - found->second.seen > options_.session) found->second.rows = {};
     found->second.user = arrived(found->second, now);
     order_.erase(found->second.place);
   }
@@ -44,6 +45,24 @@ void StickyUsers::note(std::uint64_t user, EngineId engine, TimePoint now) {
   entry.user.engine = engine;
   entry.seen = now;
   entry.place = order_.insert(order_.end(), user);
+}
+
+void StickyUsers::note_expert_rows(std::uint64_t user, const ExpertRows& rows) {
+  const auto found = users_.find(user);
+  if (found == users_.end()) return;
+  ExpertRows& known = found->second.rows;
+  if (known.map != rows.map || known.by_rank.size() != rows.by_rank.size()) {
+    known = rows;
+    return;
+  }
+  for (std::size_t rank = 0; rank < known.by_rank.size(); ++rank)
+    known.by_rank[rank] += kWeight * (rows.by_rank[rank] - known.by_rank[rank]);
+}
+
+const ExpertRows* StickyUsers::expert_rows(std::uint64_t user, TimePoint now) const {
+  const auto found = users_.find(user);
+  if (found == users_.end() || found->second.rows.by_rank.empty()) return nullptr;
+  return now - found->second.seen > options_.session ? nullptr : &found->second.rows;
 }
 
 }  // namespace gimbal::cluster

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/ids.h"
+#include "cluster/expert_rows.h"
 
 namespace gimbal::cluster {
 
@@ -16,8 +17,8 @@ struct StickyUsersOptions {
   double return_probability = 0.5;              // P before evidence; [0, 1]
 };
 
-// Where each user was last, and how likely and how soon they come back. One thread; a function of
-// its calls.
+// Where each user was last, how likely and how soon they come back, and where their expert rows
+// went. One thread; a function of its calls.
 class StickyUsers {
  public:
   explicit StickyUsers(const StickyUsersOptions& options) : options_(options) {}
@@ -31,12 +32,19 @@ class StickyUsers {
   [[nodiscard]] User look(std::uint64_t user, TimePoint now) const;
   // The user's request arrived now and goes to `engine`.
   void note(std::uint64_t user, EngineId engine, TimePoint now);
+  // Which ranks ran the rows of a request of the user, which has ended. Of a user who is forgotten:
+  // ignored.
+  void note_expert_rows(std::uint64_t user, const ExpertRows& rows);
+  // EWMA (¼) of those within the session, over the last ones of one map: what another map made of
+  // the user's experts says nothing. nullptr: none are known. Holds until the next note.
+  [[nodiscard]] const ExpertRows* expert_rows(std::uint64_t user, TimePoint now) const;
 
   [[nodiscard]] std::size_t size() const { return users_.size(); }
 
  private:
   struct Entry {
     User user;
+    ExpertRows rows;
     TimePoint seen{};
     std::list<std::uint64_t>::iterator place;
   };

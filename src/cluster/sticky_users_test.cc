@@ -46,5 +46,38 @@ TEST(StickyUsersTest, ForgetsTheLeastRecentlySeen) {
   EXPECT_TRUE(users.look(3, at_minutes(3)).engine);
 }
 
+TEST(StickyUsersTest, KnowsWhereAUsersRowsWentWithinTheSession) {
+  StickyUsers users({});
+  users.note_expert_rows(1, {.map = 5, .by_rank = {1, 1}});  // nobody knows this user
+  EXPECT_EQ(users.size(), 0U);
+  EXPECT_EQ(users.expert_rows(1, at_minutes(0)), nullptr);
+  users.note(1, EngineId{0}, at_minutes(0));
+  EXPECT_EQ(users.expert_rows(1, at_minutes(0)), nullptr);
+  users.note_expert_rows(1, {.map = 5, .by_rank = {8, 0}});
+  users.note_expert_rows(1, {.map = 5, .by_rank = {0, 8}});
+  ASSERT_NE(users.expert_rows(1, at_minutes(10)), nullptr);
+  EXPECT_EQ(*users.expert_rows(1, at_minutes(10)), (ExpertRows{.map = 5, .by_rank = {6, 2}}));
+  EXPECT_EQ(users.expert_rows(1, at_minutes(11)), nullptr);
+  users.note(1, EngineId{0}, at_minutes(10));
+  EXPECT_NE(users.expert_rows(1, at_minutes(12)), nullptr);
+  // Another map, or another number of ranks, begins anew.
+  users.note_expert_rows(1, {.map = 6, .by_rank = {0, 4}});
+  EXPECT_EQ(users.expert_rows(1, at_minutes(12))->by_rank, (std::vector<double>{0, 4}));
+  users.note_expert_rows(1, {.map = 6, .by_rank = {1, 2, 3}});
+  EXPECT_EQ(users.expert_rows(1, at_minutes(12))->by_rank, (std::vector<double>{1, 2, 3}));
+  // So does a session.
+  users.note(1, EngineId{0}, at_minutes(21));
+  EXPECT_EQ(users.expert_rows(1, at_minutes(21)), nullptr);
+}
+
+TEST(StickyUsersTest, RowsGoWithTheLeastRecentlySeen) {
+  StickyUsers users({.most_users = 1});
+  users.note(1, EngineId{1}, at_minutes(0));
+  users.note_expert_rows(1, {.map = 5, .by_rank = {1, 1}});
+  users.note(2, EngineId{1}, at_minutes(1));
+  EXPECT_EQ(users.expert_rows(1, at_minutes(1)), nullptr);
+  EXPECT_EQ(users.expert_rows(2, at_minutes(1)), nullptr);
+}
+
 }  // namespace
 }  // namespace gimbal::cluster

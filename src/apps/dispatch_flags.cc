@@ -49,6 +49,13 @@ void DispatchFlags::add_to(CLI::App& command) {
       ->check(at_least_zero())
       ->capture_default_str();
   command
+      .add_option(
+          "--dispatch-exchange-ms", exchange_ms,
+          "what moving a token's expert rows to other engines and back costs, in ms "
+          "(gimbal dispatch); by default what the profile of exchanges, or of the simulated "
+          "machines, makes of it")
+      ->check(at_least_zero());
+  command
       .add_option("--running-load", running_load,
                   "what gimbal-v1 balances: uncomputed prompt tokens, or tokens of context held")
       ->check(CLI::IsMember({"uncomputed", "context"}))

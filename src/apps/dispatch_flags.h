@@ -1,5 +1,6 @@
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "base/result.h"
@@ -18,6 +19,7 @@ struct DispatchFlags {
   std::string binding = "early";
   std::string running_load = "uncomputed";
   bool feedback = true;
+  std::optional<double> exchange_ms;  // what a token's exchange costs; absent: it is known
   std::string decisions_path;
   cluster::DispatcherOptions options;
 

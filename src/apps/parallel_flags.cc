@@ -18,9 +18,9 @@ constexpr std::array kOfSeveralEngines{
     "--dispatch",       "--binding",         "--dispatch-lambda",
     "--dispatch-omega", "--dispatch-tie-ms", "--dispatch-tie-fraction",
     "--running-load",   "--feedback",        "--rank-workers"};
-constexpr std::array kOfSharedExperts{"--expert-pace",   "--gang-patience", "--gang-planner",
-                                      "--expert-queues", "--expert-map",    "--exchange-profile",
-                                      "--max-stage-ms"};
+constexpr std::array kOfSharedExperts{
+    "--expert-pace", "--gang-patience",    "--gang-planner", "--expert-queues",
+    "--expert-map",  "--exchange-profile", "--max-stage-ms", "--dispatch-exchange-ms"};
 
 // Options that were given, and that so few engines make nothing of.
 std::vector<std::string> without_effect(const CLI::App& command, const ExpertFlags& experts) {

@@ -19,7 +19,8 @@ Result<StartedEngines> start_engines(const ParallelFlags& flags, const ModelFlag
     started.engine = std::move(one);
     return started;
   }
-  engine::DataParallelOptions several_options{.dispatch = flags.dispatch.options};
+  engine::DataParallelOptions several_options{.dispatch = flags.dispatch.options,
+                                              .exchange_ms_per_token = flags.dispatch.exchange_ms};
   several_options.fleet.engine = options;
   several_options.fleet.threads = model_flags.threads;
   several_options.fleet.pin = !model_flags.no_pin;

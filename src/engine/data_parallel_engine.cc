@@ -18,6 +18,17 @@ using cluster::TokenOutput;
 
 constexpr std::string_view kGivenUp = "the engine hangs and was given up";
 
+// What the exchange of a token's expert rows is made to take, all layers together.
+double exchange_ms_per_token(const model::Model& model, const EngineFleetOptions& fleet) {
+  const model_config::ModelConfig& config = model.config();
+  const int ranks = EngineFleet::group_size(fleet, config.moe_layers() > 0 ? config.experts : 0);
+  if (ranks < 2 || !fleet.profile) return 0;
+  const double row_bytes =
+      static_cast<double>(config.hidden_size) * static_cast<double>(tensor::size_of(model.dtype()));
+  return fleet.profile->round_trip_ms(ranks,
+                                      row_bytes * config.experts_per_token * config.moe_layers());
+}
+
 }  // namespace
 
 DataParallelEngine::DataParallelEngine(const DataParallelOptions& options, cluster::TokenSink& sink)
@@ -37,6 +48,8 @@ Result<std::unique_ptr<DataParallelEngine>> DataParallelEngine::start(
   dispatch.engines = options.fleet.engines;
   dispatch.engines_alike = true;
   dispatch.page_tokens = kernels::kPageTokens;
+  dispatch.rule_options.exchange_ms_per_token =
+      options.exchange_ms_per_token.value_or(exchange_ms_per_token(model, options.fleet));
   const int group = EngineFleet::group_size(options.fleet, experts);
   for (int i = 0; group > 1 && i < options.fleet.engines; ++i)
     dispatch.groups.push_back(i / group);
@@ -254,6 +267,8 @@ bool DataParallelEngine::take_note(EngineId from, TokenOutput& output) {
     output = {.request = output.request, .finish = sched::FinishReason::kCancelled};
   }
   untold_.erase(output.request);
+  if (!output.expert_rows.by_rank.empty())
+    dispatcher_->note_expert_rows(output.request, output.expert_rows);
   dispatcher_->note_end(output.request);
   return true;
 }

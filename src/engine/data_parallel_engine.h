@@ -29,9 +29,13 @@ struct DataParallelOptions {
   // The engines. With a record_path FILE, FILE.engine0, FILE.engine1, … and FILE.dispatch are
   // written.
   EngineFleetOptions fleet;
-  // How requests get their engines. Filled in: engines, page_tokens, prefix_caching, model_salt,
-  // and the order and prefill cost of the engines.
+  // How requests get their engines. Filled in: engines, groups, page_tokens, prefix_caching,
+  // model_salt, the order and prefill cost of the engines, and what an exchange costs.
   cluster::DispatcherOptions dispatch;
+  // What moving the expert rows of a token to other ranks and back costs, of all layers, for the
+  // rule; >= 0. nullopt: what the fleet's exchange profile makes it take; 0 without one, for in
+  // memory that all ranks share rows do not move.
+  std::optional<double> exchange_ms_per_token;
 };
 
 // Several engines on one model as one: each with its own KV cache, scheduler and thread, and a

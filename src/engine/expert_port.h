@@ -4,6 +4,7 @@
 #include <span>
 
 #include "base/clock.h"
+#include "engine/expert_row_counts.h"
 #include "sched/expert_post.h"
 
 namespace gimbal::engine {
@@ -41,6 +42,8 @@ class ExpertPort {
   [[nodiscard]] virtual Rank rank() const = 0;
   // The version of the map by which rows that are posted now are sent.
   [[nodiscard]] virtual std::uint32_t map_version() const = 0;
+  // Who counts where rows of requests are sent; null: nobody, for all run here.
+  [[nodiscard]] virtual ExpertRowCounts* row_counts() { return nullptr; }
   // The batch has left its gang step (docs/design/0010): nobody waits for its posts any more.
   virtual void leave(std::uint64_t gang_step, std::uint64_t members) = 0;
 

@@ -12,7 +12,12 @@ GroupPort::GroupPort(ExpertGroup& group, Rank rank, const kernels::KernelContext
       rank_(rank),
       serving_{.pool = context.pool, .isa = context.isa, .urgency = Urgency::kUrgent},
       map_(group.map()),
-      lists_(static_cast<std::size_t>(group.ranks())) {}
+      lists_(static_cast<std::size_t>(group.ranks())),
+      counts_(group.ranks(), static_cast<int>(group.options().executor.max_batches *
+                                              group.options().executor.max_batch_rows)),
+      counted_version_(map_->version()) {
+  counts_.use_map(*map_);
+}
 
 std::uint32_t GroupPort::map_version() const {
   if (map_->version() != group_.map_version()) map_ = group_.map();
@@ -22,11 +27,16 @@ std::uint32_t GroupPort::map_version() const {
 void GroupPort::post(const sched::ExpertPost& post) {
   for (std::vector<PostedEntry>& list : lists_)
     list.clear();
+  if (map_->version() != counted_version_) {
+    counted_version_ = map_->version();
+    counts_.use_map(*map_);
+  }
   const std::size_t choices = post.rows.empty() ? 0 : post.experts.size() / post.rows.size();
   for (std::size_t i = 0; i < post.rows.size(); ++i) {
     for (std::size_t choice = 0; choice < choices; ++choice) {
       const ExpertId expert{post.experts[i * choices + choice]};
       const Rank to = map_->destination(post.layer, expert, row_key_++);
+      counts_.add(post.rows[i].slot, to);
       PostedEntry& entry = lists_[static_cast<std::size_t>(to.value())].emplace_back();
       entry.row = post.rows[i];
       entry.row.first_output += static_cast<std::int32_t>(choice);

@@ -33,6 +33,7 @@ class GroupPort final : public ExpertPort, public Interrupt {
   [[nodiscard]] std::uint32_t map_version() const override;
   void leave(std::uint64_t gang_step, std::uint64_t members) override;
   [[nodiscard]] const Totals& totals() const override { return totals_; }
+  [[nodiscard]] ExpertRowCounts* row_counts() override { return &counts_; }
 
   void between_tasks() override { (void)serve(); }
 
@@ -53,6 +54,8 @@ class GroupPort final : public ExpertPort, public Interrupt {
   mutable std::shared_ptr<const policy::ExpertMap> map_;  // owners: the group and its ports
   std::vector<std::vector<PostedEntry>> lists_;           // by destination
   std::uint64_t row_key_ = 0;
+  ExpertRowCounts counts_;
+  std::uint32_t counted_version_;  // of the map that counts_ uses
   std::vector<sched::ExpertEntry> arrived_;
   std::vector<sched::ExpertEntry> message_;
   Totals totals_;

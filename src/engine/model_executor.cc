@@ -7,7 +7,6 @@
 #include "base/check.h"
 
 namespace gimbal::engine {
-
 ModelExecutor::ModelExecutor(const model::Model& model, const model::KvStorage& kv,
                              const kernels::KernelContext& context, const Clock& clock,
                              const ModelExecutorOptions& options, const GroupPlace* place)
@@ -33,6 +32,7 @@ ModelExecutor::ModelExecutor(const model::Model& model, const model::KvStorage& 
   } else {
     experts_ = &place->experts;
   }
+  row_counts_ = experts_->row_counts();
   for (auto slot = static_cast<std::int32_t>(max_batches_ * store_.region_rows()); slot-- > 0;) {
     free_slots_.emplace_back(slot);
   }
@@ -80,6 +80,13 @@ void ModelExecutor::release_slot(ExecutorSequence& sequence) {
     experts_->cancel(sequence.slot, outstanding_.epoch(sequence.slot));
     outstanding_.drop(sequence.slot);
   }
+  if (row_counts_ != nullptr) {
+    if (sequence.step.request == kDummyRequest) {
+      row_counts_->discard(sequence.slot);
+    } else {
+      row_counts_->settle(sequence.slot, sequence.step.request);
+    }
+  }
   free_slots_.push_back(sequence.slot);
 }
 
@@ -111,7 +118,7 @@ void ModelExecutor::start_dummy(BatchId batch, PageId page, std::uint64_t gang_s
   static const sched::SamplingParams kSampling;
   dummy_page_ = page;
   start({.batch = batch,
-         .sequences = {{.request = RequestId{~std::uint64_t{0}},
+         .sequences = {{.request = kDummyRequest,
                         .tokens = {&kToken, 1},
                         .rows = 1,
                         .pages = {&dummy_page_, 1},

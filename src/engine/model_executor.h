@@ -7,9 +7,11 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "cluster/expert_rows.h"
 #include "engine/executor_batch.h"
 #include "engine/executor_trace.h"
 #include "engine/expert_port.h"
+#include "engine/expert_row_counts.h"
 #include "engine/expert_service.h"
 #include "engine/local_experts.h"
 #include "engine/routing_recorder.h"
@@ -78,6 +80,11 @@ class ModelExecutor final : public sched::BatchExecutor {
   Progress run(std::vector<sched::Event>& events);
 
   [[nodiscard]] const ExpertPort& experts() const { return *experts_; }
+  // Which ranks of the group ran the rows of a request that has ended; asked once. Nothing by rank
+  // where it is in no group.
+  [[nodiscard]] cluster::ExpertRows take_expert_rows(RequestId request) {
+    return row_counts_ != nullptr ? row_counts_->take(request) : cluster::ExpertRows{};
+  }
   // Makes a standing batch of one row without a sequence, for a rank that takes part in a lockstep
   // step without work. It computes on page `page`, whose content means nothing, and ends like any
   // other batch.
@@ -105,6 +112,8 @@ class ModelExecutor final : public sched::BatchExecutor {
   }
 
  private:
+  static constexpr RequestId kDummyRequest{~std::uint64_t{0}};
+
   [[nodiscard]] ExecutorBatch& find(BatchId batch);
   [[nodiscard]] const ExecutorBatch& find(BatchId batch) const;
   ExecutorBatch& make_batch(BatchId id);
@@ -134,6 +143,7 @@ class ModelExecutor final : public sched::BatchExecutor {
   std::optional<ExpertService> own_service_;  // without a group
   std::optional<LocalExperts> own_experts_;
   ExpertPort* experts_;
+  ExpertRowCounts* row_counts_;  // the port's; null: none
   sched::OutstandingRows outstanding_;
   sched::Completion completion_;
   TokenChooser chooser_;

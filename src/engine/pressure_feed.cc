@@ -26,12 +26,25 @@ void PressureFeed::fetch(cluster::Dispatcher& dispatcher) {
   for (std::size_t index = 0; index < groups_.size(); ++index) {
     Group& group = groups_[index];
     note(index, group);
+    tell_map(dispatcher, index, group);
     const int ranks = fleet_.groups()[index].experts->ranks();
     for (int rank = 0; rank < ranks; ++rank) {
       const Rank own[] = {Rank{rank}};
       tell(dispatcher, EngineId{static_cast<int>(index) * ranks + rank},
            group.pressure.pressure(own));
     }
+  }
+}
+
+void PressureFeed::tell_map(cluster::Dispatcher& dispatcher, std::size_t index, Group& group) {
+  const ExpertGroup& experts = *fleet_.groups()[index].experts;
+  if (group.told_version == experts.map_version()) return;
+  const auto map = experts.map();
+  group.told_version = map->version();
+  const std::uint64_t fingerprint = map->fingerprint();
+  for (int rank = 0; rank < experts.ranks(); ++rank) {
+    dispatcher.note_expert_map(EngineId{static_cast<int>(index) * experts.ranks() + rank},
+                               fingerprint);
   }
 }
 

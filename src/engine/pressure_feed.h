@@ -10,8 +10,9 @@
 
 namespace gimbal::engine {
 
-// Brings what expert services have counted to the dispatcher, as expert pressure ρ of each engine
-// (cluster/expert_pressure.h). One thread at a time. The fleet must outlive it.
+// Brings what is known of the experts to the dispatcher: what services have counted, as expert
+// pressure ρ of each engine (cluster/expert_pressure.h), and which map each engine's group has. One
+// thread at a time. The fleet must outlive it.
 class PressureFeed {
  public:
   PressureFeed(const EngineFleet& fleet, int layers);
@@ -23,11 +24,13 @@ class PressureFeed {
   struct Group {
     cluster::ExpertPressure pressure;
     std::uint32_t map_version = 0;
+    std::optional<std::uint32_t> told_version;  // of the map that the dispatcher knows
     std::uint64_t noted_steps = 0;
     bool noted = false;
   };
 
   void note(std::size_t index, Group& group);
+  void tell_map(cluster::Dispatcher& dispatcher, std::size_t index, Group& group);
   void tell(cluster::Dispatcher& dispatcher, EngineId engine, std::optional<double> pressure);
 
   const EngineFleet& fleet_;

@@ -261,7 +261,12 @@ void ServingEngine::handle(std::vector<sched::Event>& events) {
                         .error = refusal.error.message,
                         .refused = refusal.error.code});
   }
-  if (member_) member_->tell(said);
+  if (member_) {
+    for (cluster::TokenOutput& output : outputs_) {
+      if (output.finish) output.expert_rows = executor_.take_expert_rows(output.request);
+    }
+    member_->tell(said);
+  }
   if (spans_) spans_->told(outputs_, now);
   std::int64_t ended = 0;
   for (const cluster::TokenOutput& output : outputs_) {

@@ -22,6 +22,7 @@ class Collector final : public cluster::TokenSink {
   struct Story {
     std::vector<TokenId> tokens;
     std::optional<sched::FinishReason> finish;
+    cluster::ExpertRows expert_rows;
     int ends = 0;
   };
 
@@ -35,6 +36,7 @@ class Collector final : public cluster::TokenSink {
         if (output.token) story.tokens.push_back(*output.token);
         if (output.finish) {
           story.finish = output.finish;
+          story.expert_rows = output.expert_rows;
           ++ended_;
         }
       }

@@ -197,6 +197,33 @@ TEST_F(RankEngines, EveryPaceGivesTheTokensOfOneEngine) {
   }
 }
 
+TEST_F(RankEngines, AnEndTellsWhichRanksRanTheRequestsRows) {
+  const model_config::ModelConfig& config = model_->config();
+  const double pairs_a_row = config.experts_per_token * config.moe_layers();
+  std::uint64_t id = 0;
+  for (const cluster::GangPace pace : {cluster::GangPace::kGang, cluster::GangPace::kLockstep}) {
+    start_group({.ranks = 2, .pace = pace});
+    submit(0, ++id, 20, 6);
+    sink_.wait_for_ends(id);
+    const cluster::ExpertRows rows = sink_.stories().at(RequestId{id}).expert_rows;
+    ASSERT_EQ(rows.by_rank.size(), 2U);
+    EXPECT_EQ(rows.by_rank[0] + rows.by_rank[1], 25 * pairs_a_row);
+    EXPECT_EQ(rows.map, group_->map()->fingerprint());
+    for (const int rank : {0, 1}) {
+      // In lockstep the services have also run the idle rank's dummy rows.
+      const double all = static_cast<double>(group_->station(Rank{rank}).counters().rows);
+      const double own = rows.by_rank[static_cast<std::size_t>(rank)];
+      EXPECT_GT(own, 0);
+      if (pace == cluster::GangPace::kGang) {
+        EXPECT_EQ(all, own);
+      } else {
+        EXPECT_GE(all, own);
+      }
+    }
+    stop_group();
+  }
+}
+
 TEST_F(RankEngines, CancelledRequestsLeaveTheOthersAlone) {
   const auto requests = some_requests();
   const auto expected = alone(requests);

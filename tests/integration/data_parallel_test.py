@@ -183,6 +183,7 @@ def test_a_preset_sets_every_column_and_options_override_it(start_server, tmp_pa
         (("--binding", "never"), "--binding"),
         (("--preset", "none"), "preset must be one of"),
         (("--dispatch-lambda", "-1"), "--dispatch-lambda: must be at least 0, is -1"),
+        (("--dispatch-exchange-ms", "-1"), "--dispatch-exchange-ms: must be at least 0, is -1"),
         (("--decisions", "/none/file"), "/none/file"),
     ],
 )

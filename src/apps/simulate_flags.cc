@@ -187,7 +187,8 @@ Result<sim::SystemOptions> SimulateFlags::system(const policy::Preset& preset,
   sim::SystemOptions system{.name = std::string(preset.name),
                             .scheduler = schedule.options,
                             .kv_cache_bytes = schedule.kv_cache_bytes,
-                            .dispatch = dispatching.options};
+                            .dispatch = dispatching.options,
+                            .exchange_ms_per_token = dispatching.exchange_ms};
   system.scheduler.max_model_len = max_model_len;
   system.dispatch.log_records = 0;
   system.exact = exact;

@@ -71,6 +71,7 @@ TEST(RecordReplayTest, WhatASimulatedEngineRecordsIsReplayed) {
   const auto replayed = cluster::replay_dispatch(in);
   ASSERT_TRUE(replayed.ok()) << replayed.error().message;
   EXPECT_EQ(replayed->decisions, 60U);
+  EXPECT_NE(dispatch.str().find("\"call\":\"rows\""), std::string::npos);
 }
 
 TEST(RecordReplayTest, NamesTheLineThatDiffers) {

@@ -210,8 +210,20 @@ void ServingCluster::note(sched::TokenNews& news) {
     if (first) dispatcher_->note_first_token(request);
     return;
   }
+  if (*news.finish == sched::FinishReason::kLength || *news.finish == sched::FinishReason::kStop)
+    note_expert_rows(request);
   dispatcher_->note_end(request);
   if (!tried_.empty()) tried_.erase(request);
+}
+
+// Those to be expected, for nobody knows which experts the rows of one request chose.
+void ServingCluster::note_expert_rows(RequestId request) {
+  const auto id = dispatcher_->engine_of(request);
+  if (!id) return;  // it went past the dispatcher
+  const Place& place = places_[static_cast<std::size_t>(id->value())];
+  SimulatedGroup& group = *groups_[static_cast<std::size_t>(place.group)];
+  if (!group.shares_experts()) return;
+  dispatcher_->note_expert_rows(request, group.expected_rows(book_.topic_of(request)));
 }
 
 void ServingCluster::on_outputs(SimulatedEngine& from, sched::Outputs& outputs) {

@@ -161,7 +161,8 @@ class ServingCluster final : private EngineObserver, private EventTarget {
     bool changed = false;     // is in changed_
     std::optional<double> pressure;
     bool told_pressure = false;
-    bool down = false;  // known not to take requests
+    std::optional<std::uint64_t> told_map;  // fingerprint of the one that the dispatcher knows
+    bool down = false;                      // known not to take requests
   };
   // A snapshot under way.
   struct Signal {
@@ -185,9 +186,10 @@ class ServingCluster final : private EngineObserver, private EventTarget {
   void retry(EngineId engine, RequestId request, RequestEnd otherwise, const Error& why);
   void end(RequestId request, RequestEnd how, const Error& why);
   void note(sched::TokenNews& news);
+  void note_expert_rows(RequestId request);
 
   void note_change(EngineId engine);
-  void note_pressure(EngineId engine);
+  void note_experts(EngineId engine);
   void publish(SimulatedEngine& engine);
   void take_signal(std::size_t number);
   void keep_down();

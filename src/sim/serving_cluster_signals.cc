@@ -23,7 +23,7 @@ void ServingCluster::fetch() {
     dispatcher_->note_snapshot(each.id(), each.snapshot());
     dispatcher_->note_prefix(each.id(), each.prefix_events());
     each.clear_prefix_events();
-    note_pressure(each.id());
+    note_experts(each.id());
   }
   changed_.clear();
 }
@@ -35,10 +35,16 @@ void ServingCluster::note_change(EngineId id) {
   changed_.push_back(id.value());
 }
 
-void ServingCluster::note_pressure(EngineId id) {
+// Pressure on the experts of the engine, and where its group has them.
+void ServingCluster::note_experts(EngineId id) {
   Place& place = places_[static_cast<std::size_t>(id.value())];
-  const std::optional<double> pressure =
-      groups_[static_cast<std::size_t>(place.group)]->pressure(place.rank);
+  SimulatedGroup& group = *groups_[static_cast<std::size_t>(place.group)];
+  if (group.shares_experts()) {
+    const std::uint64_t map = group.expected_rows(0).map;
+    if (place.told_map != map) dispatcher_->note_expert_map(id, map);
+    place.told_map = map;
+  }
+  const std::optional<double> pressure = group.pressure(place.rank);
   if (place.told_pressure && pressure == place.pressure) return;
   place.told_pressure = true;
   place.pressure = pressure;
@@ -71,7 +77,7 @@ void ServingCluster::take_signal(std::size_t number) {
   Signal& signal = signals_[number - first_signal_];
   dispatcher_->note_snapshot(signal.engine, signal.snapshot);
   dispatcher_->note_prefix(signal.engine, signal.prefix);
-  note_pressure(signal.engine);
+  note_experts(signal.engine);
   signal.taken = true;
   while (!signals_.empty() && signals_.front().taken) {
     signals_.pop_front();

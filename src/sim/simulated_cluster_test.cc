@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -183,6 +184,61 @@ TEST(SimulatedClusterTest, OrdersDifferAsTheyShould) {
   };
   EXPECT_LT(first_token("vllm", 1), first_token("vllm", 2));
   EXPECT_GT(first_token("gimbal-v2", 1), first_token("gimbal-v2", 2));
+}
+
+TEST(SimulatedClusterTest, UsersGoWhereTheExpertsOfTheirTopicAre) {
+  const auto testbed = plain_testbed(uniform_cluster(2, 2).value(), {.zipf = 2, .topics = 2});
+  const GroupHardware& hardware = testbed->hardware(0);
+  double at_first[2] = {};  // part of a topic's rows that rank 0 runs
+  for (int topic = 0; topic < 2; ++topic) {
+    for (int layer = 0; layer < 4; ++layer) {
+      const auto inclusion = hardware.routing.inclusion(LayerIndex{layer}, topic);
+      for (int expert = 0; expert < 4; ++expert)  // of 8, the linear map's first half
+        at_first[topic] += inclusion[static_cast<std::size_t>(expert)] / (4 * 2);
+    }
+    ASSERT_GT(std::abs(at_first[topic] - 0.5), 0.02);
+  }
+  workload::Workload workload;
+  for (int i = 0; i < 20; ++i) {  // one after the other
+    workload::RequestSpec& request = workload.requests.emplace_back(request_at(100 * i, 20, 10));
+    request.prompt.front().topic = i % 2;
+    request.user = i % 2 == 0 ? "even" : "odd";
+  }
+  SystemOptions system = plain_system("gimbal");
+  system.exchange_ms_per_token = 1000;
+  const auto cluster = plain_cluster(*testbed, system, workload);
+  cluster->run();
+  const auto& decisions = cluster->dispatcher().log().records();
+  ASSERT_EQ(decisions.size(), 20U);
+  for (std::size_t i = 0; i < 20; ++i) {
+    const auto& engines = decisions[i].engines;
+    if (i < 2) {
+      EXPECT_FALSE(engines[0].local_share || engines[1].local_share);
+      continue;
+    }
+    ASSERT_TRUE(engines[0].local_share && engines[1].local_share);
+    EXPECT_NEAR(*engines[0].local_share, at_first[i % 2], 1e-5);
+    EXPECT_NEAR(*engines[0].local_share + *engines[1].local_share, 1, 1e-9);
+    EXPECT_EQ(decisions[i].engine, at_first[i % 2] > 0.5 ? 0 : 1) << i;
+  }
+}
+
+TEST(SimulatedClusterTest, ATokensExchangeCostsWhatTheMachinesSay) {
+  ClusterSpec spec = uniform_cluster(4, 2).value();
+  const auto price = [&spec] {
+    const auto testbed = plain_testbed(spec);
+    return cluster_options(*testbed, plain_system("gimbal"))
+        .value()
+        .dispatch.rule_options.exchange_ms_per_token;
+  };
+  const auto testbed = plain_testbed(spec);
+  const double pair = testbed->hardware(0).model.exchange_ms_per_token(cost::Tier::kSameNode);
+  EXPECT_GT(pair, 0);
+  EXPECT_DOUBLE_EQ(price(), pair);
+  spec.groups.push_back({.count = 4});  // alone: they count for nothing
+  EXPECT_DOUBLE_EQ(price(), pair);
+  spec.groups.erase(spec.groups.begin());
+  EXPECT_EQ(price(), 0);
 }
 
 TEST(SimulatedClusterTest, RoundRobinTakesTurns) {

@@ -108,6 +108,28 @@ void SimulatedGroup::take_map(policy::ExpertMap map) {
   costs_.set_loads(*loads);
   own_loads_ = std::move(loads);
   pressure_.map_changed();
+  expected_rows_.clear();
+}
+
+const cluster::ExpertRows& SimulatedGroup::expected_rows(int topic) {
+  GIMBAL_CHECK(shares_experts());
+  if (expected_rows_.empty()) {
+    const std::uint64_t fingerprint = map().fingerprint();
+    const cost::ExpertLoadTable& loads = own_loads_ ? *own_loads_ : with_.loads;
+    for (std::size_t each = 0; each < static_cast<std::size_t>(loads.topics()); ++each) {
+      std::vector<double> token(static_cast<std::size_t>(loads.topics()));
+      token[each] = 1;
+      cluster::ExpertRows& rows = expected_rows_.emplace_back();
+      rows.map = fingerprint;
+      for (int rank = 0; rank < options_.ranks; ++rank) {
+        double here = 0;
+        for (const Rank device : devices_of(Rank{rank}))
+          here += loads.mean(token, device).rows * costs_.moe_layers();
+        rows.by_rank.push_back(here);
+      }
+    }
+  }
+  return expected_rows_[static_cast<std::size_t>(topic)];
 }
 
 Result<std::uint32_t> SimulatedGroup::set_map(policy::ExpertMap next) {

@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "base/trace.h"
 #include "cluster/expert_pressure.h"
+#include "cluster/expert_rows.h"
 #include "cluster/gang_coordinator.h"
 #include "cluster/gang_rank.h"
 #include "cost/cost_model.h"
@@ -79,6 +80,9 @@ class SimulatedGroup final : private EngineSeat, private EventTarget {
   // Rows go by this map from now on; moving the weights takes no time. Returns its version.
   // kInvalidArgument: another shape, or experts at a rank that is gone. kUnsupported: with exact.
   [[nodiscard]] Result<std::uint32_t> set_map(policy::ExpertMap map);
+  // Which ranks are to be expected to run the rows of a token of this topic, by the map of now.
+  // Requires: shares_experts().
+  [[nodiscard]] const cluster::ExpertRows& expected_rows(int topic);
 
   // The rank's device takes `factor` times as long from now on.
   void set_factor(Rank rank, double factor);
@@ -127,6 +131,7 @@ class SimulatedGroup final : private EngineSeat, private EventTarget {
   std::vector<std::unique_ptr<Dummy>> dummies_;          // by rank
   std::optional<policy::ExpertMap> own_map_;             // once it is not the first one
   std::unique_ptr<cost::ExpertLoadTable> own_loads_;     // of own_map_
+  std::vector<cluster::ExpertRows> expected_rows_;       // by topic; empty: not looked at yet
   cluster::ExpertPressure pressure_;
   std::uint64_t noted_steps_ = 0;
   std::vector<std::uint64_t> load_rows_;      // by device, work space

@@ -67,6 +67,20 @@ bool engines_alike(const ClusterSpec& cluster) {
          std::ranges::none_of(cluster.script, slows);
 }
 
+// A token's, on average over the engines that share experts.
+double exchange_ms_per_token(const Testbed& testbed) {
+  double sum = 0;
+  int engines = 0;
+  const std::vector<GroupSpec>& groups = testbed.options().cluster.groups;
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    if (groups[i].ranks < 2) continue;
+    const int count = groups[i].count * groups[i].ranks;
+    sum += count * testbed.hardware(i).model.exchange_ms_per_token(groups[i].tier);
+    engines += count;
+  }
+  return engines > 0 ? sum / engines : 0;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Testbed>> Testbed::make(TestbedOptions options) {
@@ -127,6 +141,8 @@ Result<SimulatedClusterOptions> cluster_options(const Testbed& testbed,
                                   .seed = system.seed};
   options.dispatch.seed = system.seed;
   options.dispatch.engines_alike = engines_alike(bed.cluster);
+  options.dispatch.rule_options.exchange_ms_per_token =
+      system.exchange_ms_per_token.value_or(exchange_ms_per_token(testbed));
   for (std::size_t i = 0; i < bed.cluster.groups.size(); ++i) {
     const GroupSpec& spec = bed.cluster.groups[i];
     SimulatedClusterOptions::Group group{.hardware = &testbed.hardware(i), .options = {}};

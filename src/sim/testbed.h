@@ -69,6 +69,9 @@ struct SystemOptions {
   bool exact = false;                           // see ExactRunner
   std::string expert_queue_policy = "run-all";  // with exact
   cluster::DispatcherOptions dispatch;
+  // What the dispatch rule takes a token's exchange to cost; nullopt: what the profiles say, the
+  // mean of the engines that share experts.
+  std::optional<double> exchange_ms_per_token;
   std::uint64_t seed = 0;
 };
 

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <iterator>
+#include <optional>
+#include <string_view>
+
 #include "policy/batch_former.h"
 #include "policy/dispatch.h"
 #include "policy/request_order.h"
@@ -49,6 +53,63 @@ TEST(PresetTest, PapersAndBaselinesAreAsTheTableSays) {
   EXPECT_EQ(qllm->order, "fcfs");
   EXPECT_EQ(qllm->max_sequences, std::nullopt);
   EXPECT_EQ(BatchFormerOptions{}.max_batch, 32);
+}
+
+// A row as a preset has it, but for the pace of those of papers without expert parallelism.
+struct Row {
+  std::string_view name;
+  std::string_view dispatch;
+  std::string_view order;
+  std::optional<double> promote_after_s;
+  std::string_view former;
+  std::optional<int> max_sequences;
+  std::string_view pace;  // empty: not looked at
+  std::string_view placement;
+  bool feedback;
+  std::string_view binding;
+  std::string_view preemption;
+};
+
+TEST(PresetTest, EveryColumnIsAsTheTableSays) {
+  constexpr std::nullopt_t kNone = std::nullopt;
+  const Row rows[] = {
+      {"vllm", "vllm", "fcfs", kNone, "vllm", kNone, "lockstep", "linear", false, "early", "off"},
+      {"vllm-eplb", "vllm", "fcfs", kNone, "vllm", kNone, "lockstep", "eplb", false, "early",
+       "off"},
+      {"vllm-rr", "round-robin", "fcfs", kNone, "vllm", kNone, "lockstep", "linear", false, "early",
+       "off"},
+      {"gimbal-v1", "gimbal-v1", "sjf-priority-aging", 5.0, "vllm", kNone, "lockstep", "gimbal-v1",
+       false, "early", "off"},
+      {"gimbal-v2", "gimbal-v2", "sjf-aging", kNone, "vllm", kNone, "lockstep", "gimbal-v2", true,
+       "early", "off"},
+      {"tgi", "least-requests", "fcfs", kNone, "tgi", 32, "", "linear", false, "early", "off"},
+      {"qllm", "least-requests", "fcfs", kNone, "qllm", kNone, "", "linear", false, "early",
+       "expert"},
+      {"gimbal", "gimbal", "sjf-aging", kNone, "gimbal", kNone, "gang", "gimbal", true, "early",
+       "layer"},
+  };
+  ASSERT_EQ(preset_names().size(), std::size(rows));
+  for (std::size_t i = 0; i < std::size(rows); ++i) {
+    const Row& row = rows[i];
+    SCOPED_TRACE(row.name);
+    EXPECT_EQ(preset_names()[i], row.name);
+    const auto preset = find_preset(row.name);
+    ASSERT_TRUE(preset.ok()) << preset.error().message;
+    EXPECT_EQ(preset->name, row.name);
+    EXPECT_EQ(preset->dispatch, row.dispatch);
+    EXPECT_EQ(preset->order, row.order);
+    EXPECT_EQ(preset->promote_after_s, row.promote_after_s);
+    EXPECT_EQ(preset->former, row.former);
+    EXPECT_EQ(preset->batch_tokens, kNone);
+    EXPECT_EQ(preset->max_sequences, row.max_sequences);
+    if (!row.pace.empty()) {
+      EXPECT_EQ(preset->pace, row.pace);
+    }
+    EXPECT_EQ(preset->placement, row.placement);
+    EXPECT_EQ(preset->feedback, row.feedback);
+    EXPECT_EQ(preset->binding, row.binding);
+    EXPECT_EQ(preset->preemption, row.preemption);
+  }
 }
 
 TEST(PresetTest, SaysWhatTakesNoEffectYet) {

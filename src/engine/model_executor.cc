@@ -165,6 +165,7 @@ void ModelExecutor::merge(BatchId into_id, BatchId from_id) {
                from.state != ExecutorBatch::State::kRunning);
   GIMBAL_CHECK(into.cursor == from.cursor && !into.posted && !from.posted,
                "batches merge at the same stage start only");
+  leave_gang(from);
   for (ExecutorSequence& sequence : from.sequences) {
     const std::int64_t first = into.rows.rows();
     into.rows.append(from.rows, sequence.first_row, sequence.step.rows);

@@ -91,7 +91,7 @@ class BatchExecutor {
   virtual void suspend(BatchId batch) = 0;
   // Makes a suspended batch stand again, where it stood.
   virtual void resume(BatchId batch) = 0;
-  // Moves the rows of `from` to the end of `into`; `from` is gone.
+  // Moves the rows of `from` to the end of `into`; `from` is gone, and its gang step left.
   // Requires: both stand at the same cursor.
   virtual void merge(BatchId into, BatchId from) = 0;
   // Moves the rows of `sequences` (a proper, non-empty subset) from `from` into the new standing

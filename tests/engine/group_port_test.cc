@@ -4,6 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <span>
+#include <vector>
+
 #include "engine_fixture.h"
 
 namespace gimbal::engine {
@@ -21,6 +24,51 @@ TEST_F(GroupPortTest, AServiceThatNobodyRunsDoesNotFillUp) {
   for (std::uint64_t step = 1; step <= 10'000; ++step)
     port.leave(step, alone);  // the services of both ranks hear of it
   EXPECT_TRUE((*group)->station(Rank{1}).has_room(Rank{0}, 0));
+}
+
+// The batch's sequence goes on with another batch, which is of no gang step: nobody may wait for
+// it.
+TEST_F(GroupPortTest, ABatchThatIsMergedLeavesItsGangStep) {
+  const SteadyClock clock;
+  const auto made =
+      ExpertGroup::make(*model_, {.ranks = 2, .executor = {.max_batch_rows = 8}}, clock);
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  ExpertGroup& group = **made;
+  GroupPort port(group, Rank{0}, {.pool = pool_});
+  GroupPort other(group, Rank{1}, {.pool = pool_});
+  const GroupPlace place{.rows = group.rows(), .first_region = 0, .experts = port};
+  const model::KvStorage kv(model_->config(), model_->dtype(), 2);
+  ModelExecutor executor(*model_, kv, {.pool = pool_}, clock, {.max_batch_rows = 8}, &place);
+  const std::vector<TokenId> tokens{1, 2, 3};
+  const std::vector<PageId> pages{PageId{0}, PageId{1}};
+  const sched::SamplingParams sampling;
+  const std::uint64_t both = sched::rank_bit(Rank{0}) | sched::rank_bit(Rank{1});
+  for (std::size_t i = 0; i < 2; ++i) {
+    executor.start({.batch = BatchId{static_cast<std::uint32_t>(i)},
+                    .sequences = {{.request = RequestId{i},
+                                   .tokens = tokens,
+                                   .rows = 3,
+                                   .pages = std::span(pages).subspan(i, 1),
+                                   .prompt_tokens = 3,
+                                   .sampling = &sampling}},
+                    .gang_step = i == 0 ? sched::kSolo : 1,
+                    .gang_members = i == 0 ? 0 : both});
+  }
+  executor.merge(BatchId{0}, BatchId{1});
+  // The other member's post for the first layer with experts is held no longer.
+  int layer = 0;
+  while (!model_->config().is_moe(LayerIndex{layer}))
+    ++layer;
+  other.post({.source = Rank{1},
+              .layer = LayerIndex{layer},
+              .step = 1,
+              .members = both,
+              .map_version = other.map_version(),
+              .rows = {},
+              .experts = {}});
+  (void)other.serve();
+  for (const int rank : {0, 1})
+    EXPECT_EQ(group.station(Rank{rank}).counters().holds, 1U) << rank;
 }
 
 // Ports tell maps apart by their versions: none may come twice, or be taken for another.

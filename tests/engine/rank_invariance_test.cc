@@ -1,20 +1,25 @@
 // Whatever rank owns a request and whichever ranks run the experts, by whatever map, with whatever
-// delays and in whatever order of threads, it gets the same logits bit for bit
-// (docs/architecture.md, "Batch invariance").
+// delays and in whatever order of threads, it gets the same logits bit for bit (`3-algorithms` §6).
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
+#include <optional>
+#include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "models/tiny_model.h"
 #include "parity/random_scheduler.h"
+#include "random_map.h"
 
 namespace gimbal::engine {
 namespace {
 
+using parity::GangStep;
 using parity::RandomScheduler;
 using parity::TestRank;
 using parity::Trace;
@@ -22,38 +27,55 @@ using synthetic::Family;
 
 constexpr std::int64_t kBatchRows = parity::kBatchRows;
 
-// A map that puts every expert on one to three ranks with any fractions.
-policy::ExpertMap random_map(const policy::ExpertMapShape& shape, std::uint32_t version, Rng& rng) {
-  std::vector<policy::ExpertPlacement> entries;
-  for (std::size_t layer = 0; layer < shape.experts_of_layer.size(); ++layer) {
-    for (int expert = 0; expert < shape.experts_of_layer[layer]; ++expert) {
-      const int copies = 1 + static_cast<int>(rng.below(std::min(3, shape.ranks)));
-      const int first = static_cast<int>(rng.below(shape.ranks));
-      double left = 1;
-      for (int copy = 0; copy < copies; ++copy) {
-        const double part = copy + 1 == copies ? left : left * (0.2 + 0.6 * rng.uniform());
-        left -= part;
-        entries.push_back({.layer = LayerIndex{static_cast<std::int32_t>(layer)},
-                           .expert = ExpertId{expert},
-                           .rank = Rank{(first + copy) % shape.ranks},
-                           .fraction = part});
-      }
-    }
-  }
-  auto map = policy::ExpertMap::make(shape, version, entries);
-  EXPECT_TRUE(map.ok()) << map.error().message;
-  return std::move(map).value();
-}
+// How one rank, drawn at random, ends before the others.
+enum class End : std::uint8_t {
+  kNone,
+  kRetires,   // it has finished, and goes
+  kDies,      // in mid-step, with rows at services
+  kDeclared,  // others say that it is dead, at any time; it does not know and goes on for a while
+};
 
 struct Ranks {
   int count = 2;
   bool shared = true;
   bool delays = false;
-  bool swaps = false;    // new maps while it runs
-  bool retires = false;  // one rank goes when it is done, the others go on
+  bool swaps = false;  // new maps while it runs
+  bool gang = false;   // some steps are those of gangs
+  End end = End::kNone;
 };
 
-// Whoever is done runs its experts for those that are not.
+// What all ranks of a run said together, but for one that died.
+struct Outcome {
+  Trace all;
+  std::optional<Trace> dead;
+  int died_in_step = 0;
+  int gang_batches = 0;
+};
+
+ExpertGroupOptions group_options(const Ranks& ranks) {
+  ExpertGroupOptions options{.ranks = ranks.count,
+                             .executor = {.max_batch_rows = kBatchRows},
+                             .shared_workers = ranks.shared};
+  if (ranks.delays) {
+    options.profile = {.ranks_per_node = 2,
+                       .same_node = {.latency_us = 20, .gb_per_s = 1},
+                       .other_node = {.latency_us = 70, .gb_per_s = 0.5}};
+  }
+  return options;
+}
+
+// More gang steps than the ranks have batches, each of any ranks.
+std::vector<GangStep> random_gang_steps(int ranks, Rng& rng) {
+  std::vector<GangStep> steps;
+  std::uint64_t number = 0;
+  for (int i = 0; i < 150; ++i) {
+    number += 1 + rng.below(3);
+    steps.push_back({.number = number, .members = 1 + rng.below((std::uint64_t{1} << ranks) - 1)});
+  }
+  return steps;
+}
+
+// Goes on running experts for as long as others may need them.
 void serve_others(ExpertGroup& group, GroupPort& port, const std::atomic<int>& working) {
   while (working.load() > 0) {
     const std::uint32_t rung = group.bell(port.rank()).rings();
@@ -63,86 +85,150 @@ void serve_others(ExpertGroup& group, GroupPort& port, const std::atomic<int>& w
   }
 }
 
-// One run of all ranks, each on a thread of its own; what all of them said together.
-Trace run_ranks(const model::Model& model, ThreadPool& pool, kernels::Isa isa, const Ranks& ranks,
-                std::uint64_t seed) {
+// One map after the other while ranks work; at some time `ending` may be declared dead.
+void swap_maps(ExpertGroup& group, const Ranks& ranks, Rank ending, const std::atomic<int>& working,
+               Rng& rng) {
+  const policy::ExpertMapShape shape = group.map()->shape();
+  const int declared_after = static_cast<int>(rng.below(40));
+  for (int swap = 0; working.load() > 1; ++swap) {
+    if (ranks.end == End::kDeclared && swap == declared_after) group.retire(ending);
+    policy::ExpertMap map = random_map(shape, 0, rng);
+    if (!group.alive(ending)) map = map.without_rank(ending);
+    const auto set = group.set_map(std::move(map));
+    EXPECT_TRUE(set.ok() || ranks.end != End::kNone) << set.error().message;
+    std::this_thread::yield();
+  }
+}
+
+// One run of all ranks, each on a thread of its own.
+Outcome run_ranks(const model::Model& model, ThreadPool& pool, kernels::Isa isa, const Ranks& ranks,
+                  std::uint64_t seed) {
   const SteadyClock clock;
   Rng rng(seed);
-  ExpertGroupOptions options{.ranks = ranks.count,
-                             .executor = {.max_batch_rows = kBatchRows},
-                             .shared_workers = ranks.shared};
-  if (ranks.delays) {
-    options.profile = {.ranks_per_node = 2,
-                       .same_node = {.latency_us = 20, .gb_per_s = 1},
-                       .other_node = {.latency_us = 70, .gb_per_s = 0.5}};
-  }
-  auto made = ExpertGroup::make(model, options, clock);
+  auto made = ExpertGroup::make(model, group_options(ranks), clock);
   EXPECT_TRUE(made.ok()) << made.error().message;
   ExpertGroup& group = **made;
-  const policy::ExpertMapShape shape = group.map()->shape();
   if (seed % 2 == 1) {
-    EXPECT_TRUE(group.set_map(random_map(shape, 2, rng)).ok());
+    EXPECT_TRUE(group.set_map(random_map(group.map()->shape(), 2, rng)).ok());
   }
+  std::vector<GangStep> gang;
+  if (ranks.gang) gang = random_gang_steps(ranks.count, rng);
+  const Rank ending{static_cast<int>(rng.below(static_cast<std::uint64_t>(ranks.count)))};
+  const int dies_at_wait = 1 + static_cast<int>(rng.below(12));
 
+  Outcome outcome;
   std::vector<std::unique_ptr<ThreadPool>> own;
   std::vector<Trace> traces(static_cast<std::size_t>(ranks.count));
   std::vector<std::thread> threads;
   std::atomic<int> working{ranks.count};
+  std::atomic<int> gang_batches{0};
   for (int rank = 0; rank < ranks.count; ++rank) {
     if (!ranks.shared) {
       own.push_back(std::make_unique<ThreadPool>(ThreadPoolOptions{.workers = 1, .pin = false}));
     }
     ThreadPool& workers = ranks.shared ? pool : *own.back();
     threads.emplace_back([&, rank] {
+      const bool ends = Rank{rank} == ending && ranks.end != End::kNone;
       GroupPort port(group, Rank{rank}, {.pool = workers, .isa = isa});
-      const TestRank place{group, port};
+      TestRank place{.group = group, .port = port, .gang = gang, .dies_at_wait = {}};
+      if (ends && ranks.end == End::kDies) place.dies_at_wait = dies_at_wait;
       RandomScheduler scheduler(model, {.pool = workers, .isa = isa, .interrupt = &port},
                                 seed * 100 + static_cast<std::uint64_t>(rank) + 1, &place);
       traces[static_cast<std::size_t>(rank)] = scheduler.run();
+      gang_batches.fetch_add(scheduler.gang_batches());
+      if (scheduler.died()) outcome.died_in_step = 1;  // one rank at most
       working.fetch_sub(1);
       group.ring_all();
-      if (ranks.retires && rank == 0) {
-        group.retire(Rank{0});
-        return;
+      if (ends) {
+        group.retire(Rank{rank});
+      } else {
+        serve_others(group, port, working);
       }
-      serve_others(group, port, working);
     });
   }
-  while (ranks.swaps && working.load() > 1) {
-    EXPECT_TRUE(group.set_map(random_map(shape, 0, rng)).ok());
-    std::this_thread::yield();
-  }
+  if (ranks.swaps) swap_maps(group, ranks, ending, working, rng);
   for (std::thread& thread : threads)
     thread.join();
-  Trace all;
-  for (const Trace& trace : traces) {
-    all.logits.insert(trace.logits.begin(), trace.logits.end());
-    all.tokens.insert(trace.tokens.begin(), trace.tokens.end());
+  outcome.gang_batches = gang_batches.load();
+  if (outcome.died_in_step > 0) {
+    outcome.dead = std::exchange(traces[static_cast<std::size_t>(ending.value())], {});
   }
-  return all;
+  for (const Trace& trace : traces) {
+    outcome.all.logits.insert(trace.logits.begin(), trace.logits.end());
+    outcome.all.tokens.insert(trace.tokens.begin(), trace.tokens.end());
+  }
+  return outcome;
 }
 
-class RankInvariance : public ::testing::TestWithParam<Family> {};
+// What the dead rank had said before is the beginning of what it would have; removed from `plain`
+// is what it has to do with.
+void take_out_the_dead(const Trace& dead, Trace& plain) {
+  for (const auto& [place, hash] : dead.logits)
+    EXPECT_EQ(hash, plain.logits.at(place));
+  for (const auto& [request, tokens] : dead.tokens) {
+    const std::vector<TokenId>& whole = plain.tokens.at(request);
+    ASSERT_LE(tokens.size(), whole.size());
+    EXPECT_TRUE(std::equal(tokens.begin(), tokens.end(), whole.begin()));
+    std::erase_if(plain.logits, [&](const auto& each) { return each.first.first == request; });
+    plain.tokens.erase(request);
+  }
+}
 
-TEST_P(RankInvariance, RanksMapsDelaysAndSchedulesGiveTheSameBits) {
-  ThreadPool pool({.workers = 2, .pin = false});
-  const auto model =
-      tests::make_and_load(tests::tiny_options(GetParam()), tensor::DType::kBF16, pool);
-  const kernels::Isa isa = kernels::best_isa();
-  const Trace plain = RandomScheduler(*model, {.pool = pool, .isa = isa}, 0).run();
-  std::uint64_t seed = 0;
-  for (const int count : {2, 3, 4}) {
-    for (const bool shared : {true, false}) {
-      for (const Ranks& ranks :
-           {Ranks{count, shared}, Ranks{.count = count, .shared = shared, .delays = true},
-            Ranks{.count = count, .shared = shared, .swaps = true},
-            Ranks{.count = count, .shared = shared, .retires = true}}) {
-        const Trace trace = run_ranks(*model, pool, isa, ranks, ++seed);
-        EXPECT_EQ(trace.tokens, plain.tokens) << "seed " << seed;
-        EXPECT_EQ(trace.logits, plain.logits) << "seed " << seed;
+class RankInvariance : public ::testing::TestWithParam<Family> {
+ protected:
+  struct Totals {
+    int died_in_step = 0;
+    int gang_batches = 0;
+  };
+
+  // Runs each of `what` with any number of ranks and both kinds of workers.
+  Totals compare(const std::vector<Ranks>& what) {
+    ThreadPool pool({.workers = 2, .pin = false});
+    const auto model =
+        tests::make_and_load(tests::tiny_options(GetParam()), tensor::DType::kBF16, pool);
+    const kernels::Isa isa = kernels::best_isa();
+    const Trace plain = RandomScheduler(*model, {.pool = pool, .isa = isa}, 0).run();
+    std::uint64_t seed = 0;
+    Totals totals;
+    for (const int count : {2, 3, 4}) {
+      for (const bool shared : {true, false}) {
+        for (Ranks ranks : what) {
+          ranks.count = count;
+          ranks.shared = shared;
+          SCOPED_TRACE(testing::Message() << "seed " << ++seed);
+          const Outcome outcome = run_ranks(*model, pool, isa, ranks, seed);
+          Trace expected = plain;
+          if (outcome.dead) take_out_the_dead(*outcome.dead, expected);
+          EXPECT_EQ(outcome.all.tokens, expected.tokens);
+          EXPECT_EQ(outcome.all.logits, expected.logits);
+          totals.died_in_step += outcome.died_in_step;
+          totals.gang_batches += outcome.gang_batches;
+        }
       }
     }
+    return totals;
   }
+};
+
+TEST_P(RankInvariance, RanksMapsDelaysAndSchedulesGiveTheSameBits) {
+  compare({{}, {.delays = true}, {.swaps = true}, {.end = End::kRetires}});
+}
+
+TEST_P(RankInvariance, GangStepsOfAnyRanksGiveTheSameBits) {
+  const Totals totals = compare({{.gang = true},
+                                 {.delays = true, .gang = true},
+                                 {.swaps = true, .gang = true},
+                                 {.delays = true, .swaps = true, .gang = true}});
+  EXPECT_GT(totals.gang_batches, 100);
+}
+
+TEST_P(RankInvariance, ARankThatDiesInMidStepLeavesTheOthersTheirBits) {
+  const Totals totals = compare({{.end = End::kDies},
+                                 {.gang = true, .end = End::kDies},
+                                 {.delays = true, .gang = true, .end = End::kDies},
+                                 {.swaps = true, .gang = true, .end = End::kDies},
+                                 {.swaps = true, .gang = true, .end = End::kDeclared}});
+  EXPECT_GT(totals.died_in_step, 10);
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, RankInvariance,

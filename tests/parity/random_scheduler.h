@@ -8,6 +8,7 @@
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -64,12 +65,23 @@ struct LiveBatch {
   Cursor cursor;
   bool inside_experts = false;
   bool suspended = false;
+  bool in_gang = false;  // others may wait for what it posts
+};
+
+// A step that ranks run together. Numbers rise; all ranks know the same steps.
+struct GangStep {
+  std::uint64_t number = 0;
+  sched::RankSet members = 0;
 };
 
 // Where a scheduler's executor is a rank of a group; it then has its share of the sequences.
 struct TestRank {
   engine::ExpertGroup& group;
   engine::GroupPort& port;
+  std::span<const GangStep> gang = {};  // it takes part in those of which it is a member
+  // It stops for good when it has waited for others so often, rows and steps being as they are; and
+  // as soon as it waits when others have retired it.
+  std::optional<int> dies_at_wait;
 };
 
 // Drives an executor with a schedule drawn from a seed; seed 0 is no schedule at all: every
@@ -83,6 +95,8 @@ class RandomScheduler {
         rank_(rank),
         kv_(model.config(), model.dtype(), 64),
         executor_(model, kv_, context, clock_, {.max_batch_rows = kBatchRows}, place_of(rank)) {
+    for (int layer = 0; layer < model.config().num_layers(); ++layer)
+      moe_.push_back(model.config().is_moe(LayerIndex{layer}));
     if (rank == nullptr && !plain_ && rng_.below(2) == 0) {
       executor_.set_expert_policy(std::make_unique<OneQueueAtATime>());
     }
@@ -96,11 +110,18 @@ class RandomScheduler {
   }
 
   Trace run() {
-    int steps = 0;
-    while (!batches_.empty() || std::any_of(sequences_.begin(), sequences_.end(),
-                                            [this](const auto& each) { return works_on(each); })) {
-      EXPECT_LT(++steps, 100000);
-      act();
+    try {
+      int steps = 0;
+      while (!batches_.empty() ||
+             std::any_of(sequences_.begin(), sequences_.end(),
+                         [this](const auto& each) { return works_on(each); })) {
+        EXPECT_LT(++steps, 100000);
+        act();
+      }
+      while (const GangStep* step = next_gang_step())
+        rank_->port.leave(step->number, step->members);
+    } catch (const Died&) {
+      died_ = true;
     }
     for (const TestSequence& sequence : sequences_) {
       if (mine(sequence)) trace_.tokens[sequence.id] = sequence.tokens;
@@ -109,8 +130,14 @@ class RandomScheduler {
   }
 
   [[nodiscard]] int interruptions() const { return interruptions_; }
+  // Whether it stopped in mid-step.
+  [[nodiscard]] bool died() const { return died_; }
+  // Batches that were of their gang step to the end.
+  [[nodiscard]] int gang_batches() const { return gang_batches_; }
 
  private:
+  struct Died {};
+
   const engine::GroupPlace* place_of(const TestRank* rank) {
     if (rank == nullptr) return nullptr;
     return &place_.emplace(engine::GroupPlace{
@@ -136,6 +163,7 @@ class RandomScheduler {
       if (progress == engine::Progress::kWorked) return;
       ASSERT_EQ(progress, engine::Progress::kWaiting);
       ASSERT_NE(rank_, nullptr);
+      if (++waits_ == rank_->dies_at_wait || !rank_->group.alive(rank_->port.rank())) throw Died();
       bell().wait(rung, rank_->port.time_to_next_arrival());
     }
   }
@@ -178,10 +206,42 @@ class RandomScheduler {
       if (batch.suspended) return;
       executor_.suspend(batch.id);
       batch.suspended = true;
+      batch.in_gang = false;
     } else {
       LiveBatch& batch = pick();
       if (batch.suspended) executor_.resume(batch.id);
       batch.suspended = false;
+    }
+  }
+
+  // The first gang step that is left for this rank, if it is free for one; taken.
+  const GangStep* next_gang_step() {
+    if (rank_ == nullptr || std::any_of(batches_.begin(), batches_.end(),
+                                        [](const auto& each) { return each.in_gang; })) {
+      return nullptr;
+    }
+    while (next_gang_step_ < rank_->gang.size()) {
+      const GangStep& step = rank_->gang[next_gang_step_++];
+      if ((step.members & sched::rank_bit(rank_->port.rank())) != 0) return &step;
+    }
+    return nullptr;
+  }
+
+  // Takes part without a row, to the end or to any layer.
+  void attend(const GangStep& step) {
+    for (int layer = 0; layer < executor_.layers(); ++layer) {
+      if (rng_.below(6) == 0) {
+        rank_->port.leave(step.number, step.members);
+        return;
+      }
+      if (!moe_[static_cast<std::size_t>(layer)]) continue;
+      rank_->port.post({.source = rank_->port.rank(),
+                        .layer = LayerIndex{layer},
+                        .step = step.number,
+                        .members = step.members,
+                        .map_version = rank_->port.map_version(),
+                        .rows = {},
+                        .experts = {}});
     }
   }
 
@@ -190,8 +250,11 @@ class RandomScheduler {
   void start() {
     sched::StepPlan plan{.batch = BatchId{++last_batch_}, .sequences = {}};
     LiveBatch batch{.id = plan.batch};
+    const GangStep* const gang = rng_.below(4) == 0 ? nullptr : next_gang_step();
+    const bool attends = gang != nullptr && rng_.below(4) == 0;
     std::int64_t room = kBatchRows / 3;
     for (TestSequence& sequence : sequences_) {
+      if (attends) break;
       if (sequence.in_batch || !works_on(sequence) || (!plain_ && rng_.below(3) == 0)) continue;
       if (plain_ && !batch.members.empty()) break;
       const auto left = static_cast<std::int32_t>(sequence.tokens.size()) - sequence.computed;
@@ -217,7 +280,15 @@ class RandomScheduler {
       batch.members.push_back(sequence.id);
       batch.rows.push_back(rows);
     }
-    if (batch.members.empty()) return;
+    if (batch.members.empty()) {
+      if (gang != nullptr) attend(*gang);
+      return;
+    }
+    if (gang != nullptr) {
+      plan.gang_step = gang->number;
+      plan.gang_members = gang->members;
+      batch.in_gang = true;
+    }
     executor_.start(plan);
     batches_.push_back(batch);
   }
@@ -259,6 +330,7 @@ class RandomScheduler {
       sequence.in_batch = false;
       if (result.token) sequence.tokens.push_back(*result.token);
     }
+    if (batch.in_gang) ++gang_batches_;
     const BatchId id = batch.id;
     std::erase_if(batches_, [id](const LiveBatch& each) { return each.id == id; });
   }
@@ -303,6 +375,11 @@ class RandomScheduler {
   engine::ModelExecutor executor_;
   std::vector<TestSequence> sequences_;
   std::vector<LiveBatch> batches_;
+  std::vector<bool> moe_;  // by layer
+  std::size_t next_gang_step_ = 0;
+  int gang_batches_ = 0;
+  int waits_ = 0;
+  bool died_ = false;
   std::uint32_t last_batch_ = 0;
   int interruptions_ = 0;
   Trace trace_;

@@ -2,7 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <condition_variable>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -21,9 +23,10 @@ class Collector final : public cluster::TokenSink {
  public:
   struct Story {
     std::vector<TokenId> tokens;
+    std::vector<sched::TokenLogprobs> logprobs;         // of the tokens, where asked for
+    std::vector<sched::TokenLogprobs> prompt_logprobs;  // likewise
     std::optional<sched::FinishReason> finish;
     cluster::ExpertRows expert_rows;
-    int ends = 0;
   };
 
   void on_outputs(std::span<cluster::TokenOutput> outputs) override {
@@ -34,6 +37,8 @@ class Collector final : public cluster::TokenSink {
         Story& story = stories_[output.request];
         EXPECT_FALSE(story.finish) << "an output after the end";
         if (output.token) story.tokens.push_back(*output.token);
+        if (output.logprobs) story.logprobs.push_back(std::move(*output.logprobs));
+        std::ranges::move(output.prompt_logprobs, std::back_inserter(story.prompt_logprobs));
         if (output.finish) {
           story.finish = output.finish;
           story.expert_rows = output.expert_rows;

@@ -3,7 +3,9 @@
 #include "engine/engine_fleet.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <array>
 #include <fstream>
 #include <map>
 #include <set>
@@ -140,6 +142,83 @@ TEST_F(EngineFleetTest, MapsAreSwappedWhileServing) {
       0, policy::ExpertMap::linear(policy::ExpertMapShape::uniform(1, 2, 2), 9));
   ASSERT_FALSE(wrong.ok());
   EXPECT_EQ(wrong.error().field, "expert_map");
+}
+
+// Memory that this process has now.
+std::int64_t resident_bytes() {
+  std::int64_t all = 0;
+  std::int64_t resident = 0;
+  std::ifstream("/proc/self/statm") >> all >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+TEST_F(EngineFleetTest, WeightsAreInMemoryOnceForAllEngines) {
+  synthetic::SyntheticOptions large = tests::tiny_options(synthetic::Family::kQwen3Moe);
+  large.moe_intermediate_size = 3072;
+  large.experts = 32;
+  model_ = tests::make_and_load(large, tensor::DType::kBF16, pool_);
+  ASSERT_GT(model_->weight_bytes(), 64 << 20);
+  std::int64_t before = 0;
+  for (const int engines : {1, 3}) {
+    const std::size_t ended = sink_.stories().size();
+    const auto fleet = start(options(engines, engines));
+    for (std::uint64_t id = 1; id <= 6; ++id) {
+      ASSERT_TRUE(fleet->engine(static_cast<int>(id) % engines)
+                      .submit({request(100 * static_cast<std::uint64_t>(engines) + id, 60, 6)})
+                      .ok());
+    }
+    sink_.wait_for_ends(ended + 6);
+    const std::int64_t now = resident_bytes();
+    ASSERT_GT(now, model_->weight_bytes());
+    if (engines > 1) {
+      EXPECT_LT(now - before, model_->weight_bytes() / 2);
+    }
+    before = now;
+  }
+}
+
+TEST_F(EngineFleetTest, ARankWithoutWorkPostsNothing) {
+  for (const cluster::GangPace pace :
+       {cluster::GangPace::kGang, cluster::GangPace::kImmediate, cluster::GangPace::kLockstep}) {
+    for (const RankWorkers workers : {RankWorkers::kShared, RankWorkers::kOwn}) {
+      EngineFleetOptions of = options(3, 3);
+      of.pace = pace;
+      of.workers = workers;
+      const auto fleet = start(of);
+      const std::size_t ended = sink_.stories().size();
+      for (std::uint64_t i = 1; i <= 4; ++i)
+        ASSERT_TRUE(fleet->engine(0).submit({request(ended + i, 40, 20)}).ok());
+      sink_.wait_for_ends(ended + 4);
+      const cluster::GroupReading group = fleet->expert_groups().at(0);
+      std::array<std::uint64_t, 3> rows{};  // by source
+      const auto map = fleet->expert_map(0);
+      for (int layer = 0; layer < map->layers(); ++layer) {
+        for (int expert = 0; expert < map->experts(LayerIndex{layer}); ++expert) {
+          for (int i = 0; i < 9; ++i) {
+            rows[static_cast<std::size_t>(i % 3)] += fleet->expert_traffic(
+                0, Rank{i / 3}, LayerIndex{layer}, Rank{i % 3}, ExpertId{expert});
+          }
+        }
+      }
+      EXPECT_GT(rows[0], 0U);
+      if (pace == cluster::GangPace::kLockstep) {  // the baseline: steps without work
+        EXPECT_GT(group.gang.dummies, 0U);
+        EXPECT_GT(rows[1], 0U);
+        EXPECT_GT(rows[2], 0U);
+        continue;
+      }
+      // No rows, and no posts without rows: those are of gang steps.
+      EXPECT_EQ(rows[1] + rows[2], 0U);
+      EXPECT_EQ(group.gang.gang_steps, 0U);
+      EXPECT_EQ(group.services[0].bytes_in, 0U);  // nothing came from others
+      for (int rank = 0; rank < 3; ++rank) {
+        const cluster::ServiceReading& service = group.services[static_cast<std::size_t>(rank)];
+        EXPECT_GT(service.rows, 0U);  // of the rank that has work
+        EXPECT_EQ(service.holds, 0U);
+        EXPECT_EQ(fleet->engine(rank).snapshot().steps > 0, rank == 0);
+      }
+    }
+  }
 }
 
 TEST_F(EngineFleetTest, ATraceHasBatchesServicesAndRequests) {

@@ -64,6 +64,8 @@ Result<std::unique_ptr<DataParallelEngine>> DataParallelEngine::start(
   }
   GIMBAL_ASSIGN_OR_RETURN(whole->fleet_, EngineFleet::start(model, std::move(fleet), pool, sinks));
   whole->pressure_ = std::make_unique<PressureFeed>(*whole->fleet_, model.config().num_layers());
+  for (const EngineFleet::Group& each : whole->fleet_->groups())
+    each.experts->on_retired([raw = whole.get()](Rank) { raw->on_retired(); });
   whole->limits_ = whole->fleet_->engine(0).limits();
   whole->limits_.max_waiting_prefill_tokens *= options.fleet.engines;
   whole->limits_.engines = options.fleet.engines;
@@ -239,16 +241,29 @@ void DataParallelEngine::on_outputs(EngineId from, std::span<TokenOutput> output
       ended = ended || output.finish.has_value();
       if (take_note(from, output)) told.push_back(std::move(output));
     }
-    if (!stopping_ && (ended || dispatcher_->queued_groups() > 0)) {
-      const TimePoint now = clock_.now();
-      fetch(now);
-      for (const Refused& refused : send_all(now))
-        add_refusal(refused, told);
-      std::move(lost_.begin(), lost_.end(), std::back_inserter(told));
-      lost_.clear();
-    }
+    if (!stopping_ && (ended || dispatcher_->queued_groups() > 0)) go_on(told);
   }
   tell(told);
+}
+
+// A rank is gone. If its engine hangs, nobody else may have news for long.
+void DataParallelEngine::on_retired() {
+  Outputs told;
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) return;
+    go_on(told);
+  }
+  tell(told);
+}
+
+void DataParallelEngine::go_on(Outputs& outputs) {
+  const TimePoint now = clock_.now();
+  fetch(now);
+  for (const Refused& refused : send_all(now))
+    add_refusal(refused, outputs);
+  std::move(lost_.begin(), lost_.end(), std::back_inserter(outputs));
+  lost_.clear();
 }
 
 bool DataParallelEngine::take_note(EngineId from, TokenOutput& output) {
@@ -295,10 +310,7 @@ void DataParallelEngine::cancel(RequestId request) {
     const std::lock_guard lock(mutex_);
     if (dispatcher_->cancel_queued(request)) {
       ended.push_back({.request = request, .finish = sched::FinishReason::kCancelled});
-      const TimePoint now = clock_.now();
-      fetch(now);
-      for (const Refused& refused : send_all(now))  // others may have waited behind it
-        add_refusal(refused, ended);
+      go_on(ended);  // others may have waited behind it
     } else if (const auto id = dispatcher_->engine_of(request)) {
       // If the engine has failed by now, or will before it looks, nobody else gets the request.
       if (const auto untold = untold_.find(request); untold != untold_.end())

@@ -112,6 +112,7 @@ class DataParallelEngine final : public cluster::Engine, public cluster::Inspect
   [[nodiscard]] Result<void> open_files(cluster::DispatcherOptions dispatch);
   [[nodiscard]] ServingEngine& engine(EngineId id) const;
   void on_outputs(EngineId from, std::span<cluster::TokenOutput> outputs);
+  void on_retired();
   void tell(Outputs& outputs);
 
   static void add_refusal(const Refused& refused, Outputs& outputs);
@@ -120,6 +121,8 @@ class DataParallelEngine final : public cluster::Engine, public cluster::Inspect
   void fetch_published() const;
   void fetch(TimePoint now);
   [[nodiscard]] std::vector<Refused> send_all(TimePoint now);
+  // After something has changed: sends what can go. Adds what is to be told to `outputs`.
+  void go_on(Outputs& outputs);
   [[nodiscard]] Result<void> send(cluster::Dispatched& dispatched);
   void note_failure(EngineId engine, TimePoint now);
   void give_up(EngineId engine);

@@ -88,6 +88,7 @@ Result<std::uint32_t> ExpertGroup::set_map(policy::ExpertMap map) {
 
 bool ExpertGroup::retire(Rank rank) {
   const std::uint64_t bit = sched::rank_bit(rank);
+  std::function<void(Rank)> listener;
   {
     const std::lock_guard lock(map_mutex_);
     const std::uint64_t before = gone_.fetch_or(bit);
@@ -97,11 +98,18 @@ bool ExpertGroup::retire(Rank rank) {
       map_ = std::make_shared<const policy::ExpertMap>(map_->without_rank(rank));
       map_version_.store(map_->version());
     }
+    listener = listener_;
   }
   for (const auto& station : stations_)
     station->forget(rank);
   ring_all();
+  if (listener) listener(rank);
   return true;
+}
+
+void ExpertGroup::on_retired(std::function<void(Rank)> listener) {
+  const std::lock_guard lock(map_mutex_);
+  listener_ = std::move(listener);
 }
 
 void ExpertGroup::ring_all() {

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -64,6 +65,8 @@ class ExpertGroup {
   // The rank is gone: it holds nobody up, its experts are run by the others, who get the next map.
   // True the first time.
   bool retire(Rank rank);
+  // Who else is to know of ranks that go from now on: called at the end of retire(), on its thread.
+  void on_retired(std::function<void(Rank)> listener);
   [[nodiscard]] bool alive(Rank rank) const { return (gone_.load() & sched::rank_bit(rank)) == 0; }
   [[nodiscard]] bool anybody_gone() const { return gone_.load() != 0; }
   void ring_all();
@@ -92,6 +95,7 @@ class ExpertGroup {
   mutable std::mutex map_mutex_;
   std::shared_ptr<const policy::ExpertMap> map_;  // guarded by map_mutex_
   std::atomic<std::uint32_t> map_version_{0};
+  std::function<void(Rank)> listener_;  // guarded by map_mutex_
 };
 
 }  // namespace gimbal::engine

@@ -15,6 +15,7 @@
 #include "apps/parallel_run.h"
 #include "apps/spread.h"
 #include "base/progress.h"
+#include "policy/batch_former.h"
 
 namespace gimbal::apps {
 namespace {
@@ -27,7 +28,7 @@ struct Arguments {
   std::vector<std::string> workers{"own", "shared"};
   ParallelRunOptions run;
   int max_num_batched_tokens = 512;
-  double drain_steps = 8;
+  double drain_steps = policy::BatchFormerOptions().drain_steps;
   int repetitions = 3;
   std::string json_path;
 };

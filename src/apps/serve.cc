@@ -34,10 +34,6 @@ namespace fs = std::filesystem;
 
 constexpr double kMostSeconds = 1e6;
 
-// Where prefill computes rather than hides behind the streaming of weights, many short steps cost
-// more than they give (docs/results/presets.md).
-constexpr double kDrainStepsOnCpus = 4;
-
 struct Arguments {
   ModelFlags model;
   std::string config;  // read before parsing: see config_file.h
@@ -131,6 +127,9 @@ Result<void> complete(Arguments& arguments, const CLI::App& command) {
   server.version = GIMBAL_VERSION;
   server.default_class = arguments.default_class == "flex" ? sched::RequestClass::kBestEffort
                                                            : sched::RequestClass::kLatencySensitive;
+  if (command.get_option("--drain-steps")->empty() && !arguments.parallel.experts.fills_up()) {
+    arguments.scheduler.options.former_options.drain_steps = 1;
+  }
   // Names and ranges, before a model is loaded for minutes.
   GIMBAL_RETURN_IF_ERROR(arguments.scheduler.complete());
   arguments.engine.scheduler = arguments.scheduler.options;
@@ -288,7 +287,6 @@ void add_serve(CLI::App& program, int& status) {
                       "a Hugging Face checkpoint folder; default: a small demo model, made once");
   add_server_flags(*command, *arguments);
   arguments->model.add_to(*command, true);
-  arguments->scheduler.options.former_options.drain_steps = kDrainStepsOnCpus;
   arguments->scheduler.add_to(*command, "a quarter of what is free, at most 1 GiB");
   command->add_option("--block-size", arguments->block_size, "tokens of a KV page; only 16")
       ->check(CLI::IsMember({kernels::kPageTokens}))

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <span>
 #include <utility>
 
@@ -66,9 +67,23 @@ DispatchGroup DispatchQueue::take(std::map<Place, DispatchGroup>::iterator at) {
   return group;
 }
 
-DispatchGroup DispatchQueue::pop() {
-  GIMBAL_CHECK(!queue_.empty());
-  return take(queue_.begin());
+std::map<DispatchQueue::Place, DispatchGroup>::iterator DispatchQueue::first(bool best_effort) {
+  constexpr policy::OrderKey kBeforeAll{std::numeric_limits<int>::min(),
+                                        -std::numeric_limits<double>::infinity()};
+  const auto found = queue_.lower_bound(Place{best_effort, kBeforeAll, 0});
+  return found != queue_.end() && std::get<bool>(found->first) == best_effort ? found
+                                                                              : queue_.end();
+}
+
+DispatchGroup* DispatchQueue::front(bool best_effort) {
+  const auto found = first(best_effort);
+  return found == queue_.end() ? nullptr : &found->second;
+}
+
+DispatchGroup DispatchQueue::pop(bool best_effort) {
+  const auto found = first(best_effort);
+  GIMBAL_CHECK(found != queue_.end());
+  return take(found);
 }
 
 std::optional<DispatchGroup> DispatchQueue::take_group_of(RequestId request) {

@@ -49,9 +49,10 @@ class DispatchQueue {
   // Requires: its requests are not in the queue.
   void push(DispatchGroup group, const policy::OrderKey& key);
   [[nodiscard]] bool empty() const { return queue_.empty(); }
-  [[nodiscard]] DispatchGroup& front() { return queue_.begin()->second; }
-  // Requires: not empty.
-  [[nodiscard]] DispatchGroup pop();
+  // The first of its class; null: there is none.
+  [[nodiscard]] DispatchGroup* front(bool best_effort);
+  // Requires: there is one of the class.
+  [[nodiscard]] DispatchGroup pop(bool best_effort);
   // The group that has the request; nullopt: none here.
   [[nodiscard]] std::optional<DispatchGroup> take_group_of(RequestId request);
 
@@ -62,6 +63,7 @@ class DispatchQueue {
 
  private:
   using Place = std::tuple<bool, policy::OrderKey, std::uint64_t>;
+  [[nodiscard]] std::map<Place, DispatchGroup>::iterator first(bool best_effort);
   [[nodiscard]] DispatchGroup take(std::map<Place, DispatchGroup>::iterator at);
 
   std::map<Place, DispatchGroup> queue_;

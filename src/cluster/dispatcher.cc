@@ -177,8 +177,8 @@ void Dispatcher::requeue(std::vector<sched::Request> requests, std::vector<bool>
   enqueue(std::move(group));
 }
 
-policy::DispatchRequest Dispatcher::describe(const DispatchGroup& group, TimePoint now) const {
-  const StickyUsers::User user = users_.look(group.user, now);
+policy::DispatchRequest Dispatcher::describe(const DispatchGroup& group) const {
+  const StickyUsers::User user = users_.look(group.user, group.arrival);
   policy::DispatchRequest request{.prompt_tokens = group.prefill_tokens,
                                   .prompt_pages = group.pages,
                                   .choices = static_cast<int>(group.requests.size()),
@@ -192,29 +192,35 @@ policy::DispatchRequest Dispatcher::describe(const DispatchGroup& group, TimePoi
 std::optional<Dispatched> Dispatcher::next(TimePoint now) {
   if (queue_.empty()) return std::nullopt;
   if (recorder_ != nullptr) recorder_->next(now);
-  DispatchGroup& group = queue_.front();
-  known_.find_hits(group);  // caches have changed since it came
-  const std::vector<policy::EngineView>& views =
-      known_.show(group, users_.expert_rows(group.user, now), now);
-  if (options_.late && !known_.limit_to_soon(group)) return std::nullopt;
-  const policy::DispatchRequest request = describe(group, now);
+  for (const bool best_effort : {false, true}) {
+    DispatchGroup* const group = queue_.front(best_effort);
+    if (group == nullptr) continue;
+    known_.find_hits(*group);  // caches have changed since it came
+    known_.show(*group, users_.expert_rows(group->user, now), now);
+    if (!options_.late || known_.limit_to_soon(*group)) return decide(*group, now);
+  }
+  return std::nullopt;
+}
+
+Dispatched Dispatcher::decide(const DispatchGroup& group, TimePoint now) {
+  const policy::DispatchRequest request = describe(group);
   const std::uint64_t turn = decisions_++;
   rules_.dispatch->choose({.request = request,
-                           .engines = views,
+                           .engines = known_.shown(),
                            .turn = turn,
                            .random = hash_combine(options_.seed, turn)},
                           decision_);
   record(group, request, now);
   const EngineId engine{static_cast<EngineId::rep>(decision_.engine)};
-  DispatchGroup taken = queue_.pop();
-  send(taken, engine, now);
+  DispatchGroup taken = queue_.pop(group.best_effort());
+  send(taken, engine);
   return Dispatched{.engine = engine,
                     .group = std::move(taken.requests),
                     .tried = std::move(taken.tried),
                     .arrival = taken.arrival};
 }
 
-void Dispatcher::send(DispatchGroup& group, EngineId engine, TimePoint now) {
+void Dispatcher::send(DispatchGroup& group, EngineId engine) {
   ++sequence_;
   double hit = group.hits[static_cast<std::size_t>(engine.value())];
   for (std::size_t i = 0; i < group.requests.size(); ++i) {
@@ -231,7 +237,7 @@ void Dispatcher::send(DispatchGroup& group, EngineId engine, TimePoint now) {
                       .best_effort = request.request_class == sched::RequestClass::kBestEffort});
     sent_.emplace(request.id, Sent{.engine = engine, .user = group.user});
   }
-  users_.note(group.user, engine, now);
+  users_.note(group.user, engine, group.arrival);
 }
 
 void Dispatcher::record(const DispatchGroup& group, const policy::DispatchRequest& request,

@@ -44,9 +44,11 @@ struct Dispatched {
 // them out.
 //
 // Binding. Early: a group goes to an engine when it arrives. Late: it waits here, by class in the
-// RequestOrder (its job size is p − the longest hit), and the head goes to the best engine among
-// those with at most `late_steps` full steps of prefill ahead and pages for it now; until there is
-// one it waits and nothing overtakes it. Where no engine has any request, it goes at once.
+// RequestOrder (its job size is p − the longest hit), and the head of a class goes to the best
+// engine among those with at most `late_steps` full steps of prefill of its class ahead and pages
+// for it now; until there is one it waits and nothing of its class overtakes it. Best-effort heads
+// are not held up by latency-sensitive ones: engines give their class its share. Where no engine
+// has any request, a group goes at once.
 //
 // Pins. A group whose first request is pinned goes to that engine or fails: no rule sees room on
 // any other. With late binding it waits for that engine, and what is behind it waits too.
@@ -140,8 +142,10 @@ class Dispatcher {
   void requeue(std::vector<sched::Request> requests, std::vector<bool> tried, TimePoint arrival);
   void end(RequestId request);
   [[nodiscard]] Result<void> check_bounds(const DispatchGroup& group) const;
-  [[nodiscard]] policy::DispatchRequest describe(const DispatchGroup& group, TimePoint now) const;
-  void send(DispatchGroup& group, EngineId engine, TimePoint now);
+  [[nodiscard]] policy::DispatchRequest describe(const DispatchGroup& group) const;
+  // Of what is shown of the engines. `group`: the first of its class.
+  [[nodiscard]] Dispatched decide(const DispatchGroup& group, TimePoint now);
+  void send(DispatchGroup& group, EngineId engine);
   void record(const DispatchGroup& group, const policy::DispatchRequest& request, TimePoint now);
 
   const DispatcherOptions options_;

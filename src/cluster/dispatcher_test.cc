@@ -253,13 +253,10 @@ TEST(DispatcherTest, LateBindingWaitsForAnEngineThatStartsSoon) {
   dispatcher->note_snapshot(EngineId{1}, loaded(2, 300, 9));
   EXPECT_EQ(send(*dispatcher, request(3, 90), 1), -1);
   EXPECT_EQ(send(*dispatcher, request(4, 20), 1), -1);
-  sched::Request flexible = request(5, 1);
-  flexible.request_class = sched::RequestClass::kBestEffort;
-  EXPECT_EQ(send(*dispatcher, flexible, 1), -1);
-  EXPECT_EQ(dispatcher->queued_groups(), 3U);
-  EXPECT_EQ(dispatcher->queued_prefill_tokens(), 111);
+  EXPECT_EQ(dispatcher->queued_groups(), 2U);
+  EXPECT_EQ(dispatcher->queued_prefill_tokens(), 110);
   dispatcher->note_snapshot(EngineId{1}, loaded(3, 200, 9));
-  // The shortest first, then the longer one; the best-effort one last.
+  // The shortest first, then the longer one.
   const auto first = dispatcher->next(at_ms(2));
   ASSERT_TRUE(first);
   EXPECT_EQ(first->group[0].id, RequestId{4});
@@ -270,8 +267,74 @@ TEST(DispatcherTest, LateBindingWaitsForAnEngineThatStartsSoon) {
   idle.dispatch_sequence = 9;
   dispatcher->note_snapshot(EngineId{0}, idle);
   EXPECT_EQ(dispatcher->next(at_ms(3))->group[0].id, RequestId{3});
-  EXPECT_EQ(dispatcher->next(at_ms(3))->group[0].id, RequestId{5});
   EXPECT_EQ(dispatcher->queued_prefill_tokens(), 0);
+}
+
+sched::Request flexible(std::uint64_t id, int tokens) {
+  sched::Request made = request(id, tokens);
+  made.request_class = sched::RequestClass::kBestEffort;
+  return made;
+}
+
+TEST(DispatcherTest, LateBindingHoldsUpNoClassForTheOther) {
+  auto dispatcher = make(late_options());
+  EXPECT_GE(send(*dispatcher, request(1, 300)), 0);
+  EXPECT_GE(send(*dispatcher, request(2, 300)), 0);
+  // Latency-sensitive work is more than two steps ahead: the next of it waits, and best-effort
+  // requests go to where none wait yet, for their share.
+  EXPECT_EQ(send(*dispatcher, request(3, 90), 1), -1);
+  ASSERT_TRUE(dispatcher->submit({flexible(4, 250)}, at_ms(1)).ok());
+  const auto first = dispatcher->next(at_ms(1));
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->group[0].id, RequestId{4});
+  ASSERT_TRUE(dispatcher->submit({flexible(5, 250)}, at_ms(1)).ok());
+  const auto second = dispatcher->next(at_ms(1));
+  ASSERT_TRUE(second);
+  EXPECT_NE(second->engine, first->engine);
+  ASSERT_TRUE(dispatcher->submit({flexible(6, 10)}, at_ms(1)).ok());
+  EXPECT_FALSE(dispatcher->next(at_ms(1)));  // 250 of its class are ahead on both
+  // Nor do best-effort prompts keep latency-sensitive ones away: they run after them.
+  for (int i = 0; i < 2; ++i) {
+    EngineSnapshot waiting = loaded(2, 0, 9);
+    waiting.waiting_prefill_tokens = 900;
+    waiting.waiting_best_effort_prefill_tokens = 900;
+    dispatcher->note_snapshot(EngineId{i}, waiting);
+  }
+  const auto third = dispatcher->next(at_ms(2));
+  ASSERT_TRUE(third);
+  EXPECT_EQ(third->group[0].id, RequestId{3});
+  EXPECT_FALSE(dispatcher->next(at_ms(2)));
+}
+
+TEST(DispatcherTest, LateBindingStartsAGroupThatIsLargerThanThePool) {
+  auto dispatcher = make(late_options());
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_GE(send(*dispatcher, request(static_cast<std::uint64_t>(1 + i), 10)), 0);
+    EngineSnapshot busy = loaded(2, 10, 9);
+    busy.max_waiting_prefill_tokens = 10'000;
+    dispatcher->note_snapshot(EngineId{i}, busy);
+  }
+  std::vector<sched::Request> choices;  // of different prompts: 120 pages, of 100
+  for (std::uint64_t id = 10; id < 14; ++id)
+    choices.push_back(request(id, 480));
+  ASSERT_TRUE(dispatcher->submit(std::move(choices), at_ms(1)).ok());
+  EXPECT_TRUE(dispatcher->next(at_ms(1)));  // its first one can start
+}
+
+TEST(DispatcherTest, AnotherTryIsNoReturnOfTheUser) {
+  auto dispatcher = make({.engines = 3, .rule = "gimbal"});
+  ASSERT_TRUE(dispatcher->submit({request(1, 50, 7)}, at_ms(1)).ok());
+  auto sent = dispatcher->next(at_ms(1));
+  ASSERT_TRUE(sent);
+  ASSERT_TRUE(dispatcher->give_back(*sent));
+  ASSERT_TRUE(dispatcher->next(at_ms(5)));
+  const DecisionRecord again = dispatcher->log().records().back();
+  EXPECT_EQ(again.request.return_probability, 0.5);
+  EXPECT_EQ(again.request.mean_return_ms, std::nullopt);
+  // The next request is one.
+  ASSERT_TRUE(dispatcher->submit({request(2, 50, 7)}, at_ms(101)).ok());
+  ASSERT_TRUE(dispatcher->next(at_ms(102)));
+  EXPECT_EQ(dispatcher->log().records().back().request.mean_return_ms, 100);
 }
 
 TEST(DispatcherTest, LateBindingWaitsForPagesAndNothingOvertakes) {

@@ -237,16 +237,22 @@ const std::vector<policy::EngineView>& EngineViews::show(const DispatchGroup& gr
   return views_;
 }
 
-// At most late_steps of prefill run before it, and its pages are free.
+// At most late_steps of prefill of its class run before it, and pages for its first request are
+// free.
 bool EngineViews::starts_soon(const policy::EngineView& view, const DispatchGroup& group) const {
   if (view.freshness == policy::Freshness::kLedgerOnly) return view.ledger.requests == 0;
-  const double ahead = view.running_prefill_tokens.value_or(0) +
-                       view.waiting_prefill_tokens.value_or(0) + view.ledger.unseen_prefill_tokens;
+  const policy::LedgerCounts& ledger = view.ledger;
+  const double best_effort = view.waiting_best_effort_prefill_tokens.value_or(0) +
+                             ledger.unseen_best_effort_prefill_tokens;
+  const double all = view.running_prefill_tokens.value_or(0) +
+                     view.waiting_prefill_tokens.value_or(0) + ledger.unseen_prefill_tokens;
+  const double ahead = group.best_effort() ? best_effort : all - best_effort;
   const double rows = std::max(1.0, view.budget.ceiling - view.decodes.value_or(0));
   if (ahead > options_.late_steps * rows) return false;
   if (!view.pages_total || !view.pages_referenced) return true;
-  const double need = group.pages - view.hit_tokens / view.page_tokens;
-  return *view.pages_referenced + view.ledger.unseen_pages + need <= *view.pages_total;
+  const double need =
+      std::ceil(group.own_tokens.front() / view.page_tokens) - view.hit_tokens / view.page_tokens;
+  return *view.pages_referenced + ledger.unseen_pages + std::max(0.0, need) <= *view.pages_total;
 }
 
 // False: nobody would start the group soon, so it waits.

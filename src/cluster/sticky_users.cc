@@ -1,5 +1,7 @@
 #include "cluster/sticky_users.h"
 
+#include <algorithm>
+
 namespace gimbal::cluster {
 namespace {
 
@@ -10,6 +12,7 @@ constexpr double kWeight = 0.25;  // of the newest evidence
 StickyUsers::User StickyUsers::arrived(const Entry& entry, TimePoint now) const {
   User user = entry.user;
   const Duration away = now - entry.seen;
+  if (away <= Duration::zero()) return user;  // the same arrival, or one from before
   const bool in_session = away <= options_.session;
   user.return_probability += kWeight * ((in_session ? 1.0 : 0.0) - user.return_probability);
   if (in_session) {
@@ -43,7 +46,7 @@ void StickyUsers::note(std::uint64_t user, EngineId engine, TimePoint now) {
   }
   Entry& entry = found->second;
   entry.user.engine = engine;
-  entry.seen = now;
+  entry.seen = std::max(entry.seen, now);
   entry.place = order_.insert(order_.end(), user);
 }
 

@@ -30,7 +30,8 @@ class StickyUsers {
   };
   // What is known of the user, whose request arrives now.
   [[nodiscard]] User look(std::uint64_t user, TimePoint now) const;
-  // The user's request arrived now and goes to `engine`.
+  // The user's request arrived now and goes to `engine`. Said again of one arrival, as when another
+  // engine gets it, it is no return.
   void note(std::uint64_t user, EngineId engine, TimePoint now);
   // Which ranks ran the rows of a request of the user, which has ended. Of a user who is forgotten:
   // ignored.

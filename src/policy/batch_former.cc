@@ -206,7 +206,7 @@ class GimbalFormer final : public BatchFormer {
       return view.times->step_ms(shape(view, forming, prefill)) <= options_.target_itl_ms;
     };
     const bool page =
-        forming.sensitive_decodes() == 0 || view.steps_without_prefill >= options_.drain_steps;
+        forming.sensitive_decodes() == 0 || view.steps_without_prefill >= kMostWithoutPrefill;
     return std::max(most_rows(rows, in_time), page ? std::min(rows, view.page_tokens) : 0);
   }
 
@@ -251,6 +251,7 @@ class GimbalFormer final : public BatchFormer {
 
   static constexpr int kUnfittedFloor = 64;
   static constexpr int kMostFloor = 2048;
+  static constexpr double kMostWithoutPrefill = 8;  // steps, under a target
   static constexpr double kHiddenShare = 0.25;  // of a step with decodes alone
 
   BatchFormerOptions options_;

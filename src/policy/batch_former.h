@@ -91,7 +91,7 @@ struct BatchFormerOptions {
   // N >= 1: of tgi sequences running at once, of qllm sequences in one step
   int max_batch = 32;
   // gimbal
-  double drain_steps = 8;            // k: a backlog is to be gone after that many steps; > 0
+  double drain_steps = 2;            // k: a backlog is to be gone after that many steps; > 0
   std::optional<int> prefill_floor;  // rows beside decodes; >= 1; nullopt: see below
   double target_itl_ms = 0;          // what a step with decodes should take at most; 0: no target
   double best_effort_filler = 0.25;  // of a step's rows, beside latency-sensitive ones; [0, 1]
@@ -132,7 +132,7 @@ struct BatchFormerOptions {
 // With a target, prefill beside decodes is at most the most rows for which the predicted step (q,
 // D, C) takes at most the target: that moves k, as a longer backlog cannot lengthen the step. When
 // no latency-sensitive sequence decodes, a page of rows may run all the same. When one does and
-// the target leaves prefill less than a page, a page of rows runs after every k steps in a row
+// the target leaves prefill less than a page, a page of rows runs after every eight steps in a row
 // without prefill, so that prompts go on under a target that cannot be met. Of prefill that the
 // target has cut, the best-effort share is at most half. Nothing is held back
 // until step times are fitted, nor in steps without decodes.

@@ -32,8 +32,8 @@ TEST(BatchFormerTimesTest, GimbalFindsItsFloorFromStepTimes) {
   const StepTimeModel times = known_times();
   const StepTimeModel unfitted;
   const Case ten{"", "Ld Ld Ld Ld Ld Ld Ld Ld Ld Ld", "L300/1", ""};  // 10 ms without prefill
-  EXPECT_EQ(prefill_of({}, nullptr, ten), 64);
-  EXPECT_EQ(prefill_of({}, &unfitted, ten), 64);
+  EXPECT_EQ(prefill_of({.drain_steps = 8}, nullptr, ten), 64);
+  EXPECT_EQ(prefill_of({.drain_steps = 8}, &unfitted, ten), 64);
   EXPECT_NEAR(prefill_of({.drain_steps = 100}, &times, ten), 25, 1);  // 2.5 ms of 0.1 ms rows
   EXPECT_EQ(prefill_of({.drain_steps = 100, .prefill_floor = 40}, &times, ten), 40);
   const Case one{"", "Ld", "L300/1", ""};  // 13 rows would hide: less than a page

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <memory>
 #include <span>
@@ -57,8 +58,9 @@ Result<report::ComparedSide> read_side(const std::string& given, std::string nam
   report::ComparedSide side{.name = std::move(name), .results = {}};
   GIMBAL_ASSIGN_OR_RETURN(const std::vector<std::string> files, files_of(given));
   for (const std::string& file : files) {
-    GIMBAL_ASSIGN_OR_RETURN(report::SavedResult result, report::read_saved_result(file));
-    side.results.push_back(std::move(result));
+    GIMBAL_ASSIGN_OR_RETURN(std::vector<report::SavedResult> results,
+                            report::read_saved_results(file));
+    std::move(results.begin(), results.end(), std::back_inserter(side.results));
   }
   if (side.name.empty()) {
     const auto label = side.results.front().fields.find("label");

@@ -5,10 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cerrno>
 #include <ctime>
-#include <filesystem>
-#include <fstream>
 #include <limits>
 #include <map>
 #include <memory>
@@ -19,10 +16,12 @@
 #include "apps/metric_sampler.h"
 #include "apps/model_flags.h"
 #include "apps/number_range.h"
+#include "apps/result_file.h"
 #include "apps/serve_target.h"
 #include "apps/stop_signals.h"
 #include "apps/workload_flags.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/progress.h"
 #include "loadgen/load_generator.h"
 #include "report/serve_result_json.h"
@@ -50,11 +49,14 @@ struct Arguments {
   double sample_metrics = 0.0;
   bool save_result = false;
   bool save_detailed = false;
+  bool append_result = false;
   std::string result_dir;
   std::string result_filename;
   std::string label;
   std::vector<std::string> metadata;
   bool no_progress = false;
+
+  [[nodiscard]] bool saves() const { return save_result || save_detailed || append_result; }
 };
 
 // Everything of the command line that can be wrong, read before the server is asked anything.
@@ -154,32 +156,35 @@ Result<Measured> measure(const Arguments& arguments, const Plan& plan, const Ser
   return measured;
 }
 
-// vLLM's name for a result's file where none is given.
-std::filesystem::path result_path(const Arguments& arguments, const report::RunInfo& info) {
-  std::string name = arguments.result_filename;
-  if (name.empty()) {
-    std::string model = info.model_id;
-    std::replace(model.begin(), model.end(), '/', '_');
-    name = fmt::format(
-        "{}-{}qps{}-{}-{}.json", info.label.empty() ? info.backend : info.label,
-        arguments.workload.request_rate,
-        info.max_concurrency ? fmt::format("-concurrency{}", *info.max_concurrency) : std::string(),
-        model, info.date);
-  }
-  return std::filesystem::path(arguments.result_dir) / name;
+// vLLM's name for a result's file where none is given, and the seed in it.
+std::string automatic_name(const Arguments& arguments, const report::RunInfo& info) {
+  std::string name = fmt::format(
+      "{}-{}qps{}-{}-seed{}-{}.json", info.label.empty() ? info.backend : info.label,
+      arguments.workload.request_rate,
+      info.max_concurrency ? fmt::format("-concurrency{}", *info.max_concurrency) : std::string(),
+      info.model_id, arguments.workload.seed, info.date);
+  std::replace(name.begin(), name.end(), '/', '_');
+  return name;
 }
 
-Result<void> save(const Arguments& arguments, const report::RunInfo& info,
-                  const nlohmann::json& document) {
-  const std::filesystem::path path = result_path(arguments, info);
-  std::error_code error;
-  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
-  std::ofstream file(path);
-  file << document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
-  file.flush();
-  if (!file) return io_error(path.string(), errno);
-  fmt::print("saved to {}\n", path.string());
-  return {};
+// Where the result goes; null where it is not saved.
+Result<std::unique_ptr<ResultFile>> result_file(const Arguments& arguments,
+                                                const report::RunInfo& info) {
+  if (!arguments.saves()) {
+    if (!arguments.result_filename.empty()) {
+      log_warning("nothing is saved in {}: --save-result is not given", arguments.result_filename);
+    }
+    return std::unique_ptr<ResultFile>();
+  }
+  GIMBAL_ASSIGN_OR_RETURN(std::unique_ptr<ResultFile> file,
+                          ResultFile::open({.folder = arguments.result_dir,
+                                            .filename = arguments.result_filename,
+                                            .automatic = automatic_name(arguments, info),
+                                            .append = arguments.append_result}));
+  if (file->replaces()) {
+    log_warning("{} is there and will be replaced; --append-result keeps it", file->path());
+  }
+  return file;
 }
 
 void print_failures(const std::vector<report::RequestRecord>& records) {
@@ -203,6 +208,8 @@ Result<int> bench_serve(const Arguments& arguments) {
   plan.load.request.api_key = target.api_key;
   plan.info.base_url = "http://" + target.url.authority() + target.url.base_path;
   plan.load.stop = &watch_stop_signals();
+  GIMBAL_ASSIGN_OR_RETURN(const std::unique_ptr<ResultFile> file,
+                          result_file(arguments, plan.info));
   if (arguments.num_warmups > 0) {
     GIMBAL_RETURN_IF_ERROR(warm_up(plan.requests, arguments.num_warmups, target.url, plan.load));
   }
@@ -219,13 +226,14 @@ Result<int> bench_serve(const Arguments& arguments) {
   print_failures(run.records);
   const bool stopped = run.dropped + run.unsent > 0;
   if (stopped) fmt::print("stopped: {} dropped, {} not sent\n", run.dropped, run.unsent);
-  if (arguments.save_result || arguments.save_detailed) {
+  if (file) {
     nlohmann::json document = to_json(result, plan.info, plan.shown);
     document["interrupted"] = stopped;
     document["server_metrics"] = measured.server_metrics;
     document["server_samples"] = measured.server_samples;
     if (arguments.save_detailed) document.update(report::details_json(run.records));
-    GIMBAL_RETURN_IF_ERROR(save(arguments, plan.info, document));
+    GIMBAL_RETURN_IF_ERROR(file->write(document));
+    fmt::print("saved to {}\n", file->path());
   }
   return stopped ? 130 : result.all.completed > 0 ? 0 : 1;
 }
@@ -274,7 +282,8 @@ void add_result_options(CLI::App& command, Arguments& arguments) {
       ->check(number_range(0.0, 3600.0))
       ->capture_default_str();
   add("--result-dir", arguments.result_dir, "folder of the saved result");
-  add("--result-filename", arguments.result_filename, "its name; default: as vLLM names it");
+  add("--result-filename", arguments.result_filename,
+      "its name; default: one that is free, as vLLM names it and with the seed");
   add("--label", arguments.label, "a name for the run, in the result");
   add("--metadata", arguments.metadata, "KEY=VALUE, fields of the result")->expected(1, 1000);
   const auto flag = [&](const char* name, bool& value, const char* help) {
@@ -282,6 +291,8 @@ void add_result_options(CLI::App& command, Arguments& arguments) {
   };
   flag("--save-result", arguments.save_result, "save the result as JSON");
   flag("--save-detailed", arguments.save_detailed, "save it with lists of one entry a request");
+  flag("--append-result", arguments.append_result,
+       "save it behind what the file holds, which is replaced otherwise");
   flag("--disable-tqdm,--no-progress", arguments.no_progress, "no progress line");
 }
 

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cmath>
+#include <fstream>
 
 #include "base/json.h"
 
@@ -264,9 +266,50 @@ Result<SavedResult> parse_saved_result(nlohmann::json document, std::string path
   return result;
 }
 
-Result<SavedResult> read_saved_result(const std::string& path) {
-  GIMBAL_ASSIGN_OR_RETURN(Json document, read_json_file(path, kMaxResultBytes));
-  return parse_saved_result(std::move(document), path);
+Result<std::vector<SavedResult>> parse_saved_results(std::string_view text,
+                                                     const std::string& path) {
+  std::vector<SavedResult> results;
+  auto whole = parse_json(text);
+  if (whole.ok()) {
+    GIMBAL_ASSIGN_OR_RETURN(SavedResult result, parse_saved_result(std::move(*whole), path));
+    results.push_back(std::move(result));
+    return results;
+  }
+  std::size_t line = 0;
+  while (!text.empty()) {
+    const auto end = text.find('\n');
+    const std::string_view one = text.substr(0, end);
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+    ++line;
+    if (one.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+    auto document = parse_json(one);
+    // One document over several lines: the error is about the whole.
+    if (!document.ok())
+      return results.empty() ? whole.error().within(path)
+                             : document.error().within(fmt::format("{}:{}", path, line));
+    GIMBAL_ASSIGN_OR_RETURN(
+        SavedResult result,
+        parse_saved_result(std::move(*document), fmt::format("{}:{}", path, line)));
+    results.push_back(std::move(result));
+  }
+  if (results.empty()) return whole.error().within(path);
+  return results;
+}
+
+Result<std::vector<SavedResult>> read_saved_results(const std::string& path) {
+  errno = 0;
+  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  if (!file) return io_error(path, errno);
+  const auto size = static_cast<std::streamoff>(file.tellg());
+  if (size < 0) return io_error(path, EISDIR);
+  if (static_cast<std::size_t>(size) > kMaxResultBytes) {
+    return invalid_argument(
+        fmt::format("{}: larger than {} bytes: {}", path, kMaxResultBytes, size));
+  }
+  std::string text(static_cast<std::size_t>(size), '\0');
+  file.seekg(0);
+  if (!file.read(text.data(), size)) return io_error(path, EIO);
+  return parse_saved_results(text, path);
 }
 
 }  // namespace gimbal::report

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -57,7 +58,11 @@ struct SavedResult {
 };
 
 // Errors name the path, and the field and entry at fault.
-[[nodiscard]] Result<SavedResult> read_saved_result(const std::string& path);
 [[nodiscard]] Result<SavedResult> parse_saved_result(nlohmann::json document, std::string path);
+// The results of a file: one, or one a line where they were appended (`--append-result`); these
+// have "PATH:LINE" for a path. At least one.
+[[nodiscard]] Result<std::vector<SavedResult>> read_saved_results(const std::string& path);
+[[nodiscard]] Result<std::vector<SavedResult>> parse_saved_results(std::string_view text,
+                                                                   const std::string& path);
 
 }  // namespace gimbal::report

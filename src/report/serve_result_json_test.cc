@@ -110,6 +110,27 @@ TEST(ServeResultJson, ReadsResultsOfVllm) {
   EXPECT_TRUE(saved->records[0].completed());
 }
 
+TEST(ServeResultJson, ReadsResultsThatWereAppended) {
+  const std::string one = R"({"duration": 1, "completed": 3})";
+  const auto alone = parse_saved_results("{\n\"duration\": 1,\n\"completed\": 3}\n", "x.json");
+  ASSERT_TRUE(alone.ok());
+  EXPECT_EQ(alone->front().path, "x.json");
+  const auto both = parse_saved_results(one + "\n\n" + one + "\n", "x.json");
+  ASSERT_TRUE(both.ok()) << both.error().message;
+  ASSERT_EQ(both->size(), 2u);
+  EXPECT_EQ((*both)[1].path, "x.json:3");
+  EXPECT_EQ((*both)[1].number("completed"), 3.0);
+  const auto message = [](const std::string& text) {
+    const auto results = parse_saved_results(text, "x.json");
+    return results.ok() ? std::string("accepted") : results.error().message;
+  };
+  EXPECT_TRUE(message(one + "\n" + one.substr(0, 9)).starts_with("x.json:2: "));
+  EXPECT_TRUE(message(one + "\n{}").starts_with("x.json:2: not a result"));
+  for (const char* bad : {"", "\n", "{\n\"duration\"", "[1]"}) {
+    EXPECT_TRUE(message(bad).starts_with("x.json: ")) << bad;
+  }
+}
+
 TEST(ServeResultJson, NamesWhatIsWrongInAFile) {
   const auto message = [](const char* text) {
     const auto saved = parse_saved_result(*parse_json(text), "x.json");

@@ -243,6 +243,43 @@ def test_results_are_compared(bench_serve, gimbal, tmp_path):
     assert ran.returncode == 1 and "nothing" in ran.stderr
 
 
+def test_no_result_takes_the_place_of_another(gimbal, server, tmp_path):
+    def serve(*flags):
+        ran = gimbal(
+            "bench", "serve", "--base-url", server.url, "--num-prompts", 1, "--ignore-eos",
+            "--random-input-len", 8, "--random-output-len", 1, "--num-warmups", 0, *flags,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        return ran.stderr
+
+    # The loop of the documentation: runs within a second.
+    for seed in (1, 2, 3, 4, 5, 5):
+        serve("--save-result", "--result-dir", "base", "--seed", seed)
+    results = [json.loads(path.read_text()) for path in (tmp_path / "base").iterdir()]
+    assert sorted(result["seed"] for result in results) == [1, 2, 3, 4, 5, 5]
+    # A name that is given is the operator's: replaced, but not without a word.
+    assert "replaced" not in serve("--save-result", "--result-filename", "a.json")
+    assert "a.json is there and will be replaced" in serve(
+        "--save-result", "--result-filename", "a.json"
+    )
+    for _ in range(2):
+        serve("--append-result", "--result-filename", "a.json")
+    assert len((tmp_path / "a.json").read_text().splitlines()) == 3
+    ran = gimbal("bench", "compare", "a.json", "base", "--resamples", 20)
+    assert ran.returncode == 0 and "6 and 3 runs" in ran.stdout, ran.stderr
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_run(gimbal, server, tmp_path):
+    (tmp_path / "file").write_text("x")
+    before = server.metric("vllm:request_success_total")
+    ran = gimbal(
+        "bench", "serve", "--base-url", server.url, "--num-prompts", 1, "--save-result",
+        "--result-dir", "file/folder",
+    )  # fmt: skip
+    assert ran.returncode == 1 and "file" in ran.stderr
+    assert server.metric("vllm:request_success_total") == before
+
+
 def report_env():
     """Where `make report-env` puts matplotlib; None where it was not made."""
     place = pathlib.Path(os.environ["GIMBAL_PYTHON_ENV"]).parent / "report-env"

@@ -187,6 +187,20 @@ Result<std::unique_ptr<ResultFile>> result_file(const Arguments& arguments,
   return file;
 }
 
+// When the document cannot be saved, prints it without its lists of requests before it fails.
+Result<void> save(ResultFile& file, const nlohmann::json& document,
+                  const std::vector<report::RequestRecord>& records, bool detailed) {
+  nlohmann::json whole = document;
+  if (detailed) whole.update(report::details_json(records));
+  const Result<void> saved = file.write(whole);
+  if (saved.ok()) {
+    fmt::print("saved to {}\n", file.path());
+    return {};
+  }
+  fmt::print("{}\n", document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  return saved.error().within("the result is not saved but printed");
+}
+
 void print_failures(const std::vector<report::RequestRecord>& records) {
   constexpr std::size_t kShown = 5;
   std::map<std::string, int> errors;
@@ -231,9 +245,7 @@ Result<int> bench_serve(const Arguments& arguments) {
     document["interrupted"] = stopped;
     document["server_metrics"] = measured.server_metrics;
     document["server_samples"] = measured.server_samples;
-    if (arguments.save_detailed) document.update(report::details_json(run.records));
-    GIMBAL_RETURN_IF_ERROR(file->write(document));
-    fmt::print("saved to {}\n", file->path());
+    GIMBAL_RETURN_IF_ERROR(save(*file, document, run.records, arguments.save_detailed));
   }
   return stopped ? 130 : result.all.completed > 0 ? 0 : 1;
 }

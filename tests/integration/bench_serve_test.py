@@ -280,6 +280,18 @@ def test_a_place_that_cannot_be_written_is_found_before_the_run(gimbal, server, 
     assert server.metric("vllm:request_success_total") == before
 
 
+def test_a_result_that_cannot_be_saved_is_printed(gimbal, server):
+    ran = gimbal(
+        "bench", "serve", "--base-url", server.url, "--num-prompts", 2, "--save-detailed",
+        "--random-input-len", 8, "--random-output-len", 1, "--result-filename", "/dev/full",
+    )  # fmt: skip
+    assert ran.returncode == 1
+    assert "/dev/full" in ran.stderr and "not saved" in ran.stderr
+    (line,) = [line for line in ran.stdout.splitlines() if line.startswith("{")]
+    result = json.loads(line)
+    assert result["completed"] == 2 and "ttfts" not in result
+
+
 def report_env():
     """Where `make report-env` puts matplotlib; None where it was not made."""
     place = pathlib.Path(os.environ["GIMBAL_PYTHON_ENV"]).parent / "report-env"

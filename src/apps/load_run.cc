@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace gimbal::apps {
 
@@ -22,16 +23,25 @@ void allow_many_connections() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-Result<void> warm_up(const workload::Workload& requests, std::int64_t count,
-                     const loadgen::TargetUrl& url, const loadgen::LoadOptions& options) {
+workload::Workload warm_up_requests(const workload::Workload& requests, std::int64_t count,
+                                    const workload::TokenSpace& space) {
   workload::Workload warm;
   const auto most = std::min(requests.requests.size(), static_cast<std::size_t>(count));
   for (std::size_t i = 0; i < most; ++i) {
-    warm.requests.push_back(requests.requests[i]);
-    warm.requests.back().arrival = Duration{};
-    for (auto& part : warm.requests.back().prompt)
+    workload::RequestSpec request = requests.requests[i];
+    request.arrival = Duration{};
+    for (auto& part : request.prompt)
       part.identity = ~part.identity;
+    const bool as_text = !std::exchange(request.text, {}).empty();
+    if (as_text) request.text = prompt_text(request, space);
+    warm.requests.push_back(std::move(request));
   }
+  return warm;
+}
+
+Result<void> warm_up(const workload::Workload& requests, std::int64_t count,
+                     const loadgen::TargetUrl& url, const loadgen::LoadOptions& options) {
+  const workload::Workload warm = warm_up_requests(requests, count, options.request.tokens);
   GIMBAL_ASSIGN_OR_RETURN(const loadgen::LoadResult result, loadgen::run_load(warm, url, options));
   for (const report::RequestRecord& record : result.records) {
     if (record.completed()) continue;

@@ -14,7 +14,13 @@ namespace gimbal::apps {
 // Lets this process have as many connections as the system allows.
 void allow_many_connections();
 
-// Sends requests of the lengths that come first, but with prompts of their own, all at once.
+// The first `count` requests with prompts of their own, which share nothing with those of the run,
+// due at once. What is text stays text. Requires: validate(space).ok().
+[[nodiscard]] workload::Workload warm_up_requests(const workload::Workload& requests,
+                                                  std::int64_t count,
+                                                  const workload::TokenSpace& space);
+
+// Sends them. A warm-up that is stopped has not failed.
 [[nodiscard]] Result<void> warm_up(const workload::Workload& requests, std::int64_t count,
                                    const loadgen::TargetUrl& url,
                                    const loadgen::LoadOptions& options);

@@ -129,6 +129,19 @@ def test_a_shared_prefix_is_seen_as_cached(bench_serve):
     assert result["total_cached_tokens"] == (PROMPTS - 1) * 64
 
 
+def test_the_warm_up_leaves_nothing_of_a_text_trace_in_the_cache(gimbal, server, tmp_path):
+    conversation = [{"from": "human", "value": "A question that is asked once. " * 8},
+                    {"from": "gpt", "value": "Yes"}]  # fmt: skip
+    (tmp_path / "t.json").write_text(json.dumps([{"conversations": conversation}]))
+    ran = gimbal(
+        "bench", "serve", "--base-url", server.url, "--trace", "t.json", "--num-warmups", 1,
+        "--ignore-eos", "--save-result", "--result-filename", "r.json",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert result["total_input_tokens"] > 64 and result["total_cached_tokens"] == 0
+
+
 def test_text_prompts_and_limits_on_concurrency(bench_serve):
     _, result = bench_serve(
         "a.json", "--save-detailed", "--prompt-format", "text", "--max-concurrency", 2, rate="inf"

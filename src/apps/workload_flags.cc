@@ -153,8 +153,12 @@ Result<void> set_arrivals(const WorkloadFlags& flags, Workload& requests) {
   options.burstiness = flags.burstiness.value_or(1.0);
   GIMBAL_RETURN_IF_ERROR(validate(options));
   if (requests.has_arrivals && !flags.burstiness) {
-    if (options.rate) workload::rescale_arrivals(requests, *options.rate);
-    return {};
+    if (!options.rate) return {};
+    // A trace whose requests all arrive at once has no pattern that could be stretched.
+    if (requests.requests.back().arrival > Duration{}) {
+      workload::rescale_arrivals(requests, *options.rate);
+      return {};
+    }
   }
   Rng rng = rng_of(flags, kArrivalStream);
   workload::draw_arrivals(requests, options, rng);

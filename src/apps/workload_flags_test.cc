@@ -126,6 +126,19 @@ TEST_F(WorkloadFlagsTrace, KeepsItsTimesUnlessToldOtherwise) {
             (std::vector<Duration>{milliseconds(0), milliseconds(10)}));
 }
 
+TEST(WorkloadFlags, ATraceWithoutAPatternOfItsOwnTakesTheRate) {
+  const TemporaryFolder folder;
+  const std::string row = R"({"timestamp":0,"input_length":9,"output_length":1,"hash_ids":[]})";
+  const std::string at_once = folder.write("once.jsonl", row + "\n" + row + "\n" + row + "\n");
+  EXPECT_EQ(made({"--trace", at_once}).requests.back().arrival, Duration{});
+  const auto arrivals = arrivals_of(made({"--trace", at_once, "--request-rate", "2"}));
+  EXPECT_EQ(arrivals.back(), milliseconds(1500));
+  EXPECT_GT(arrivals[1], arrivals[0]);
+  EXPECT_TRUE(std::is_sorted(arrivals.begin(), arrivals.end()));
+  const std::string one = folder.write("one.jsonl", row);
+  EXPECT_EQ(made({"--trace", one, "--request-rate", "4"}).requests[0].arrival, milliseconds(250));
+}
+
 TEST_F(WorkloadFlagsTrace, WindowsStartAtZero) {
   const Workload window = made({"--trace", path_, "--skip-prompts", "1", "--num-prompts", "2"});
   EXPECT_EQ(arrivals_of(window), (std::vector<Duration>{milliseconds(0), milliseconds(10)}));

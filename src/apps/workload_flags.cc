@@ -151,7 +151,7 @@ Result<void> set_arrivals(const WorkloadFlags& flags, Workload& requests) {
   workload::ArrivalOptions options;
   GIMBAL_ASSIGN_OR_RETURN(options.rate, flags.rate());
   options.burstiness = flags.burstiness.value_or(1.0);
-  GIMBAL_RETURN_IF_ERROR(validate(options));
+  GIMBAL_RETURN_IF_ERROR(validate(options, requests.requests.size()));
   if (requests.has_arrivals && !flags.burstiness) {
     if (!options.rate) return {};
     // A trace whose requests all arrive at once has no pattern that could be stretched.

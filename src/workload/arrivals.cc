@@ -17,10 +17,18 @@ Duration of_seconds(double seconds) {
 
 }  // namespace
 
-Result<void> validate(const ArrivalOptions& options) {
+Result<void> validate(const ArrivalOptions& options, std::size_t requests) {
   if (options.rate && !(*options.rate > 0.0 && *options.rate <= 1e9)) {
     return invalid_argument(
         fmt::format("a request rate is above 0 and at most 1e9 a second, not {}", *options.rate),
+        "request_rate");
+  }
+  const auto count = static_cast<double>(requests);
+  if (options.rate && count / *options.rate > kMaxArrivalSeconds) {
+    return invalid_argument(
+        fmt::format("at a request rate of {} the last of {} requests would arrive after more than "
+                    "{:g} seconds",
+                    *options.rate, requests, kMaxArrivalSeconds),
         "request_rate");
   }
   if (!(options.burstiness >= 1e-3 && options.burstiness <= 1e6)) {
@@ -31,7 +39,7 @@ Result<void> validate(const ArrivalOptions& options) {
 }
 
 void draw_arrivals(Workload& workload, const ArrivalOptions& options, Rng& rng) {
-  GIMBAL_CHECK(validate(options).ok());
+  GIMBAL_CHECK(validate(options, workload.requests.size()).ok());
   workload.has_arrivals = true;
   if (!options.rate) {
     for (RequestSpec& request : workload.requests)
@@ -52,7 +60,7 @@ void draw_arrivals(Workload& workload, const ArrivalOptions& options, Rng& rng) 
 }
 
 void rescale_arrivals(Workload& workload, double rate) {
-  GIMBAL_CHECK(rate > 0.0);
+  GIMBAL_CHECK(validate({.rate = rate}, workload.requests.size()).ok());
   if (workload.requests.empty()) return;
   const Duration last = workload.requests.back().arrival;
   if (last <= Duration{}) return;

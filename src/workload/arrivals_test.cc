@@ -104,6 +104,10 @@ TEST(Arrivals, RescalingKeepsThePattern) {
 
 TEST(Arrivals, RefusesWhatIsNoRate) {
   EXPECT_TRUE(validate(ArrivalOptions{}).ok());
+  // The last of 1000 would come later than a Duration holds.
+  EXPECT_TRUE(validate({.rate = 1e-6}, 1000).ok());
+  EXPECT_EQ(validate({.rate = 1e-7}, 1000).error().field, "request_rate");
+  EXPECT_EQ(validate({.rate = 5e-324}).error().field, "request_rate");
   for (const double bad : {0.0, -1.0, std::nan(""), HUGE_VAL}) {
     EXPECT_EQ(validate({.rate = bad}).error().field, "request_rate");
     EXPECT_EQ(validate({.rate = 1.0, .burstiness = bad}).error().field, "burstiness");

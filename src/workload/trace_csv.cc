@@ -51,6 +51,7 @@ std::optional<Duration> take_fraction(std::string_view& text) {
 }
 
 // "2023-11-16 18:15:46.6805900", also with "T" between and "Z" or "+00:00" behind; since 1970.
+// Years from 2000 to 2099: any two differ by less than kMaxTraceSeconds.
 std::optional<Duration> parse_wall_time(std::string_view text) {
   const auto year = take_digits(text, 4);
   if (!year || !take(text, "-")) return {};
@@ -70,7 +71,7 @@ std::optional<Duration> parse_wall_time(std::string_view text) {
   const std::chrono::year_month_day date{std::chrono::year{*year},
                                          std::chrono::month{static_cast<unsigned>(*month)},
                                          std::chrono::day{static_cast<unsigned>(*day)}};
-  const bool valid = date.ok() && *year >= 1970 && *year < 2200 && *hour < 24 && *minute < 60 &&
+  const bool valid = date.ok() && *year >= 2000 && *year < 2100 && *hour < 24 && *minute < 60 &&
                      *second <= 60 && text.empty();
   if (!valid) return {};
   return std::chrono::sys_days(date).time_since_epoch() + std::chrono::hours(*hour) +
@@ -102,7 +103,7 @@ Result<Workload> parse_azure(std::string_view text, const TraceOptions& options)
     GIMBAL_ASSIGN_OR_RETURN(const bool more, reader.next());
     if (!more) break;
     const auto at = parse_wall_time(reader.text(time));
-    if (!at) return reader.wrong(time, "a time as 2023-11-16 18:15:46.6805900");
+    if (!at) return reader.wrong(time, "a time from 2000 to 2099 as 2023-11-16 18:15:46.6805900");
     if (!start) start = *at;
     GIMBAL_ASSIGN_OR_RETURN(const auto prompt_tokens, reader.integer(prompt, 0, kMaxTraceTokens));
     GIMBAL_ASSIGN_OR_RETURN(const auto output_tokens, reader.integer(output, 0, kMaxTraceTokens));

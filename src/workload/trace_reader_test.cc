@@ -66,10 +66,10 @@ TEST(TraceReader, NamesLineAndColumnOfAzure) {
   EXPECT_THAT(with("2023-11-16 18:15:46,x,1"), HasSubstr("line 3, column ContextTokens"));
   EXPECT_THAT(with("2023-11-16 18:15:46,1,-1"), HasSubstr("line 3, column GeneratedTokens"));
   EXPECT_THAT(with("2023-11-16 18:15:46,1,1.5"), HasSubstr("an integer"));
-  for (const char* time :
-       {"yesterday", "2023-13-16 18:15:46", "2023-02-30 18:15:46", "2023-11-16 24:15:46",
-        "2023-11-16", "2023-11-16 18:15:46.", "2023-11-16 18:15:46x", "1923-11-16 18:15:46",
-        "-023-11-16 18:15:46", "2023-11-16 18:15:4"}) {
+  for (const char* time : {"yesterday", "2023-13-16 18:15:46", "2023-02-30 18:15:46",
+                           "2023-11-16 24:15:46", "2023-11-16", "1999-12-31 23:59:59",
+                           "2100-01-01 00:00:00", "2023-11-16 18:15:46.", "2023-11-16 18:15:46x",
+                           "1923-11-16 18:15:46", "-023-11-16 18:15:46", "2023-11-16 18:15:4"}) {
     EXPECT_THAT(with(std::string(time) + ",1,1"), HasSubstr("line 3, column TIMESTAMP")) << time;
   }
   EXPECT_THAT(message_of("TIMESTAMP,ContextTokens\n"), HasSubstr("no column GeneratedTokens"));
@@ -161,6 +161,32 @@ TEST(TraceReader, NamesLineColumnAndFieldOfMooncake) {
               HasSubstr("line 2, column 65: hash_ids[1] must be"));
   EXPECT_THAT(with(R"("timestamp":0,)"), HasSubstr("line 2, column 16: JSON: not valid: "));
   EXPECT_THAT(with(R"("timestamp":0,)"), Not(HasSubstr("line 1")));
+}
+
+TEST(TraceReader, RefusesTimesThatNoDurationHolds) {
+  const auto mooncake = [](const std::string& time) {
+    return R"({"timestamp":)" + time + R"(,"input_length":1,"output_length":1,"hash_ids":[1]})";
+  };
+  EXPECT_THAT(message_of(mooncake("0") + "\n" + mooncake("9.3e12")),
+              HasSubstr("line 2, column 14: timestamp must be a number from 0"));
+  EXPECT_THAT(message_of(mooncake("1e13")), HasSubstr("is 10000000000000.0"));
+  EXPECT_THAT(message_of("Timestamp,Request tokens,Response tokens\n5,1,1\n9.3e9,1,1\n"),
+              HasSubstr("line 3, column Timestamp: must be a number from 0 to 4e+09, is '9.3e9'"));
+  // The largest differences that are taken come out as they went in.
+  const Workload far = parsed("Timestamp,Request tokens,Response tokens\n4e9,1,1\n0,1,1\n");
+  EXPECT_EQ(far.requests[0].arrival, Duration{});
+  EXPECT_EQ(far.requests[1].arrival, seconds(4'000'000'000));
+  const Workload wide = parsed(
+      "TIMESTAMP,ContextTokens,GeneratedTokens\n2099-12-31 23:59:59,1,1\n2000-01-01 "
+      "00:00:00,1,1\n");
+  EXPECT_EQ(wide.requests[0].arrival, Duration{});
+  EXPECT_GT(wide.requests[1].arrival, seconds(3'000'000'000));
+  std::ostringstream out;
+  write_jsonl(far, out);
+  EXPECT_EQ(parsed(out.str()).requests, far.requests);
+  out.str("");
+  write_jsonl(wide, out);
+  EXPECT_EQ(parsed(out.str()).requests, wide.requests);
 }
 
 TEST(TraceReader, NamesThePlaceWhateverStandsInARow) {

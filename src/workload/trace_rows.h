@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "workload/arrivals.h"
 #include "workload/request_spec.h"
 #include "workload/trace_reader.h"
 
@@ -13,8 +14,8 @@ namespace gimbal::workload {
 
 // The parsers behind parse_trace, one a format. They return requests in the trace's order.
 
-inline constexpr std::int64_t kMaxTraceTokens = 100'000'000;  // of one prompt or output
-inline constexpr double kMaxTraceSeconds = 1e10;
+inline constexpr std::int64_t kMaxTraceTokens = 100'000'000;    // of one prompt or output
+inline constexpr double kMaxTraceSeconds = kMaxArrivalSeconds;  // a timestamp
 
 [[nodiscard]] Result<Workload> parse_azure(std::string_view text, const TraceOptions& options);
 [[nodiscard]] Result<Workload> parse_burst_gpt(std::string_view text, const TraceOptions& options);

@@ -1,7 +1,5 @@
 #include "apps/metric_sampler.h"
 
-#include <algorithm>
-#include <set>
 #include <utility>
 
 #include "base/check.h"
@@ -55,26 +53,7 @@ void MetricSampler::join() {
 
 nlohmann::json MetricSampler::stop() {
   join();
-  std::set<std::string> series;
-  nlohmann::json times = nlohmann::json::array();
-  for (const Moment& moment : moments_) {
-    times.push_back(to_ms(moment.time) * 1e-3);
-    for (const auto& [name, value] : moment.gauges)
-      series.insert(name);
-  }
-  nlohmann::json gauges = nlohmann::json::object();
-  for (const std::string& name : series) {
-    nlohmann::json values = nlohmann::json::array();
-    for (const Moment& moment : moments_) {
-      const auto found = moment.gauges.find(name);
-      values.push_back(found == moment.gauges.end() ? nlohmann::json()
-                                                    : nlohmann::json(found->second));
-    }
-    const bool constant = std::all_of(values.begin(), values.end(),
-                                      [&](const auto& value) { return value == values.front(); });
-    if (!constant) gauges[name] = std::move(values);
-  }
-  return {{"times", std::move(times)}, {"gauges", std::move(gauges)}};
+  return loadgen::gauges_over_time(moments_);
 }
 
 }  // namespace gimbal::apps

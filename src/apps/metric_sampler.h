@@ -2,7 +2,6 @@
 
 #include <condition_variable>
 #include <cstddef>
-#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -12,6 +11,7 @@
 
 #include "apps/serve_target.h"
 #include "base/clock.h"
+#include "loadgen/gauge_series.h"
 #include "loadgen/prometheus_text.h"
 
 namespace gimbal::apps {
@@ -28,16 +28,10 @@ class MetricSampler {
   MetricSampler(const MetricSampler&) = delete;
   MetricSampler& operator=(const MetricSampler&) = delete;
 
-  // Ends the sampling; {"times": seconds since construction, "gauges": {series: one value or null
-  // for each time}}, of gauges that were not the same throughout.
+  // Ends the sampling; loadgen::gauges_over_time, since construction.
   [[nodiscard]] nlohmann::json stop();
 
  private:
-  struct Moment {
-    Duration time{};
-    std::map<std::string, double> gauges;
-  };
-
   void run();
   void join();
 
@@ -45,7 +39,7 @@ class MetricSampler {
   Duration interval_;
   SteadyClock clock_;
   TimePoint start_;
-  std::vector<Moment> moments_;  // the thread's until it is joined
+  std::vector<loadgen::GaugeMoment> moments_;  // the thread's until it is joined
   std::mutex mutex_;
   std::condition_variable wake_;
   bool stopped_ = false;

@@ -73,9 +73,8 @@ Result<report::ComparedSide> read_side(const std::string& given, std::string nam
 
 void warn_of_invalid_runs(const report::ComparedSide& side) {
   for (const report::SavedResult& result : side.results) {
-    if (result.fields.value("valid", nlohmann::json(true)) != nlohmann::json(false)) continue;
-    fmt::print(stderr, "{}: an invalid run: {}\n", result.path,
-               result.fields.value("invalid_reason", nlohmann::json("")).dump());
+    const std::string reason = result.invalid_reason();
+    if (!reason.empty()) fmt::print(stderr, "{}: an invalid run: {}\n", result.path, reason);
   }
 }
 

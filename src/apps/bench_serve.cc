@@ -234,11 +234,12 @@ Result<int> bench_serve(const Arguments& arguments) {
   if (run.records.empty()) {
     return Error{ErrorCode::kCancelled, "stopped before anything was answered"};
   }
+  plan.summary.unanswered = run.dropped + run.unsent;
   const report::ServeResult result =
       report::summarize(run.records, run.lags, run.duration, plan.summary);
   fmt::print("{}", to_text(result, plan.shown));
   print_failures(run.records);
-  const bool stopped = run.dropped + run.unsent > 0;
+  const bool stopped = plan.summary.unanswered > 0;
   if (stopped) fmt::print("stopped: {} dropped, {} not sent\n", run.dropped, run.unsent);
   if (file) {
     nlohmann::json document = to_json(result, plan.info, plan.shown);

@@ -253,7 +253,11 @@ ServeResult summarize(std::span<const RequestRecord> records, std::span<const Du
     late.push_back(to_ms(lag));
   result.lag_ms = Sample(std::move(late));
   const double p99 = result.lag_ms.percentile(99.0);
-  if (p99 > options.max_lag_p99_ms) {
+  if (options.unanswered > 0) {
+    const auto answered = static_cast<std::int64_t>(records.size());
+    result.invalid_reason = fmt::format("interrupted: {} of {} requests answered", answered,
+                                        answered + options.unanswered);
+  } else if (p99 > options.max_lag_p99_ms) {
     result.invalid_reason = fmt::format("requests were sent late: p99 {:.1f} ms, more than {:g} ms",
                                         p99, options.max_lag_p99_ms);
   } else if (!result.identity.holds()) {

@@ -41,6 +41,9 @@ struct ServeResultOptions {
   std::vector<GoodputLimit> goodput = {};  // empty: no goodput
   // Above this p99 of sent-late-by a run says more of the client than of the server.
   double max_lag_p99_ms = 5.0;
+  // Requests without a record, because the run was stopped. With any it is invalid: those that are
+  // answered first are not like the others.
+  std::int64_t unanswered = 0;
 };
 
 // What a set of requests came to. Rates are over the run's duration.

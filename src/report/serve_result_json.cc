@@ -250,6 +250,20 @@ std::optional<double> SavedResult::number(std::string_view name) const {
   }
 }
 
+std::string SavedResult::invalid_reason() const {
+  const auto is = [&](const char* name, bool value) {
+    const auto found = fields.find(name);
+    return found != fields.end() && *found == nlohmann::json(value);
+  };
+  const auto reason = fields.find("invalid_reason");
+  const bool said = reason != fields.end() && reason->is_string();
+  if (is("valid", false)) {
+    std::string text = said ? reason->get<std::string>() : std::string();
+    return text.empty() ? "it gives no reason" : text;
+  }
+  return is("interrupted", true) ? "interrupted" : "";
+}
+
 Result<SavedResult> parse_saved_result(nlohmann::json document, std::string path) {
   if (!document.is_object()) {
     return invalid_argument(

@@ -55,6 +55,9 @@ struct SavedResult {
 
   // A number among the fields, also of "classes.LS.mean_ttft_ms"; absent when it is not there.
   [[nodiscard]] std::optional<double> number(std::string_view name) const;
+  // Why its numbers are not to be trusted: it says that it is invalid, or was interrupted. Empty:
+  // nothing is known against it.
+  [[nodiscard]] std::string invalid_reason() const;
 };
 
 // Errors name the path, and the field and entry at fault.

@@ -110,6 +110,20 @@ TEST(ServeResultJson, ReadsResultsOfVllm) {
   EXPECT_TRUE(saved->records[0].completed());
 }
 
+TEST(ServeResultJson, SaysWhyAResultIsNotToBeTrusted) {
+  const auto reason = [](const std::string& fields) {
+    const auto saved =
+        parse_saved_result(*parse_json(R"({"duration":1,"completed":1)" + fields + "}"), "x.json");
+    return saved.value().invalid_reason();
+  };
+  EXPECT_EQ(reason(""), "");
+  EXPECT_EQ(reason(R"(,"valid":true,"invalid_reason":"","interrupted":false)"), "");
+  EXPECT_EQ(reason(R"(,"valid":false,"invalid_reason":"late")"), "late");
+  EXPECT_EQ(reason(R"(,"valid":false)"), "it gives no reason");
+  EXPECT_EQ(reason(R"(,"valid":true,"interrupted":true)"), "interrupted");
+  EXPECT_EQ(reason(R"(,"valid":null,"interrupted":1)"), "");
+}
+
 TEST(ServeResultJson, ReadsResultsThatWereAppended) {
   const std::string one = R"({"duration": 1, "completed": 3})";
   const auto alone = parse_saved_results("{\n\"duration\": 1,\n\"completed\": 3}\n", "x.json");

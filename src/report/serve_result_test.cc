@@ -120,6 +120,12 @@ TEST(ServeResult, ALateClientMakesTheRunInvalid) {
   EXPECT_TRUE(summarize(records, late, milliseconds(1000), {.max_lag_p99_ms = 10.0}).valid());
 }
 
+TEST(ServeResult, AnInterruptedRunIsInvalid) {
+  const ServeResult result = summarize(three(), {}, milliseconds(1000), {.unanswered = 29});
+  EXPECT_FALSE(result.valid());
+  EXPECT_EQ(result.invalid_reason, "interrupted: 3 of 32 requests answered");
+}
+
 TEST(ServeResult, OfNothingIsZero) {
   const ServeResult result = summarize({}, {}, milliseconds(1));
   EXPECT_EQ(result.all.completed, 0);

@@ -212,6 +212,13 @@ def test_an_interrupt_prints_what_there_is(program, start_server, tmp_path):
         result = json.loads((tmp_path / "r.json").read_text())
         assert result["completed"] in (2, 3) and result["interrupted"]
         assert "1 not sent" in out and "Successful requests:" in out
+        assert not result["valid"] and "interrupted" in result["invalid_reason"]
+        compared = subprocess.run(
+            [program, "bench", "compare", "r.json", "r.json"],
+            capture_output=True, text=True, timeout=60, cwd=tmp_path,
+        )  # fmt: skip
+        assert compared.returncode == 0
+        assert "r.json: an invalid run: interrupted: " in compared.stderr
 
 
 def test_what_cannot_work_is_said_before_anything_is_sent(gimbal, server):

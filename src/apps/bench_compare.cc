@@ -115,6 +115,8 @@ Result<void> bench_compare(const Arguments& arguments) {
   const report::ComparisonOptions options{.fields = arguments.metrics,
                                           .bootstrap = arguments.bootstrap};
   const std::span<const report::ComparedSide> changed = std::span(sides).subspan(1);
+  const auto checked = check_fields(sides.front(), changed, options);
+  if (!checked.ok()) return checked.error().within("--metrics");
   const report::Table table = changed.size() == 1
                                   ? report::compare(sides.front(), changed.front(), options)
                                   : report::compare_all(sides.front(), changed, options);
@@ -124,11 +126,15 @@ Result<void> bench_compare(const Arguments& arguments) {
     const std::string meaning = describe(comparison_kind(sides.front(), side));
     fmt::print("{} against {}, {} and {} runs. {}\n", side.name, sides.front().name,
                side.results.size(), sides.front().results.size(), meaning);
+    const std::vector<std::string> remarks = notes(sides.front(), side, options);
+    for (const std::string& remark : remarks)
+      fmt::print("{}\n", remark);
     described.push_back({{"base", sides.front().name},
                          {"changed", side.name},
                          {"base_runs", sides.front().results.size()},
                          {"changed_runs", side.results.size()},
-                         {"meaning", meaning}});
+                         {"meaning", meaning},
+                         {"notes", remarks}});
   }
   if (arguments.json_path.empty()) return {};
   std::ofstream file(arguments.json_path);

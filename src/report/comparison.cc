@@ -1,6 +1,7 @@
 #include "report/comparison.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <charconv>
@@ -69,11 +70,13 @@ double percentile_of(std::vector<double>& values, double p) {
   return std::lerp(*middle, above, place - static_cast<double>(below));
 }
 
+double mean_of(std::span<const double> values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
 double value_of(const LatencyField& field, std::span<const double> values,
                 std::vector<double>& scratch) {
-  if (!field.percentile) {
-    return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-  }
+  if (!field.percentile) return mean_of(values);
   scratch.assign(values.begin(), values.end());
   return percentile_of(scratch, *field.percentile);
 }
@@ -86,6 +89,17 @@ std::optional<std::set<double>> seeds_of(const ComparedSide& side) {
     if (!seed || !seeds.insert(*seed).second) return {};
   }
   return seeds;
+}
+
+std::vector<std::string> paths_without(const std::string& field, const ComparedSide& base,
+                                       const ComparedSide& changed) {
+  std::vector<std::string> paths;
+  for (const ComparedSide* side : {&base, &changed}) {
+    for (const SavedResult& result : side->results) {
+      if (!result.number(field)) paths.push_back(result.path);
+    }
+  }
+  return paths;
 }
 
 std::optional<std::vector<double>> run_values(const ComparedSide& side, const std::string& field) {
@@ -128,8 +142,11 @@ class Comparison {
   }
   // Name, base, changed, change.
   std::optional<std::vector<Cell>> row_of(const std::string& field) const;
+  std::vector<std::string> notes() const;
 
  private:
+  // Whether pairs of runs have no ratio that could be averaged.
+  bool has_no_pairs(const std::vector<double>& base) const;
   std::vector<std::string> default_fields() const;
   std::optional<std::vector<Cell>> request_row(const std::string& field) const;
   std::vector<Cell> run_row(const std::string& field, const std::vector<double>& base,
@@ -191,25 +208,53 @@ std::optional<std::vector<Cell>> Comparison::request_row(const std::string& fiel
 
 std::vector<Cell> Comparison::run_row(const std::string& field, const std::vector<double>& base,
                                       const std::vector<double>& changed) const {
-  const auto mean = [](std::span<const double> values) {
-    return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-  };
   const auto value = [&](const std::vector<double>& values) {
     return values.size() == 1 ? Cell::of_number(values.front())
                               : Cell::of_interval(bootstrap_mean(values, options_.bootstrap));
   };
   std::vector<Cell> row{Cell::of_text(field), value(base), value(changed)};
-  const bool zero = std::find(base.begin(), base.end(), 0.0) != base.end();
-  if (kind_ == ComparisonKind::kPairedRuns && !zero) {
+  if (kind_ == ComparisonKind::kPairedRuns && !has_no_pairs(base)) {
     row.push_back(Cell::of_change(bootstrap_paired_ratio(base, changed, options_.bootstrap)));
-  } else if (mean(base) == 0.0) {
+  } else if (mean_of(base) == 0.0) {
     row.push_back(Cell::absent());
   } else if (base.size() == 1 && changed.size() == 1) {
     row.push_back(Cell::of_change(changed.front() / base.front()));
   } else {
+    const auto mean = [](std::span<const double> values) { return mean_of(values); };
     row.push_back(Cell::of_change(bootstrap_ratio(base, changed, mean, options_.bootstrap)));
   }
   return row;
+}
+
+bool Comparison::has_no_pairs(const std::vector<double>& base) const {
+  return std::find(base.begin(), base.end(), 0.0) != base.end();
+}
+
+std::vector<std::string> Comparison::notes() const {
+  std::vector<std::string> notes;
+  std::vector<std::string> unpaired;
+  for (const std::string& field : fields()) {
+    const auto lacking = paths_without(field, base_, changed_);
+    const std::size_t runs = base_.results.size() + changed_.results.size();
+    // Of the default fields, those that no result has are no loss.
+    if (lacking.size() == runs && options_.fields.empty()) continue;
+    if (!lacking.empty()) {
+      std::string more;
+      if (lacking.size() > 1) more = fmt::format(" and {} more", lacking.size() - 1);
+      notes.push_back(fmt::format("{} is left out: {}{} of {} results lack it.", field,
+                                  lacking.front(), more, runs));
+    } else if (kind_ == ComparisonKind::kPairedRuns && has_no_pairs(*run_values(base_, field)) &&
+               mean_of(*run_values(base_, field)) != 0.0) {
+      unpaired.push_back(field);
+    }
+  }
+  if (!unpaired.empty()) {
+    notes.push_back(
+        fmt::format("A run of {} has 0 for {}: there the change is the ratio of the means, "
+                    "each side resampled on its own.",
+                    base_.name, fmt::join(unpaired, ", ")));
+  }
+  return notes;
 }
 
 }  // namespace
@@ -235,12 +280,32 @@ std::string describe(ComparisonKind kind) {
       return "Means over runs; change: ratio of the means. Brackets: bootstrap intervals over "
              "runs.";
     case ComparisonKind::kRequests:
-      return "One run each. Brackets: bootstrap intervals over its requests, which understate the "
-             "spread between runs.";
+      return "One run each. Brackets, of latencies that a request has one of: bootstrap intervals "
+             "over its requests, which understate the spread between runs.";
     case ComparisonKind::kNumbers:
       return "One run each, without details: no intervals.";
   }
   return "";
+}
+
+Result<void> check_fields(const ComparedSide& base, std::span<const ComparedSide> changed,
+                          const ComparisonOptions& options) {
+  const auto has = [](const ComparedSide& side, const std::string& field) {
+    return std::any_of(side.results.begin(), side.results.end(),
+                       [&](const SavedResult& result) { return result.number(field).has_value(); });
+  };
+  for (const std::string& field : options.fields) {
+    if (has(base, field)) continue;
+    const bool found = std::any_of(changed.begin(), changed.end(),
+                                   [&](const ComparedSide& side) { return has(side, field); });
+    if (!found) return invalid_argument("no result has a number " + field, field);
+  }
+  return {};
+}
+
+std::vector<std::string> notes(const ComparedSide& base, const ComparedSide& changed,
+                               const ComparisonOptions& options) {
+  return Comparison(base, changed, options).notes();
 }
 
 Table compare(const ComparedSide& base, const ComparedSide& changed,

@@ -32,8 +32,19 @@ enum class ComparisonKind : std::uint8_t {
   kNumbers,       // one run each: no intervals
 };
 [[nodiscard]] ComparisonKind comparison_kind(const ComparedSide& base, const ComparedSide& changed);
-// One sentence for under the table.
+// For under the table: what its columns mean.
 [[nodiscard]] std::string describe(ComparisonKind kind);
+
+// Error: the options name a field that no result has a number for.
+[[nodiscard]] Result<void> check_fields(const ComparedSide& base,
+                                        std::span<const ComparedSide> changed,
+                                        const ComparisonOptions& options);
+
+// What describe() does not say of single rows, a sentence each: fields that have no row because
+// some result lacks them, and changes of paired runs that are ratios of means because a base run
+// has 0, where no ratio of that pair is. Requires: as compare().
+[[nodiscard]] std::vector<std::string> notes(const ComparedSide& base, const ComparedSide& changed,
+                                             const ComparisonOptions& options = {});
 
 // A row for each field that both sides have: its name, both values, and changed against base.
 // Values of several runs are means over runs. Throughputs of kRequests have no interval: requests

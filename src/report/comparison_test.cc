@@ -95,6 +95,48 @@ TEST(Comparison, LeavesOutWhatOneSideLacks) {
   EXPECT_FALSE(row(table, "mean_ttft_ms").is_null());
 }
 
+TEST(Comparison, NamesWhatIsLeftOut) {
+  SavedResult with = run(10, 1);
+  with.fields["request_goodput"] = 3.0;
+  SavedResult without = run(5, 1);
+  without.path = "b.json";
+  EXPECT_THAT(notes({"a", {with}}, {"b", {without}}),
+              testing::ElementsAre("request_goodput is left out: b.json of 2 results lack it."));
+  EXPECT_THAT(notes({"a", {with, with}}, {"b", {without, without}}),
+              testing::ElementsAre(testing::HasSubstr("b.json and 1 more of 4 results")));
+  EXPECT_THAT(notes({"a", {with}}, {"b", {with}}), testing::IsEmpty());
+  // A field that is asked for is named even if neither has it.
+  EXPECT_EQ(notes({"a", {with}}, {"b", {with}}, {.fields = {"p50_ttft_ms"}}).size(), 1u);
+}
+
+TEST(Comparison, RefusesFieldsThatNoResultHas) {
+  const std::vector<ComparedSide> sides{{"b", {run(5, 1)}}, {"c", {run(5, 1)}}};
+  const ComparedSide base{"a", {run(10, 1)}};
+  EXPECT_TRUE(check_fields(base, sides, {}).ok());
+  EXPECT_TRUE(check_fields(base, sides, {.fields = {"mean_ttft_ms"}}).ok());
+  const auto wrong = check_fields(base, sides, {.fields = {"mean_ttft_ms", "mean_tfft_ms"}});
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_THAT(wrong.error().message, testing::HasSubstr("mean_tfft_ms"));
+  std::vector<ComparedSide> some = sides;
+  some[1].results[0].fields["extra"] = 1;
+  EXPECT_TRUE(check_fields(base, some, {.fields = {"extra"}}).ok());
+}
+
+TEST(Comparison, SaysWhereRunsWithTheSameSeedAreNotPaired) {
+  const ComparedSide base{"a", {run(0, 1), run(20, 2)}};
+  const ComparedSide changed{"b", {run(4, 1), run(6, 2)}};
+  EXPECT_EQ(comparison_kind(base, changed), ComparisonKind::kPairedRuns);
+  const auto found = row(compare(base, changed), "mean_ttft_ms");
+  EXPECT_NEAR(found["change"]["estimate"].get<double>(), 0.5, 1e-12);  // of the means
+  const auto said = notes(base, changed);
+  ASSERT_EQ(said.size(), 1u);
+  EXPECT_THAT(said[0], testing::HasSubstr("0 for mean_ttft_ms: there the change is the ratio of "
+                                          "the means, each side resampled on its own"));
+  // Nothing but zeros has no change to speak of, and runs without 0 are paired.
+  EXPECT_THAT(notes({"a", {run(0, 1), run(0, 2)}}, changed), testing::IsEmpty());
+  EXPECT_THAT(notes({"a", {run(1, 1), run(2, 2)}}, changed), testing::IsEmpty());
+}
+
 TEST(Comparison, OfZeroHasNoChange) {
   EXPECT_TRUE(
       row(compare({"a", {run(0, 1)}}, {"b", {run(5, 1)}}), "mean_ttft_ms")["change"].is_null());

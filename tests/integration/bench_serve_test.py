@@ -259,6 +259,8 @@ def test_results_are_compared(bench_serve, gimbal, tmp_path):
     assert ran.returncode == 0, ran.stderr
     rows = json.loads((tmp_path / "t.json").read_text())["rows"]
     assert set(rows[0]) == {"metric", "x", "y", "y change", "z", "z change"}
+    ran = gimbal("bench", "compare", "a", "b", "--metrics", "duration,mean_tfft_ms")
+    assert ran.returncode == 1 and "mean_tfft_ms" in ran.stderr
     ran = gimbal("bench", "compare", "a", "nothing")
     assert ran.returncode == 1 and "nothing" in ran.stderr
 

@@ -95,6 +95,7 @@ void AnswerReader::finish() {
     record_.error = "the stream ended without [DONE]";
   } else if (!has_usage_) {
     record_.output_tokens = chunks_;
+    record_.without_usage = true;
   }
 }
 

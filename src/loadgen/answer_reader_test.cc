@@ -59,6 +59,7 @@ TEST(AnswerReader, MeasuresAStream) {
   EXPECT_EQ(record.e2e, milliseconds(150));  // usage and [DONE] are not part of it
   EXPECT_EQ(record.prompt_tokens, 7);
   EXPECT_EQ(record.output_tokens, 3);
+  EXPECT_FALSE(record.without_usage);
   EXPECT_EQ(record.cached_tokens, 2);
   EXPECT_EQ(record.text, "ab");
 }
@@ -69,6 +70,7 @@ TEST(AnswerReader, CountsChunksWhereThereIsNoUsage) {
       milliseconds(5), std::string(kHead) + token("a") + token("b") + done() + std::string(kEnd)));
   const RequestRecord record = reader.take();
   EXPECT_EQ(record.output_tokens, 2);
+  EXPECT_TRUE(record.without_usage);
   EXPECT_EQ(record.prompt_tokens, 5);
   EXPECT_EQ(record.text, "");
   EXPECT_THAT(record.gaps, ElementsAre(Duration{}));

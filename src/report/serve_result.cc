@@ -129,8 +129,14 @@ IdentityCheck check_identity(std::span<const RequestRecord> records) {
     ++check.requests;
     check.max_error_ms =
         std::max(check.max_error_ms, std::abs(to_ms(record.e2e - record.ttft - between)));
-    check.uneven_chunks +=
-        static_cast<std::int64_t>(record.gaps.size()) + 1 != record.output_tokens;
+    const auto chunks = static_cast<std::int64_t>(record.gaps.size()) + 1;
+    check.uneven_chunks += chunks != record.output_tokens;
+    check.without_usage += record.without_usage;
+    if (chunks < 2) continue;
+    const double mean_gap = to_ms(between) / static_cast<double>(chunks - 1);
+    const double of_tokens = mean_gap * static_cast<double>(record.output_tokens - 1);
+    check.max_token_error_ms =
+        std::max(check.max_token_error_ms, std::abs(to_ms(record.e2e - record.ttft) - of_tokens));
   }
   return check;
 }

@@ -195,7 +195,9 @@ nlohmann::json to_json(const ServeResult& result, const RunInfo& info,
   json["users"] = groups_json(result.users, options);
   json["identity_check"] = {{"requests", result.identity.requests},
                             {"max_error_ms", result.identity.max_error_ms},
+                            {"max_token_error_ms", result.identity.max_token_error_ms},
                             {"uneven_chunks", result.identity.uneven_chunks},
+                            {"without_usage", result.identity.without_usage},
                             {"holds", result.identity.holds()}};
   json["scheduling_lag_ms"] = {{"mean", result.lag_ms.mean()},
                                {"p99", result.lag_ms.percentile(99.0)},

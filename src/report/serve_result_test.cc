@@ -103,6 +103,19 @@ TEST(ServeResult, ALostChunkBreaksTheIdentity) {
   EXPECT_FALSE(result.valid());
 }
 
+TEST(ServeResult, HoldsTheTokensOfUsageAgainstTheChunks) {
+  auto records = three();
+  EXPECT_NEAR(summarize(records, {}, milliseconds(1000)).identity.max_token_error_ms, 0.0, 1e-9);
+  records[0].output_tokens = 7;  // in four chunks with gaps of 20 ms in the mean
+  records[1].without_usage = true;
+  records[2].output_tokens = 3;  // in one chunk: there is no gap that could be wrong
+  const IdentityCheck check = summarize(records, {}, milliseconds(1000)).identity;
+  EXPECT_TRUE(check.holds());  // what the clock said adds up
+  EXPECT_EQ(check.uneven_chunks, 2);
+  EXPECT_EQ(check.without_usage, 1);
+  EXPECT_NEAR(check.max_token_error_ms, 60.0, 1e-9);
+}
+
 TEST(ServeResult, TheCachedShareIsOfCompletedRequests) {
   auto records = three();
   records[0].cached_tokens = 60;

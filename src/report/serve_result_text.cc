@@ -107,8 +107,14 @@ std::string to_text(const ServeResult& result, const ServeJsonOptions& options) 
                      result.identity.holds() ? "holds" : "BROKEN", result.identity.requests,
                      result.identity.max_error_ms);
   if (result.identity.uneven_chunks > 0) {
-    out += fmt::format("{} answers came in chunks of other than one token: ITL is of chunks\n",
-                       result.identity.uneven_chunks);
+    out += fmt::format(
+        "{} answers came in chunks of other than one token: ITL is of chunks, and TTFT + (n-1) ITL "
+        "differs from E2E by up to {:.3f} ms\n",
+        result.identity.uneven_chunks, result.identity.max_token_error_ms);
+  }
+  if (result.identity.without_usage > 0) {
+    out += fmt::format("{} answers have no usage: their chunks are counted as tokens\n",
+                       result.identity.without_usage);
   }
   out += fmt::format("sent late by: mean {:.3f}, p99 {:.3f}, at most {:.3f} ms\n",
                      result.lag_ms.mean(), result.lag_ms.percentile(99), result.lag_ms.max());

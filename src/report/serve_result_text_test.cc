@@ -7,6 +7,7 @@ namespace gimbal::report {
 namespace {
 
 using std::chrono::milliseconds;
+using testing::AnyOf;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -35,6 +36,20 @@ TEST(ServeResultText, SaysThatARunIsInvalid) {
   const std::vector<Duration> late{milliseconds(50)};
   EXPECT_THAT(to_text(summarize(records, late, milliseconds(500))),
               HasSubstr("INVALID RUN: requests were sent late"));
+}
+
+TEST(ServeResultText, SaysWhatTheTokensOfUsageSayOfTheChunks) {
+  std::vector<RequestRecord> records{one(), one()};
+  EXPECT_THAT(to_text(summarize(records, {}, milliseconds(500))),
+              Not(AnyOf(HasSubstr("chunks"), HasSubstr("usage"))));
+  records[0].gaps = {milliseconds(10)};
+  records[0].e2e += milliseconds(10);
+  records[0].output_tokens = 4;
+  records[1].without_usage = true;
+  const std::string text = to_text(summarize(records, {}, milliseconds(500)));
+  EXPECT_THAT(text, HasSubstr("1 answers came in chunks of other than one token"));
+  EXPECT_THAT(text, HasSubstr("differs from E2E by up to 20.000 ms"));
+  EXPECT_THAT(text, HasSubstr("1 answers have no usage"));
 }
 
 TEST(ServeResultText, ShowsClassesAndUsersWhereThereAreSome) {

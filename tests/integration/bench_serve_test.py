@@ -99,6 +99,9 @@ def test_latencies_add_up(bench_serve):
     check = result["identity_check"]
     assert check["requests"] == PROMPTS and check["holds"] and check["max_error_ms"] <= 0.001
     assert f"holds for {PROMPTS} requests" in text
+    # The server's token counts are those of the chunks that came.
+    assert check["uneven_chunks"] == check["without_usage"] == 0
+    assert check["max_token_error_ms"] <= 0.001
     # And from the lists: the mean E2E is the mean of TTFT and all gaps.
     e2es = [ttft + sum(gaps) for ttft, gaps in zip(result["ttfts"], result["itls"])]
     assert 1e3 * sum(e2es) / PROMPTS == pytest.approx(result["mean_e2el_ms"])

@@ -81,8 +81,9 @@ void ModelFlags::add_to(CLI::App& command, bool needs_text) {
       ->capture_default_str();
   command.add_flag("--no-pin", no_pin, "do not bind compute threads to CPUs");
   command
-      .add_option("--compute-nice", nice,
-                  "niceness of compute threads: more lets other programs go first")
+      .add_option(
+          "--compute-nice", nice,
+          "niceness of compute threads above the process's own: lets other programs go first")
       ->check(number_range(0, 19))
       ->capture_default_str();
   command.add_flag("--small-pages", small_pages, "keep weights in 4 KiB pages");

@@ -2,10 +2,10 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
+
+#include "base/niceness.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -190,8 +190,7 @@ void ThreadPool::join(Lane& lane, int worker) {
 
 void ThreadPool::work(int worker) {
   if (pin_) bind_to(cpus_[worker % cpus_.size()]);
-  // Best effort, as binding is.
-  if (nice_ != 0) (void)setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), nice_);
+  be_nicer(nice_);
   std::uint32_t seen = 0;
   while (true) {
     const auto moved = [&] { return epoch_.load(std::memory_order_acquire) != seen; };

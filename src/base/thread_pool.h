@@ -21,7 +21,7 @@ struct ThreadPoolOptions {
   Duration spin = std::chrono::microseconds(200);
   // Index of the pool's first CPU among the available ones: pools side by side do not share CPUs.
   int first_cpu = 0;
-  // Niceness of the pool's own threads: more than 0 lets other threads of the machine go first.
+  // How much nicer than the process the pool's own threads are (be_nicer): lets others go first.
   int nice = 0;
 };
 

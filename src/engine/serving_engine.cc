@@ -1,8 +1,6 @@
 #include "engine/serving_engine.h"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <exception>
@@ -11,6 +9,7 @@
 #include <variant>
 
 #include "base/log.h"
+#include "base/niceness.h"
 #include "cluster/engine_snapshot.h"
 #include "sched/request_group.h"
 
@@ -189,10 +188,7 @@ void ServingEngine::work() {
 
 void ServingEngine::serve() {
   if (options_.pin) pool_.pin_caller();
-  // Best effort, as binding is.
-  if (options_.nice != 0) {
-    (void)setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), options_.nice);
-  }
+  be_nicer(options_.nice);
   std::vector<sched::Event> events;
   while (true) {
     // Read before anything is looked at, so that what comes meanwhile ends the rest.

@@ -21,15 +21,6 @@ void RequestSpans::arrived(std::span<const sched::Event> events, TimePoint now) 
   }
 }
 
-void RequestSpans::admitted(std::span<const RequestId> requests, TimePoint now) {
-  for (const RequestId request : requests) {
-    const auto found = phases_.find(request);
-    if (found == phases_.end() || found->second != kQueued) continue;
-    end(request, now);
-    begin(request, kPrefill, now);
-  }
-}
-
 void RequestSpans::told(std::span<const cluster::TokenOutput> outputs, TimePoint now) {
   for (const cluster::TokenOutput& output : outputs) {
     const auto found = phases_.find(output.request);
@@ -37,11 +28,33 @@ void RequestSpans::told(std::span<const cluster::TokenOutput> outputs, TimePoint
     if (output.finish) {
       end(output.request, now);
       phases_.erase(output.request);
-    } else if (output.token && found->second != kDecode) {
-      end(output.request, now);
-      begin(output.request, kDecode, now);
+    } else if (output.token) {
+      change(output.request, kDecode, now);
     }
   }
+}
+
+void RequestSpans::evicted(std::span<const RequestId> requests, TimePoint now) {
+  for (const RequestId request : requests)
+    change(request, kQueued, now);
+}
+
+void RequestSpans::admitted(std::span<const RequestId> requests, TimePoint now) {
+  for (const RequestId request : requests)
+    change(request, kPrefill, now);
+}
+
+void RequestSpans::end_all(TimePoint now) {
+  for (const auto& [request, phase] : phases_)
+    trace_.end_span(track_, kCategory, request.value(), phase, now);
+  phases_.clear();
+}
+
+void RequestSpans::change(RequestId request, std::string_view phase, TimePoint now) {
+  const auto found = phases_.find(request);
+  if (found == phases_.end() || found->second == phase) return;
+  end(request, now);
+  begin(request, phase, now);
 }
 
 void RequestSpans::begin(RequestId request, std::string_view phase, TimePoint now) {

@@ -234,7 +234,6 @@ void ServingEngine::handle(std::vector<sched::Event>& events) {
   const TimePoint now = clock_.now();
   if (spans_) spans_->arrived(events, now);
   sched::Outputs& said = loop_->on(now, events);
-  if (spans_) spans_->admitted(said.admitted, now);
   if (options_.decisions != nullptr && !said.ordered.empty()) {
     const sched::StepLoopOptions& scheduler = options_.scheduler;
     options_.decisions->note_orders(options_.id, now, {scheduler.order, scheduler.order_options},
@@ -263,7 +262,11 @@ void ServingEngine::handle(std::vector<sched::Event>& events) {
     }
     member_->tell(said);
   }
-  if (spans_) spans_->told(outputs_, now);
+  if (spans_) {
+    spans_->told(outputs_, now);
+    spans_->evicted(said.evicted, now);
+    spans_->admitted(said.admitted, now);
+  }
   std::int64_t ended = 0;
   for (const cluster::TokenOutput& output : outputs_) {
     if (output.finish && live_.erase(output.request) > 0) ++ended;
@@ -302,6 +305,7 @@ void ServingEngine::fail_all(sched::FinishReason reason, const std::string& why)
                         .error = reason == sched::FinishReason::kFailed ? why : std::string()});
   }
   live_.clear();
+  if (spans_) spans_->end_all(clock_.now());
   ended_.store(true);
   if (!outputs_.empty()) sink_.on_outputs(outputs_);
   accepted_.store(0);

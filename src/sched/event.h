@@ -62,7 +62,10 @@ struct Refusal {
 struct Outputs {
   std::vector<TokenNews> news;
   std::vector<Refusal> refusals;
-  std::vector<RequestId> admitted;     // for the first time, in the step that starts now
+  // By the step that is planned now: who got pages, for the first time or again, and before them
+  // who lost theirs and waits again.
+  std::vector<RequestId> admitted;
+  std::vector<RequestId> evicted;
   std::vector<OrderDecision> ordered;  // with StepLoopOptions::report_order
   // With StepLoopOptions::asks_before_steps: what the next step would be; the answer is a
   // StartStep. All but the rank.

@@ -59,6 +59,7 @@ Outputs& StepLoop::on(TimePoint now, std::span<Event> events) {
   outputs_.news.clear();
   outputs_.refusals.clear();
   outputs_.admitted.clear();
+  outputs_.evicted.clear();
   outputs_.ordered.clear();
   outputs_.intent.reset();
   outputs_.ended.reset();
@@ -317,6 +318,7 @@ void StepLoop::start_step() {
   const std::optional<int> budget = permission_ ? permission_->prefill_budget : std::nullopt;
   const bool planned = planner_.plan(now_, steps_started_ + 1, plan_, budget);
   planner_.take_orders(outputs_.ordered);
+  planner_.take_moves(outputs_.admitted, outputs_.evicted);
   if (!planned) {
     if (permission_) end_permission(true);
     return;
@@ -328,9 +330,7 @@ void StepLoop::start_step() {
   ++steps_started_;
   plan_.batch = BatchId{static_cast<BatchId::rep>(steps_started_)};
   for (const SequenceStep& step : plan_.sequences) {
-    Sequence& sequence = table_.at(step.request);
-    sequence.in_batch = true;
-    if (sequence.admitted == now_) outputs_.admitted.push_back(step.request);
+    table_.at(step.request).in_batch = true;
   }
   batch_state_ = BatchState::kRunning;
   lost_members_ = cancels_ = false;

@@ -25,6 +25,13 @@ StepPlanner::StepPlanner(const StepLoopOptions& options, const Collaborators& co
                {.order = collaborators.order, .table = collaborators.table, .prefixes = prefixes_}),
       times_(collaborators.times) {}
 
+void StepPlanner::take_moves(std::vector<RequestId>& admitted, std::vector<RequestId>& evicted) {
+  admitted.insert(admitted.end(), admitted_.begin(), admitted_.end());
+  evicted.insert(evicted.end(), evicted_.begin(), evicted_.end());
+  admitted_.clear();
+  evicted_.clear();
+}
+
 void StepPlanner::take_out(Sequence& sequence) {
   if (sequence.phase == Phase::kWaiting) {
     waiting_.erase(sequence);
@@ -219,6 +226,7 @@ void StepPlanner::evict(Sequence& sequence, OrderReason reason) {
   sequence.lost_tokens = std::max(sequence.lost_tokens, sequence.computed);
   sequence.computed = 0;
   sequence.evicted_since_token = true;
+  evicted_.push_back(sequence.request.id);
   sequence.phase = Phase::kWaiting;
   waiting_.requeue(sequence, reason);
 }
@@ -271,6 +279,7 @@ bool StepPlanner::admit(Sequence& sequence, TimePoint now) {
   sequence.phase = Phase::kPrefill;
   GIMBAL_CHECK(cache_.grow(attached.slot, sequence.known()));
   running_.push_back(sequence.request.id);
+  admitted_.push_back(sequence.request.id);
   totals_.recomputed_tokens +=
       static_cast<std::uint64_t>(std::max(0, sequence.lost_tokens - sequence.computed));
   sequence.lost_tokens = 0;

@@ -71,6 +71,8 @@ class StepPlanner {
     waiting_.enqueue(sequence, cost, ahead);
   }
   void take_orders(std::vector<OrderDecision>& to) { waiting_.take_decisions(to); }
+  // Moves who was admitted and who was evicted since the last call to the ends of these.
+  void take_moves(std::vector<RequestId>& admitted, std::vector<RequestId>& evicted);
   // Takes a sequence out of its queue or the running ones and frees its pages.
   void remove(Sequence& sequence, TimePoint now);
   // Says that the sequence's tokens up to `computed` have been computed.
@@ -117,6 +119,8 @@ class StepPlanner {
   double best_effort_owed_ = 0;
   double steps_without_prefill_ = 0;
   Totals totals_;
+  std::vector<RequestId> admitted_;  // until they are taken
+  std::vector<RequestId> evicted_;
 
   // Reused from step to step.
   policy::BatchDecision decision_;

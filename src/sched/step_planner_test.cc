@@ -105,8 +105,17 @@ TEST_F(StepPlannerTest, TheLatestArrivalIsEvictedAndKeepsItsRank) {
   EXPECT_EQ(second.computed, 0);
   EXPECT_EQ(planner_->totals().evictions, 1U);
   EXPECT_EQ(planner_->queues().prefill_tokens(), 5 + 1);
+  std::vector<RequestId> admitted;
+  std::vector<RequestId> evicted;
+  planner_->take_moves(admitted, evicted);
+  EXPECT_EQ(admitted, (std::vector{RequestId{1}, RequestId{2}}));
+  EXPECT_EQ(evicted, (std::vector{RequestId{2}}));
   planner_->remove(table_.at(RequestId{1}), now_);
   EXPECT_EQ(step(), (Rows{{2, 5}, {3, 1}}));
+  admitted.clear();
+  planner_->take_moves(admitted, evicted);
+  EXPECT_EQ(admitted, (std::vector{RequestId{2}, RequestId{3}}));  // again, and for the first time
+  EXPECT_EQ(evicted.size(), 1U);
   EXPECT_EQ(planner_->totals().recomputed_tokens, 4U);
   EXPECT_EQ(third.phase, Phase::kDecode);
 }

@@ -65,9 +65,13 @@ Result<std::size_t> CsvReader::column(std::string_view name) const {
 Result<bool> CsvReader::next() {
   GIMBAL_ASSIGN_OR_RETURN(const bool found, read_record());
   if (!found) return false;
+  // The first column that is missing, or too many.
   if (row_.size() != names_.size()) {
-    return invalid_argument(fmt::format("line {}: has {} fields, the header has {}", row_line_,
-                                        row_.size(), names_.size()));
+    const std::size_t fields = row_.size();
+    row_.resize(std::min(fields, names_.size()));
+    return broken(fmt::format("{}: the row has {} fields, the header has {}",
+                              fields < names_.size() ? "is missing" : "is one too many", fields,
+                              names_.size()));
   }
   return true;
 }

@@ -23,7 +23,7 @@ class CsvReader {
   [[nodiscard]] Result<std::size_t> column(std::string_view name) const;
 
   // Goes to the next row that is not blank; false at the end. Error: quotes that do not close, or
-  // another number of fields than the header has.
+  // another number of fields than the header has: the column is the first missing or extra one.
   [[nodiscard]] Result<bool> next();
 
   // Of the row that next() went to.

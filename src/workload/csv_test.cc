@@ -57,8 +57,10 @@ TEST(Csv, RefusesBrokenText) {
   EXPECT_FALSE(CsvReader::open("a,\"b\"x\n").ok());
   auto reader = CsvReader::open("a,b\n1\n1,2,3\n\"1\"x\",2\n");
   ASSERT_TRUE(reader.ok());
-  EXPECT_EQ(reader->next().error().message, "line 2: has 1 fields, the header has 2");
-  EXPECT_EQ(reader->next().error().message, "line 3: has 3 fields, the header has 2");
+  EXPECT_EQ(reader->next().error().message,
+            "line 2, column b: is missing: the row has 1 fields, the header has 2");
+  EXPECT_EQ(reader->next().error().message,
+            "line 3, column 3: is one too many: the row has 3 fields, the header has 2");
   EXPECT_FALSE(reader->next().ok());
   auto quotes = CsvReader::open("\n\na,b\n1,2\n3,\"4\n");
   ASSERT_TRUE(quotes.ok());

@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <filesystem>
 #include <fstream>
+#include <vector>
 
 #include "base/check.h"
 #include "base/json.h"
@@ -15,6 +18,7 @@ namespace gimbal::workload {
 namespace {
 
 constexpr std::size_t kMaxTraceBytes = std::size_t{4} << 30;
+constexpr std::size_t kReadBytes = std::size_t{1} << 20;
 constexpr std::int64_t kMaxBlockSize = 1 << 20;
 
 struct Format {
@@ -41,52 +45,77 @@ const Format& format_of(TraceFormat format) {
   return kFormats.front();
 }
 
-std::string_view first_line(std::string_view text) {
+struct FirstLine {
+  std::string_view text;
+  std::size_t number = 1;  // in the trace
+};
+
+// The first line that is not blank; an empty one where there is none.
+FirstLine first_line(std::string_view text) {
+  FirstLine line;
   while (!text.empty()) {
     const auto end = text.find('\n');
-    const std::string_view line = text.substr(0, end);
-    if (line.find_first_not_of(" \t\r\xEF\xBB\xBF") != std::string_view::npos) return line;
+    line.text = text.substr(0, end);
+    if (line.text.find_first_not_of(" \t\r\xEF\xBB\xBF") != std::string_view::npos) return line;
     text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+    ++line.number;
   }
-  return text;
+  return {};
 }
 
-Error unknown_format() {
+constexpr std::string_view kHint =
+    "--trace-format says which of gimbal, mooncake, bailian, azure, burstgpt, sharegpt-lengths and "
+    "sharegpt it is";
+
+Error unknown_format(std::size_t line) {
   return invalid_argument(
-      "not a trace whose format is known; --trace-format says which of gimbal, mooncake, bailian, "
-      "azure, burstgpt, sharegpt-lengths and sharegpt it is");
+      fmt::format("line {}: not of a trace whose format is known; {}", line, kHint));
 }
 
-Result<TraceFormat> recognise_json_line(std::string_view line) {
-  const auto document = parse_json(line, {.unique_keys = false});
-  if (!document.ok() || !document->is_object()) return unknown_format();
+Result<TraceFormat> recognise_json_line(const FirstLine& line) {
+  std::size_t column = 0;
+  const auto document = parse_json(line.text, {.unique_keys = false}, column);
+  if (!document.ok()) {
+    return invalid_argument(fmt::format("line {}, column {}: {}; {}", line.number, column,
+                                        document.error().message, kHint));
+  }
+  if (!document->is_object()) return unknown_format(line.number);
   if (document->contains("prompt")) return TraceFormat::kGimbal;
   if (document->contains("chat_id")) return TraceFormat::kBailian;
   if (document->contains("hash_ids")) return TraceFormat::kMooncake;
-  return unknown_format();
+  return unknown_format(line.number);
 }
 
-Result<TraceFormat> recognise_csv_header(std::string_view line) {
-  const auto header = CsvReader::open(line);
-  if (!header.ok()) return unknown_format();
+Result<TraceFormat> recognise_csv_header(std::string_view text, std::size_t line) {
+  const auto header = CsvReader::open(text);
+  if (!header.ok()) {
+    return invalid_argument(fmt::format("{}; {}", header.error().message, kHint));
+  }
   if (header->has_column("ContextTokens")) return TraceFormat::kAzure;
   if (header->has_column("Request tokens")) return TraceFormat::kBurstGpt;
   if (header->has_column("num_prefill_tokens")) return TraceFormat::kShareGptLengths;
-  return unknown_format();
+  return unknown_format(line);
 }
 
+// From beginning to end, so that a pipe is read too.
 Result<std::string> read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  std::error_code none;
+  if (std::filesystem::is_directory(path, none)) return io_error(path, EISDIR);
+  errno = 0;
+  std::ifstream file(path, std::ios::binary);
   if (!file) return io_error(path, errno);
-  const auto size = static_cast<std::streamoff>(file.tellg());
-  if (size < 0) return io_error(path, EISDIR);
-  if (static_cast<std::size_t>(size) > kMaxTraceBytes) {
-    return invalid_argument(
-        fmt::format("{}: larger than {} bytes: {}", path, kMaxTraceBytes, size));
+  std::string text;
+  const auto size = std::filesystem::file_size(path, none);
+  if (!none && size <= kMaxTraceBytes) text.reserve(static_cast<std::size_t>(size));
+  std::vector<char> block(kReadBytes);
+  while (file) {
+    file.read(block.data(), static_cast<std::streamsize>(block.size()));
+    text.append(block.data(), static_cast<std::size_t>(file.gcount()));
+    if (text.size() > kMaxTraceBytes) {
+      return invalid_argument(fmt::format("{}: larger than {} bytes", path, kMaxTraceBytes));
+    }
   }
-  std::string text(static_cast<std::size_t>(size), '\0');
-  file.seekg(0);
-  if (!file.read(text.data(), size)) return io_error(path, EIO);
+  if (file.bad()) return io_error(path, EIO);
   return text;
 }
 
@@ -108,11 +137,12 @@ Result<TraceFormat> parse_trace_format(std::string_view name) {
 }
 
 Result<TraceFormat> recognise_trace(std::string_view text) {
-  const std::string_view line = first_line(text);
-  const auto first = line.find_first_not_of(" \t\xEF\xBB\xBF");
+  const FirstLine line = first_line(text);
+  const auto first = line.text.find_first_not_of(" \t\xEF\xBB\xBF");
   if (first == std::string_view::npos) return invalid_argument("the trace is empty");
-  if (line[first] == '[') return TraceFormat::kShareGpt;
-  return line[first] == '{' ? recognise_json_line(line) : recognise_csv_header(line);
+  if (line.text[first] == '[') return TraceFormat::kShareGpt;
+  return line.text[first] == '{' ? recognise_json_line(line)
+                                 : recognise_csv_header(text, line.number);
 }
 
 Result<Workload> parse_trace(std::string_view text, const TraceOptions& options) {

@@ -36,7 +36,8 @@ struct TraceOptions {
   std::function<std::int64_t(std::string_view)> count_tokens = {};
 };
 
-// The format of a text, from its first line: names of columns or fields. Error: none fits.
+// The format of a text, from its first line: names of columns or fields. Error: none fits, or the
+// line cannot be read; it names the line, and what is wrong in it the column.
 [[nodiscard]] Result<TraceFormat> recognise_trace(std::string_view text);
 
 // Reads a trace. Requests are in order of arrival (rows with equal times in the trace's order),

@@ -2,10 +2,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
+#include <fstream>
 #include <sstream>
+#include <thread>
 
 #include "base/random.h"
+#include "base/temporary_folder.h"
 #include "workload/multi_turn.h"
 #include "workload/statistics.h"
 #include "workload/trace_writer.h"
@@ -19,6 +23,7 @@ using std::chrono::nanoseconds;
 using std::chrono::seconds;
 using testing::HasSubstr;
 using testing::Not;
+using testing::StartsWith;
 
 Workload parsed(std::string_view text, const TraceOptions& options = {}) {
   auto workload = parse_trace(text, options);
@@ -258,9 +263,16 @@ TEST(TraceReader, StopsAtTheRowsAskedFor) {
 TEST(TraceReader, SaysWhatItDoesNotKnow) {
   EXPECT_THAT(message_of(""), HasSubstr("empty"));
   EXPECT_THAT(message_of("\n \n"), HasSubstr("empty"));
-  EXPECT_THAT(message_of("a,b\n1,2\n"), HasSubstr("--trace-format"));
-  EXPECT_THAT(message_of("{\"a\":1}\n"), HasSubstr("--trace-format"));
-  EXPECT_THAT(message_of("{\n"), HasSubstr("--trace-format"));
+  for (const char* unknown : {"a,b\n1,2\n", "{\"a\":1}\n", "{\n", "\"a\n"}) {
+    EXPECT_THAT(message_of(unknown), StartsWith("line 1")) << unknown;
+    EXPECT_THAT(message_of(unknown), HasSubstr("--trace-format")) << unknown;
+  }
+  EXPECT_THAT(message_of("\n\na,b\n"), StartsWith("line 3: not of a trace"));
+  // A first line that is damaged is told as any other.
+  EXPECT_THAT(message_of("\n{\"timestamp\":0,}\n"),
+              StartsWith("line 2, column 16: JSON: not valid"));
+  EXPECT_THAT(message_of("TIMESTAMP,\"ContextTokens\n"),
+              StartsWith("line 1, column 2: a quote does not close"));
   EXPECT_THAT(message_of("TIMESTAMP,ContextTokens,GeneratedTokens\n"), HasSubstr("no requests"));
   EXPECT_THAT(message_of(kAzure, {.format = TraceFormat::kMooncake}),
               HasSubstr("line 1, column 1: JSON"));
@@ -271,6 +283,21 @@ TEST(TraceReader, SaysWhatItDoesNotKnow) {
     EXPECT_EQ(to_string(parse_trace_format(name).value()), name);
   }
   EXPECT_FALSE(parse_trace_format("csv").ok());
+}
+
+TEST(TraceReader, ReadsAPipeToItsEnd) {
+  const TemporaryFolder folder;
+  const std::string path = folder.path("pipe");
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  std::string rows;
+  for (int i = 0; i < 5000; ++i)  // more than a pipe holds
+    rows += R"({"timestamp":0,"input_length":9,"output_length":1,"hash_ids":[]})"
+            "\n";
+  std::thread writer([&] { std::ofstream(path) << rows; });
+  const auto workload = read_trace(path);
+  writer.join();
+  ASSERT_TRUE(workload.ok()) << workload.error().message;
+  EXPECT_EQ(workload->requests.size(), 5000u);
 }
 
 TEST(TraceReader, ReadsBackWhatTheWriterWrote) {

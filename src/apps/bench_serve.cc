@@ -214,6 +214,14 @@ void print_failures(const std::vector<report::RequestRecord>& records) {
   }
 }
 
+// The exit code of a run that was stopped, as a shell gives it for SIGINT.
+constexpr int kStopped = 130;
+
+int stopped_early() {
+  fmt::print(stderr, "gimbal bench serve: stopped before anything was answered\n");
+  return kStopped;
+}
+
 Result<int> bench_serve(const Arguments& arguments) {
   GIMBAL_ASSIGN_OR_RETURN(Plan plan, make_plan(arguments));
   allow_many_connections();
@@ -226,14 +234,13 @@ Result<int> bench_serve(const Arguments& arguments) {
                           result_file(arguments, plan.info));
   if (arguments.num_warmups > 0) {
     GIMBAL_RETURN_IF_ERROR(warm_up(plan.requests, arguments.num_warmups, target.url, plan.load));
+    if (plan.load.stop->load()) return stopped_early();
   }
   fmt::print("{}: {} requests to {} of {}, rate {}\n", plan.info.workload, plan.info.num_prompts,
              target.model, plan.info.base_url, arguments.workload.request_rate);
   GIMBAL_ASSIGN_OR_RETURN(const Measured measured, measure(arguments, plan, target));
   const loadgen::LoadResult& run = measured.run;
-  if (run.records.empty()) {
-    return Error{ErrorCode::kCancelled, "stopped before anything was answered"};
-  }
+  if (run.records.empty()) return stopped_early();
   plan.summary.unanswered = run.dropped + run.unsent;
   const report::ServeResult result =
       report::summarize(run.records, run.lags, run.duration, plan.summary);
@@ -248,7 +255,7 @@ Result<int> bench_serve(const Arguments& arguments) {
     document["server_samples"] = measured.server_samples;
     GIMBAL_RETURN_IF_ERROR(save(*file, document, run.records, arguments.save_detailed));
   }
-  return stopped ? 130 : result.all.completed > 0 ? 0 : 1;
+  return stopped ? kStopped : result.all.completed > 0 ? 0 : 1;
 }
 
 void add_request_options(CLI::App& command, Arguments& arguments) {

@@ -16,11 +16,11 @@
 #include "apps/metric_sampler.h"
 #include "apps/model_flags.h"
 #include "apps/number_range.h"
+#include "apps/request_flags.h"
 #include "apps/result_file.h"
 #include "apps/serve_target.h"
 #include "apps/stop_signals.h"
 #include "apps/workload_flags.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "loadgen/load_generator.h"
@@ -33,15 +33,9 @@ namespace {
 struct Arguments {
   TargetFlags target;
   WorkloadFlags workload;
-  std::string endpoint = "/v1/completions";
+  RequestFlags request;
   std::optional<std::int64_t> max_concurrency;
   std::int64_t num_warmups = 1;
-  bool ignore_eos = false;
-  double temperature = 0.0;
-  std::string extra_body;
-  std::string prompt_format = "tokens";
-  int vocab_size = 4096;
-  int first_token = 260;
   std::vector<std::string> goodput;
   std::string percentile_metrics = "ttft,tpot,itl,e2el";
   std::string metric_percentiles = "90,95,99";
@@ -68,27 +62,9 @@ struct Plan {
   report::RunInfo info;
 };
 
-Result<loadgen::RequestOptions> request_options(const Arguments& arguments,
-                                                const workload::Workload& requests) {
-  loadgen::RequestOptions options{.endpoint = arguments.endpoint,
-                                  .ignore_eos = arguments.ignore_eos,
-                                  .temperature = arguments.temperature};
-  options.prompt_form =
-      arguments.prompt_format == "text" ? loadgen::PromptForm::kText : loadgen::PromptForm::kTokens;
-  options.tokens = {.vocab_size = arguments.vocab_size,
-                    .first = arguments.first_token,
-                    .topics = topics_of(arguments.workload, requests)};
-  if (!arguments.extra_body.empty()) {
-    auto body = parse_json(arguments.extra_body);
-    if (!body.ok()) return body.error().within("--extra-body");
-    options.extra_body = std::move(*body);
-  }
-  GIMBAL_RETURN_IF_ERROR(validate(options));
-  return options;
-}
-
 Result<report::RunInfo> run_info(const Arguments& arguments, const workload::Workload& requests) {
-  report::RunInfo info{.label = arguments.label, .workload = requests.name};
+  report::RunInfo info{
+      .label = arguments.label, .backend = arguments.request.backend, .workload = requests.name};
   const std::time_t now = std::time(nullptr);
   info.date = fmt::format("{:%Y%m%d-%H%M%S}", fmt::localtime(now));
   info.num_prompts = static_cast<std::int64_t>(requests.requests.size());
@@ -109,7 +85,8 @@ Result<report::RunInfo> run_info(const Arguments& arguments, const workload::Wor
 Result<Plan> make_plan(const Arguments& arguments) {
   Plan plan;
   GIMBAL_ASSIGN_OR_RETURN(plan.requests, make_workload(arguments.workload));
-  GIMBAL_ASSIGN_OR_RETURN(plan.load.request, request_options(arguments, plan.requests));
+  GIMBAL_ASSIGN_OR_RETURN(plan.load.request,
+                          arguments.request.options(arguments.workload, plan.requests));
   plan.load.max_concurrency = arguments.max_concurrency;
   plan.load.keep_text = arguments.save_detailed;
   GIMBAL_ASSIGN_OR_RETURN(plan.shown.metrics, report::parse_metrics(arguments.percentile_metrics));
@@ -225,8 +202,15 @@ int stopped_early() {
 Result<int> bench_serve(const Arguments& arguments) {
   GIMBAL_ASSIGN_OR_RETURN(Plan plan, make_plan(arguments));
   allow_many_connections();
+  if (const std::string unused = arguments.request.of_no_use(); !unused.empty()) {
+    log_info("not used: {}; token counts are those of the answers", unused);
+  }
   GIMBAL_ASSIGN_OR_RETURN(const ServeTarget target, find_target(arguments.target));
   plan.load.request.model = plan.info.model_id = target.model;
+  if (const std::string& name = arguments.request.served_model_name; !name.empty()) {
+    plan.load.request.model = name;
+  }
+  plan.load.request.headers = target.headers;
   plan.load.request.api_key = target.api_key;
   plan.info.base_url = "http://" + target.url.authority() + target.url.base_path;
   plan.load.stop = &watch_stop_signals();
@@ -258,29 +242,14 @@ Result<int> bench_serve(const Arguments& arguments) {
   return stopped ? kStopped : result.all.completed > 0 ? 0 : 1;
 }
 
-void add_request_options(CLI::App& command, Arguments& arguments) {
+void add_load_options(CLI::App& command, Arguments& arguments) {
   const auto add = [&](const char* flag, auto& value, const char* help) {
     return command.add_option(flag, value, help)->group("Requests");
   };
-  add("--endpoint", arguments.endpoint, "path of completions or chat completions")
-      ->capture_default_str();
   add("--max-concurrency", arguments.max_concurrency, "most requests in flight; default: no limit")
       ->check(above_zero());
   add("--num-warmups", arguments.num_warmups, "requests before the measured ones")
       ->check(number_range(0, 100'000))
-      ->capture_default_str();
-  command
-      .add_flag("--ignore-eos", arguments.ignore_eos, "make outputs as long as the workload says")
-      ->group("Requests");
-  add("--temperature", arguments.temperature, "0: greedy")->capture_default_str();
-  add("--extra-body", arguments.extra_body, "a JSON object whose fields go into each request");
-  add("--prompt-format", arguments.prompt_format,
-      "tokens: lists of token ids; text: about one word a token")
-      ->check(CLI::IsMember({"tokens", "text"}))
-      ->capture_default_str();
-  add("--vocab-size", arguments.vocab_size, "of the model: prompts use ids below it")
-      ->capture_default_str();
-  add("--first-token", arguments.first_token, "the first id that prompts use")
       ->capture_default_str();
 }
 
@@ -324,7 +293,8 @@ void add_bench_serve(CLI::App& bench, int& status) {
   const auto arguments = std::make_shared<Arguments>();
   arguments->target.add_to(*command);
   arguments->workload.add_to(*command);
-  add_request_options(*command, *arguments);
+  arguments->request.add_to(*command);
+  add_load_options(*command, *arguments);
   add_result_options(*command, *arguments);
   command->callback([arguments, &status] {
     const auto result = bench_serve(*arguments);

@@ -13,7 +13,8 @@ constexpr Duration kTimeLimit = std::chrono::seconds(10);
 }  // namespace
 
 std::optional<loadgen::MetricPage> read_metrics(const ServeTarget& target) {
-  const auto reply = loadgen::http_get(target.url, "/metrics", target.api_key, kTimeLimit);
+  const auto reply =
+      loadgen::http_get(target.url, "/metrics", target.api_key, kTimeLimit, target.headers);
   if (!reply.ok() || reply->status != 200) return {};
   auto page = loadgen::parse_prometheus_text(reply->body);
   if (!page.ok()) return {};

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <thread>
+#include <utility>
 
 #include "apps/number_range.h"
 #include "base/json.h"
@@ -24,8 +25,9 @@ Result<HttpReply> wait_for_models(const ServeTarget& target, int timeout_seconds
   const SteadyClock clock;
   const TimePoint deadline = clock.now() + std::chrono::seconds(timeout_seconds);
   while (true) {
-    auto reply = loadgen::http_get(target.url, "/v1/models", target.api_key,
-                                   std::chrono::seconds(std::max(1, timeout_seconds)));
+    auto reply =
+        loadgen::http_get(target.url, "/v1/models", target.api_key,
+                          std::chrono::seconds(std::max(1, timeout_seconds)), target.headers);
     if (reply.ok() && reply->status == 200) return reply;
     const bool not_yet = !reply.ok() || reply->status == 503;
     if (!not_yet || clock.now() >= deadline) {
@@ -64,6 +66,7 @@ void TargetFlags::add_to(CLI::App& command) {
       ->capture_default_str();
   add("--model", model, "name in the requests; default: the first that the server lists");
   add("--api-key", api_key, "default: OPENAI_API_KEY, where it is set");
+  add("--header", headers, "KEY=VALUE, fields of every request's head")->expected(1, 1000);
   add("--ready-check-timeout-sec", ready_timeout_seconds,
       "wait so long for the server; 0: ask once")
       ->check(number_range(0, 86400))
@@ -71,7 +74,10 @@ void TargetFlags::add_to(CLI::App& command) {
 }
 
 Result<ServeTarget> find_target(const TargetFlags& flags) {
-  ServeTarget target{.url = {}, .model = flags.model, .api_key = flags.api_key};
+  GIMBAL_ASSIGN_OR_RETURN(std::vector<loadgen::HttpHeader> headers,
+                          loadgen::parse_headers(flags.headers));
+  ServeTarget target{
+      .url = {}, .model = flags.model, .api_key = flags.api_key, .headers = std::move(headers)};
   const std::string url =
       flags.base_url.empty() ? fmt::format("http://{}:{}", flags.host, flags.port) : flags.base_url;
   GIMBAL_ASSIGN_OR_RETURN(target.url, loadgen::parse_target_url(url));

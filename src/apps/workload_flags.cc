@@ -19,6 +19,7 @@ namespace {
 using workload::Workload;
 
 constexpr std::int64_t kDefaultPrompts = 1000;
+constexpr std::string_view kShareGpt = "sharegpt";  // vLLM's name of a trace in that format
 
 // Streams of random numbers that do not depend on each other.
 enum Stream : std::uint64_t { kLengthStream = 1, kUserStream, kClassStream, kArrivalStream };
@@ -35,6 +36,7 @@ std::optional<std::int64_t> parse_integer(std::string_view text) {
 }
 
 std::string dataset_of(const WorkloadFlags& flags) {
+  if (flags.dataset_name == kShareGpt) return "trace";
   if (!flags.dataset_name.empty()) return flags.dataset_name;
   if (!flags.dataset_path.empty()) return "trace";
   return flags.lengths.empty() ? "random" : "lengths";
@@ -42,9 +44,12 @@ std::string dataset_of(const WorkloadFlags& flags) {
 
 Result<Workload> read_dataset(const WorkloadFlags& flags) {
   if (flags.dataset_path.empty()) {
-    return invalid_argument("--dataset-name trace needs --dataset-path", "dataset_path");
+    return invalid_argument(fmt::format("--dataset-name {} needs --dataset-path",
+                                        flags.dataset_name.empty() ? "trace" : flags.dataset_name),
+                            "dataset_path");
   }
   workload::TraceOptions options{.block_size = flags.block_size};
+  if (flags.dataset_name == kShareGpt) options.format = workload::TraceFormat::kShareGpt;
   if (!flags.trace_format.empty()) {
     GIMBAL_ASSIGN_OR_RETURN(options.format, workload::parse_trace_format(flags.trace_format));
   }
@@ -120,8 +125,10 @@ Result<Workload> make_trace(const WorkloadFlags& flags) {
     }
     workload::drop_first(trace, static_cast<std::size_t>(skipped));
   }
-  if (!flags.num_prompts) return trace;
-  const auto count = static_cast<std::size_t>(*flags.num_prompts);
+  std::optional<std::int64_t> num_prompts = flags.num_prompts;
+  if (!num_prompts && flags.dataset_name == kShareGpt) num_prompts = kDefaultPrompts;
+  if (!num_prompts) return trace;
+  const auto count = static_cast<std::size_t>(*num_prompts);
   if (trace.has_arrivals) {
     workload::keep_first(trace, count);
     return trace;
@@ -144,7 +151,8 @@ Result<Workload> make_dataset(const WorkloadFlags& flags) {
   if (name == "qllm") return make_qllm(flags);
   if (name == "random") return make_random(flags);
   return invalid_argument(
-      "--dataset-name is trace, random, lengths, multi-turn or qllm, not " + name, "dataset_name");
+      "--dataset-name is trace, sharegpt, random, lengths, multi-turn or qllm, not " + name,
+      "dataset_name");
 }
 
 Result<void> set_arrivals(const WorkloadFlags& flags, Workload& requests) {
@@ -174,10 +182,11 @@ auto options_of_group(CLI::App& command, const char* group) {
 
 void add_common_options(CLI::App& command, WorkloadFlags& flags) {
   const auto workload = options_of_group(command, "Workload");
-  workload(
-      "--dataset-name", flags.dataset_name,
-      "trace, random, lengths, multi-turn or qllm; default: trace with --dataset-path, lengths "
-      "with --lengths, else random");
+  workload("--dataset-name", flags.dataset_name,
+           "trace, sharegpt (a trace, of which 1000 are drawn by default), random, lengths, "
+           "multi-turn or "
+           "qllm; default: trace with --dataset-path, lengths "
+           "with --lengths, else random");
   workload("--dataset-path,--trace", flags.dataset_path,
            "a trace; qllm: a ShareGPT trace for its lengths");
   workload("--trace-format", flags.trace_format,
@@ -209,8 +218,10 @@ void add_common_options(CLI::App& command, WorkloadFlags& flags) {
 void add_length_options(CLI::App& command, WorkloadFlags& flags) {
   const char* const kGroup = "--dataset-name random and lengths";
   const auto spread = options_of_group(command, kGroup);
-  spread("--random-input-len", flags.random.input_len, "prompt tokens")->capture_default_str();
-  spread("--random-output-len", flags.random.output_len, "output tokens")->capture_default_str();
+  spread("--random-input-len,--input-len", flags.random.input_len, "prompt tokens")
+      ->capture_default_str();
+  spread("--random-output-len,--output-len", flags.random.output_len, "output tokens")
+      ->capture_default_str();
   spread("--random-range-ratio", flags.random.range_ratio,
          "lengths are uniform within ± this share")
       ->capture_default_str();

@@ -157,6 +157,25 @@ TEST_F(WorkloadFlagsTrace, ReadsItAsItIsTold) {
   EXPECT_EQ(made({"--trace", path_, "--block-size", "300"}).requests[0].prompt[0].tokens, 300);
 }
 
+TEST(WorkloadFlags, TakesTheLinesOfVllmForShareGpt) {
+  const TemporaryFolder folder;
+  const std::string path = folder.write(
+      "s.json", R"([{"conversations": [{"value": "one two three"}, {"value": "four five"}]},
+                    {"conversations": [{"value": "a question"}, {"value": "an answer"}]}])");
+  const auto flags = [&](std::vector<std::string> more) {
+    more.insert(more.end(), {"--dataset-name", "sharegpt", "--dataset-path", path});
+    return more;
+  };
+  EXPECT_EQ(made(flags({})).requests.size(), 1000u);
+  const Workload few = made(flags({"--num-prompts", "3", "--request-rate", "2"}));
+  EXPECT_EQ(few.requests.size(), 3u);
+  EXPECT_FALSE(few.requests[0].text.empty());
+  EXPECT_EQ(few.requests.back().arrival, milliseconds(1500));
+  EXPECT_THAT(from({"--dataset-name", "sharegpt"}).error().message,
+              HasSubstr("--dataset-name sharegpt needs --dataset-path"));
+  EXPECT_EQ(made({"--input-len", "7", "--output-len", "3"}).requests[0].prompt_tokens(), 7);
+}
+
 TEST(WorkloadFlags, ErrorsNameTheFlag) {
   const auto message = [](std::vector<std::string> arguments) {
     const auto workload = from(std::move(arguments));

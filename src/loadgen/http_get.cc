@@ -89,11 +89,12 @@ class Get {
 }  // namespace
 
 Result<HttpReply> http_get(const TargetUrl& target, std::string_view path, std::string_view api_key,
-                           Duration time_limit) {
-  std::string request = fmt::format("GET {}{} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n",
-                                    target.base_path, path, target.authority());
-  if (!api_key.empty()) request += fmt::format("Authorization: Bearer {}\r\n", api_key);
-  return Get(request + "\r\n").run(target, time_limit);
+                           Duration time_limit, std::span<const HttpHeader> headers) {
+  std::vector<HttpHeader> defaults{{"Host", target.authority()}};
+  if (!api_key.empty()) defaults.push_back({"Authorization", fmt::format("Bearer {}", api_key)});
+  const std::string request = fmt::format("GET {}{} HTTP/1.1\r\nConnection: close\r\n{}\r\n",
+                                          target.base_path, path, header_lines(defaults, headers));
+  return Get(request).run(target, time_limit);
 }
 
 }  // namespace gimbal::loadgen

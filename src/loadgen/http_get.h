@@ -1,10 +1,12 @@
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "loadgen/http_header.h"
 #include "loadgen/target_url.h"
 
 namespace gimbal::loadgen {
@@ -15,8 +17,10 @@ struct HttpReply {
 };
 
 // One GET, on a connection of its own; blocks the calling thread. `path` comes behind the URL's
-// base. An empty key sends none. Errors: no connection, no whole answer within the time limit.
+// base. An empty key sends none; `headers` win over what is sent anyway. Errors: no connection, no
+// whole answer within the time limit.
 [[nodiscard]] Result<HttpReply> http_get(const TargetUrl& target, std::string_view path,
-                                         std::string_view api_key, Duration time_limit);
+                                         std::string_view api_key, Duration time_limit,
+                                         std::span<const HttpHeader> headers = {});
 
 }  // namespace gimbal::loadgen

@@ -83,13 +83,16 @@ Result<void> validate(const RequestOptions& options) {
 std::string write_request(const RequestSpec& request, const TargetUrl& target,
                           const RequestOptions& options) {
   const std::string body = body_of(request, options);
-  std::string text = fmt::format(
-      "POST {}{} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n"
-      "Accept: text/event-stream\r\n",
-      target.base_path, options.endpoint, target.authority(), body.size());
-  if (!options.api_key.empty()) text += "Authorization: Bearer " + options.api_key + "\r\n";
-  if (request.source) text += fmt::format("X-data-parallel-rank: {}\r\n", *request.source);
-  return text + "\r\n" + body;
+  std::vector<HttpHeader> defaults{{"Host", target.authority()},
+                                   {"Content-Type", "application/json"},
+                                   {"Accept", "text/event-stream"}};
+  if (!options.api_key.empty()) defaults.push_back({"Authorization", "Bearer " + options.api_key});
+  if (request.source) {
+    defaults.push_back({"X-data-parallel-rank", fmt::format("{}", *request.source)});
+  }
+  return fmt::format("POST {}{} HTTP/1.1\r\n{}Content-Length: {}\r\n\r\n", target.base_path,
+                     options.endpoint, header_lines(defaults, options.headers), body.size()) +
+         body;
 }
 
 }  // namespace gimbal::loadgen

@@ -3,8 +3,10 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
+#include "loadgen/http_header.h"
 #include "loadgen/target_url.h"
 #include "workload/prompt_tokens.h"
 #include "workload/request_spec.h"
@@ -21,6 +23,7 @@ struct RequestOptions {
   std::string endpoint = "/v1/completions";  // or a path that ends in /chat/completions
   std::string model;
   std::string api_key = {};
+  std::vector<HttpHeader> headers = {};  // win over what is sent anyway
   PromptForm prompt_form = PromptForm::kTokens;
   workload::TokenSpace tokens = {};
   bool ignore_eos = true;

@@ -47,6 +47,16 @@ TEST(RequestWriter, WritesTokenIds) {
   EXPECT_FALSE(body.contains("service_tier"));
 }
 
+TEST(RequestWriter, SendsTheFieldsOfTheOperator) {
+  const RequestOptions options{.api_key = "k",
+                               .headers = {{"X-Info", "1 2"}, {"authorization", "Basic x"}}};
+  const std::string text = write_request(request(), kTarget, options);
+  EXPECT_THAT(text, HasSubstr("\r\nX-Info: 1 2\r\n"));
+  EXPECT_THAT(text, HasSubstr("\r\nauthorization: Basic x\r\n"));
+  EXPECT_THAT(text, Not(HasSubstr("Bearer")));
+  EXPECT_EQ(body_of(text)["max_tokens"], 9);
+}
+
 TEST(RequestWriter, NamesUserAndClass) {
   RequestSpec made = request();
   made.user = "ann\"";

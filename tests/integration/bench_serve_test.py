@@ -148,6 +148,23 @@ def test_the_warm_up_leaves_nothing_of_a_text_trace_in_the_cache(gimbal, server,
     assert result["total_input_tokens"] > 64 and result["total_cached_tokens"] == 0
 
 
+def test_ordinary_lines_of_vllm_bench_serve_run(gimbal, server, tmp_path):
+    conversation = [{"from": "human", "value": "Say something"}, {"from": "gpt", "value": "No"}]
+    (tmp_path / "s.json").write_text(json.dumps([{"conversations": conversation}]))
+    for backend in ("openai", "vllm", "openai-chat"):
+        ran = gimbal(
+            "bench", "serve", "--backend", backend, "--base-url", server.url, "--model",
+            server.name, "--tokenizer", "some/tokenizer", "--dataset-name", "sharegpt",
+            "--dataset-path", "s.json", "--num-prompts", 2, "--header", "X-Info=1", "X-More=2",
+            "--top-p", 0.9, "--top-k", 5, "--min-p", 0.1, "--temperature", 0.5, "--output-cap", 2,
+            "--save-result", "--result-filename", f"{backend}.json",
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        assert "--tokenizer" in ran.stderr
+        result = json.loads((tmp_path / f"{backend}.json").read_text())
+        assert result["completed"] == 2 and result["backend"] == backend
+
+
 def test_an_interrupt_before_the_first_answer(program, start_server, tmp_path):
     with start_server() as server:
         bench = subprocess.Popen(
@@ -260,6 +277,8 @@ def test_what_cannot_work_is_said_before_anything_is_sent(gimbal, server):
         (("--base-url", server.url, "--trace", "missing.jsonl"), "missing.jsonl"),
         (("--base-url", server.url, "--extra-body", "[1]"), "extra body"),
         (("--base-url", server.url, "--vocab-size", 10), "first token"),
+        (("--base-url", server.url, "--header", "odd"), "--header"),
+        (("--base-url", server.url, "--backend", "openai-chat", "--endpoint", "/v1/x"), "--endpoint"),
         (("--base-url", server.url, "--model", "no-such-model"), "no-such-model"),
     ):
         ran = gimbal("bench", "serve", "--num-prompts", 2, *flags)

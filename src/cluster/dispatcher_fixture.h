@@ -49,4 +49,12 @@ inline EngineSnapshot loaded(std::uint64_t sequence, double running_tokens, std:
   return made;
 }
 
+// Submits one request and says where it went; -1: it waits.
+inline int send(Dispatcher& dispatcher, sched::Request each, double now = 0) {
+  const auto submitted = dispatcher.submit({std::move(each)}, at_ms(now));
+  EXPECT_TRUE(submitted.ok());
+  const auto sent = dispatcher.next(at_ms(now));
+  return sent ? sent->engine.value() : -1;
+}
+
 }  // namespace gimbal::cluster

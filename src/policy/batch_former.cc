@@ -252,7 +252,7 @@ class GimbalFormer final : public BatchFormer {
   static constexpr int kUnfittedFloor = 64;
   static constexpr int kMostFloor = 2048;
   static constexpr double kMostWithoutPrefill = 8;  // steps, under a target
-  static constexpr double kHiddenShare = 0.25;  // of a step with decodes alone
+  static constexpr double kHiddenShare = 0.25;      // of a step with decodes alone
 
   BatchFormerOptions options_;
 };

@@ -22,8 +22,8 @@ namespace gimbal::cluster {
 // One step's news of one request. A request gets any number of these and exactly one with `finish`.
 struct TokenOutput {
   RequestId request;
-  std::optional<TokenId> token;                       // absent in a bare end (cancelled, failed, …)
-  std::unique_ptr<sched::TokenLogprobs> logprobs;     // of `token`, where asked for
+  std::optional<TokenId> token;                    // absent in a bare end (cancelled, failed, …)
+  std::unique_ptr<sched::TokenLogprobs> logprobs;  // of `token`, where asked for
   std::vector<sched::TokenLogprobs> prompt_logprobs;  // positions in order, the first has no entry
   std::optional<sched::FinishReason> finish;
   std::string error;                 // with FinishReason::kFailed: what happened

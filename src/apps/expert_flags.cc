@@ -71,11 +71,6 @@ void ExpertFlags::apply(const policy::Preset& preset, const CLI::App& command) {
   if (!given) expert_pace = preset.pace;
 }
 
-bool ExpertFlags::fills_up() const {
-  return data_parallel_size > 1 && expert_parallel_size != 1 && rank_workers == "own" &&
-         expert_pace == "gang";
-}
-
 Result<void> ExpertFlags::apply(const model_config::ModelConfig& config,
                                 engine::EngineFleetOptions& fleet) const {
   fleet.engines = data_parallel_size;

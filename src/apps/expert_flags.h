@@ -30,10 +30,6 @@ struct ExpertFlags {
   void add_to(CLI::App& command);
   // Takes the preset's column for the pace, if the command line does not give it.
   void apply(const policy::Preset& preset, const CLI::App& command);
-  // Whether engines that step together fill up to the slowest: they share experts and have workers
-  // of their own. Where none does, prefill that is spread over steps makes nothing but more of them
-  // (docs/design/0007).
-  [[nodiscard]] bool fills_up() const;
   // Fills in all of `fleet` but its engines' options and the threads. Errors name the flag; files
   // are read.
   [[nodiscard]] Result<void> apply(const model_config::ModelConfig& config,

@@ -2,11 +2,13 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <filesystem>
-#include <fstream>
+#include <string_view>
 #include <utility>
 
 namespace gimbal::apps {
@@ -22,12 +24,33 @@ bool is_there(const std::string& path) {
 }
 
 // Whether a line is begun that the next document must not continue.
-bool ends_within_a_line(const std::string& path) {
-  std::ifstream file(path, std::ios::binary | std::ios::ate);
-  if (!file || file.tellg() <= 0) return false;
-  file.seekg(-1, std::ios::end);
-  return file.get() != '\n';
+bool ends_within_a_line(int fd, off_t size) {
+  char last = '\n';
+  return size > 0 && ::pread(fd, &last, 1, size - 1) == 1 && last != '\n';
 }
+
+// False: errno says why.
+bool write_all(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(fd, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) return false;
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return true;
+}
+
+// Nobody else appends to the file while this lives.
+class FileLock {
+ public:
+  explicit FileLock(int fd) : fd_(fd) { (void)::flock(fd_, LOCK_EX); }
+  ~FileLock() { (void)::flock(fd_, LOCK_UN); }
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+ private:
+  int fd_;
+};
 
 }  // namespace
 
@@ -44,9 +67,8 @@ Result<std::unique_ptr<ResultFile>> ResultFile::open(const Options& options) {
   const bool old = is_there(file->path_);
   if (old && ::access(file->path_.c_str(), W_OK) != 0) return io_error(file->path_, errno);
   if (options.append) {
-    errno = 0;
-    const bool opened = std::ofstream(file->path_, std::ios::app | std::ios::binary).is_open();
-    if (!opened) return io_error(file->path_, errno);
+    file->fd_ = ::open(file->path_.c_str(), O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    if (file->fd_ < 0) return io_error(file->path_, errno);
     file->made_ = !old;
     return file;
   }
@@ -75,7 +97,14 @@ Result<std::string> ResultFile::reserve(const std::string& automatic) {
 }
 
 ResultFile::~ResultFile() {
-  if (made_) ::unlink(path_.c_str());
+  if (fd_ < 0) return;
+  {
+    const FileLock lock(fd_);
+    struct stat status {};
+    // Another run may have appended to it meanwhile.
+    if (made_ && ::fstat(fd_, &status) == 0 && status.st_size == 0) ::unlink(path_.c_str());
+  }
+  ::close(fd_);
 }
 
 Result<void> ResultFile::write(const nlohmann::json& document) {
@@ -87,19 +116,16 @@ Result<void> ResultFile::write(const nlohmann::json& document) {
 }
 
 Result<void> ResultFile::append(const std::string& text) {
-  std::error_code no_size;
-  const auto before = fs::file_size(path_, no_size);
-  const bool within = ends_within_a_line(path_);
-  errno = 0;
-  std::ofstream file(path_, std::ios::app | std::ios::binary);
-  file << (within ? "\n" : "") << text;
-  file.close();
-  if (file) {
+  const FileLock lock(fd_);
+  struct stat before {};
+  if (::fstat(fd_, &before) != 0) return io_error(path_, errno);
+  const bool within = ends_within_a_line(fd_, before.st_size);
+  if (write_all(fd_, (within ? "\n" : "") + text)) {
     made_ = false;
     return {};
   }
   const Error failed = io_error(path_, errno);
-  if (!no_size) fs::resize_file(path_, before, no_size);
+  (void)::ftruncate(fd_, before.st_size);
   return failed;
 }
 

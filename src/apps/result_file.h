@@ -15,7 +15,7 @@ class ResultFile {
  public:
   struct Options {
     std::string folder;     // made where it is missing; empty: the current one
-    std::string filename;   // empty: `automatic_name`, or where that is taken the next free name
+    std::string filename;   // empty: `automatic`, or where that is taken the next free name
     std::string automatic;  // "base-seed1.json"; "base-seed1-2.json" is the next
     bool append = false;    // behind what the file holds, on a line of its own
   };
@@ -31,7 +31,8 @@ class ResultFile {
   // Whether write() will take the place of a file that was there at open().
   [[nodiscard]] bool replaces() const { return replaces_; }
 
-  // Writes the document and a line end. When it fails, what was there before is still there.
+  // Writes the document and a line end. When it fails, what was there before is still there. Runs
+  // that append to one file lock it while they write.
   [[nodiscard]] Result<void> write(const nlohmann::json& document);
 
  private:
@@ -43,6 +44,7 @@ class ResultFile {
   std::string path_;
   bool append_;
   bool replaces_ = false;
+  int fd_ = -1;                        // of the file that is appended to
   bool made_ = false;                  // by open(), empty, to be appended to
   std::unique_ptr<OutputFile> whole_;  // null where it is appended to
 };

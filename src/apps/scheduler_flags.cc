@@ -63,8 +63,7 @@ void SchedulerFlags::add_rules(CLI::App& command) {
       ->capture_default_str();
   command
       .add_option("--drain-steps", options.former_options.drain_steps,
-                  "steps over which the gimbal former spreads the prefill backlog; serve: 1 unless "
-                  "engines share experts and have workers of their own")
+                  "steps over which the gimbal former spreads the prefill backlog")
       ->check(above_zero())
       ->capture_default_str();
   command

@@ -127,9 +127,6 @@ Result<void> complete(Arguments& arguments, const CLI::App& command) {
   server.version = GIMBAL_VERSION;
   server.default_class = arguments.default_class == "flex" ? sched::RequestClass::kBestEffort
                                                            : sched::RequestClass::kLatencySensitive;
-  if (command.get_option("--drain-steps")->empty() && !arguments.parallel.experts.fills_up()) {
-    arguments.scheduler.options.former_options.drain_steps = 1;
-  }
   // Names and ranges, before a model is loaded for minutes.
   GIMBAL_RETURN_IF_ERROR(arguments.scheduler.complete());
   arguments.engine.scheduler = arguments.scheduler.options;

@@ -81,13 +81,9 @@ Result<SimulateFlags> simulate_flags(const SimulationFlags& flags, const ServedF
     }
     simulate.cluster_path = flags.cluster;
   }
-  // The defaults of a GPU: those of the flags are for the engine on CPUs.
+  // The default of a GPU: that of the flags is for the engine on CPUs.
   if (!given(command, "--max-num-batched-tokens"))
     simulate.scheduler.options.max_num_batched_tokens = kGpuBatchedTokens;
-  if (!given(command, "--drain-steps")) {
-    simulate.scheduler.options.former_options.drain_steps =
-        policy::BatchFormerOptions().drain_steps;
-  }
   return simulate;
 }
 

@@ -39,9 +39,11 @@ Result<void> add_seeds(std::string_view text, std::vector<std::uint64_t>& seeds)
 
 // Refuses what the command line gives and a simulation makes nothing of.
 Result<void> check_effect(const CLI::App& command, bool exact) {
-  if (command.get_option("--rank-workers")->count() > 0) {
+  if (command.get_option("--rank-workers")->count() > 0 &&
+      command.get_option("--rank-workers")->as<std::string>() != "own") {
     return invalid_argument(
-        "--rank-workers is for serve: simulated engines have devices of their own", "rank-workers");
+        "--rank-workers shared is for serve: simulated engines have devices of their own",
+        "rank-workers");
   }
   if (!exact && command.get_option("--expert-queues")->count() > 0) {
     return invalid_argument(

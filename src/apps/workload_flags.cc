@@ -184,9 +184,8 @@ void add_common_options(CLI::App& command, WorkloadFlags& flags) {
   const auto workload = options_of_group(command, "Workload");
   workload("--dataset-name", flags.dataset_name,
            "trace, sharegpt (a trace, of which 1000 are drawn by default), random, lengths, "
-           "multi-turn or "
-           "qllm; default: trace with --dataset-path, lengths "
-           "with --lengths, else random");
+           "multi-turn or qllm; default: trace with --dataset-path, lengths with --lengths, else "
+           "random");
   workload("--dataset-path,--trace", flags.dataset_path,
            "a trace; qllm: a ShareGPT trace for its lengths");
   workload("--trace-format", flags.trace_format,

@@ -29,7 +29,7 @@ bool be_nicer(int by) {
   errno = 0;  // -1 is a niceness too
   const int own = getpriority(PRIO_PROCESS, static_cast<id_t>(getpid()));
   if (own == -1 && errno != 0) {
-    warn_once(by, errno);
+    log_warning("the process's niceness is not known: {}", std::strerror(errno));
     return false;
   }
   const int wanted = std::min(own + by, kNicest);

@@ -197,7 +197,10 @@ std::optional<Dispatched> Dispatcher::next(TimePoint now) {
     if (group == nullptr) continue;
     known_.find_hits(*group);  // caches have changed since it came
     known_.show(*group, users_.expert_rows(group->user, now), now);
-    if (!options_.late || known_.limit_to_soon(*group)) return decide(*group, now);
+    if (!options_.late) return decide(*group, now);
+    const EngineViews::Hold hold = known_.limit_to_soon(*group);
+    if (hold == EngineViews::Hold::kNone) return decide(*group, now);
+    if (hold == EngineViews::Hold::kPages) break;  // best-effort work would take the pages
   }
   return std::nullopt;
 }

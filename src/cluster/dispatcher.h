@@ -47,8 +47,8 @@ struct Dispatched {
 // RequestOrder (its job size is p − the longest hit), and the head of a class goes to the best
 // engine among those with at most `late_steps` full steps of prefill of its class ahead and pages
 // for it now; until there is one it waits and nothing of its class overtakes it. Best-effort heads
-// are not held up by latency-sensitive ones: engines give their class its share. Where no engine
-// has any request, a group goes at once.
+// are not held up by latency-sensitive work, for engines give their class its share, but by a
+// latency-sensitive head that lacks pages. Where no engine has any request, a group goes at once.
 //
 // Pins. A group whose first request is pinned goes to that engine or fails: no rule sees room on
 // any other. With late binding it waits for that engine, and what is behind it waits too.

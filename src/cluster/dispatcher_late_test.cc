@@ -74,6 +74,20 @@ TEST(DispatcherLateTest, LateBindingHoldsUpNoClassForTheOther) {
   EXPECT_FALSE(dispatcher->next(at_ms(2)));
 }
 
+TEST(DispatcherLateTest, BestEffortWorkTakesNoPagesThatALatencySensitiveHeadLacks) {
+  auto dispatcher = make(late_options());
+  EXPECT_GE(send(*dispatcher, request(1, 10)), 0);
+  for (int i = 0; i < 2; ++i) {
+    EngineSnapshot tight = loaded(2, 0, 9);
+    tight.pages_referenced = 96;
+    dispatcher->note_snapshot(EngineId{i}, tight);
+  }
+  EXPECT_EQ(send(*dispatcher, request(2, 80), 1), -1);   // five pages, four are free
+  EXPECT_EQ(send(*dispatcher, flexible(3, 16), 2), -1);  // would fit
+  EXPECT_TRUE(dispatcher->cancel_queued(RequestId{2}));
+  EXPECT_EQ(dispatcher->next(at_ms(3))->group[0].id, RequestId{3});
+}
+
 TEST(DispatcherLateTest, LateBindingStartsAGroupThatIsLargerThanThePool) {
   auto dispatcher = make(late_options());
   for (int i = 0; i < 2; ++i) {

@@ -237,42 +237,52 @@ const std::vector<policy::EngineView>& EngineViews::show(const DispatchGroup& gr
   return views_;
 }
 
-// At most late_steps of prefill of its class run before it, and pages for its first request are
-// free.
-bool EngineViews::starts_soon(const policy::EngineView& view, const DispatchGroup& group) const {
+// What the engine runs before a group that comes now is at most late_steps. Prompts that run count
+// for both classes.
+bool EngineViews::is_near(const policy::EngineView& view, const DispatchGroup& group) const {
   if (view.freshness == policy::Freshness::kLedgerOnly) return view.ledger.requests == 0;
   const policy::LedgerCounts& ledger = view.ledger;
   const double best_effort = view.waiting_best_effort_prefill_tokens.value_or(0) +
                              ledger.unseen_best_effort_prefill_tokens;
-  const double all = view.running_prefill_tokens.value_or(0) +
-                     view.waiting_prefill_tokens.value_or(0) + ledger.unseen_prefill_tokens;
-  const double ahead = group.best_effort() ? best_effort : all - best_effort;
+  const double waiting = view.waiting_prefill_tokens.value_or(0) + ledger.unseen_prefill_tokens;
+  const double ahead = view.running_prefill_tokens.value_or(0) +
+                       (group.best_effort() ? best_effort : waiting - best_effort);
   const double rows = std::max(1.0, view.budget.ceiling - view.decodes.value_or(0));
-  if (ahead > options_.late_steps * rows) return false;
+  return ahead <= options_.late_steps * rows;
+}
+
+// Pages for its first request are free.
+bool EngineViews::has_pages(const policy::EngineView& view, const DispatchGroup& group) {
+  if (view.freshness == policy::Freshness::kLedgerOnly) return true;
   if (!view.pages_total || !view.pages_referenced) return true;
   const double need =
       std::ceil(group.own_tokens.front() / view.page_tokens) - view.hit_tokens / view.page_tokens;
-  return *view.pages_referenced + ledger.unseen_pages + std::max(0.0, need) <= *view.pages_total;
+  return *view.pages_referenced + view.ledger.unseen_pages + std::max(0.0, need) <=
+         *view.pages_total;
 }
 
-// False: nobody would start the group soon, so it waits.
-bool EngineViews::limit_to_soon(const DispatchGroup& group) {
+EngineViews::Hold EngineViews::limit_to_soon(const DispatchGroup& group) {
   bool any = false;
+  bool near = false;
   bool all_empty = true;
-  for (const policy::EngineView& view : views_) {
-    any = any ||
-          (view.room && view.freshness != policy::Freshness::kExcluded && starts_soon(view, group));
+  for (policy::EngineView& view : views_) {
     all_empty = all_empty && view.ledger.requests == 0;
+    if (!view.room || view.freshness == policy::Freshness::kExcluded) continue;
+    if (!is_near(view, group)) continue;
+    near = true;
+    any = any || has_pages(view, group);
   }
   if (!any) {
     // A group that must go to an engine that is gone fails there; it does not hold up the others.
     const int pinned = group.requests.front().pinned_engine;
-    return all_empty || (pinned >= 0 && views_[static_cast<std::size_t>(pinned)].freshness ==
-                                            policy::Freshness::kExcluded);
+    const bool gone = pinned >= 0 && views_[static_cast<std::size_t>(pinned)].freshness ==
+                                         policy::Freshness::kExcluded;
+    if (all_empty || gone) return Hold::kNone;
+    return near ? Hold::kPages : Hold::kWork;
   }
   for (policy::EngineView& view : views_)
-    view.room = view.room && starts_soon(view, group);
-  return true;
+    view.room = view.room && is_near(view, group) && has_pages(view, group);
+  return Hold::kNone;
 }
 
 }  // namespace gimbal::cluster

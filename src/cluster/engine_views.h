@@ -76,10 +76,16 @@ class EngineViews {
   // call.
   const std::vector<policy::EngineView>& show(const DispatchGroup& group, const ExpertRows* rows,
                                               TimePoint now);
+  // Why a group waits.
+  enum class Hold : std::uint8_t {
+    kNone,   // it does not
+    kWork,   // every engine has too much to run before it
+    kPages,  // one that has not lacks pages
+  };
   // Of what is shown, leaves room only on engines that would start the group soon: with at most
-  // `late_steps` full steps of prefill ahead, and pages for it now. False: there are none, and
-  // others have work that ends, so it waits.
-  [[nodiscard]] bool limit_to_soon(const DispatchGroup& group);
+  // `late_steps` full steps of prefill ahead, and pages for it now. Where there are none, and
+  // engines have work that ends, it says why.
+  [[nodiscard]] Hold limit_to_soon(const DispatchGroup& group);
   [[nodiscard]] const std::vector<policy::EngineView>& shown() const { return views_; }
   // One engine, for a request without prefix hits.
   [[nodiscard]] policy::EngineView view(EngineId engine, TimePoint now) const;
@@ -107,7 +113,8 @@ class EngineViews {
   // What stays until the next snapshot, and what may change with every decision.
   void begin_view(std::size_t index, policy::EngineView& view) const;
   void fill_view(std::size_t index, TimePoint now, policy::EngineView& view) const;
-  [[nodiscard]] bool starts_soon(const policy::EngineView& view, const DispatchGroup& group) const;
+  [[nodiscard]] bool is_near(const policy::EngineView& view, const DispatchGroup& group) const;
+  [[nodiscard]] static bool has_pages(const policy::EngineView& view, const DispatchGroup& group);
   [[nodiscard]] std::optional<double> tokens_ahead(const DispatchGroup& group, std::size_t index,
                                                    TimePoint now) const;
 

@@ -38,7 +38,7 @@ void EngineWatch::note(const EngineSnapshot& snapshot) {
              .said = true,
              .idle = idle(snapshot),
              .steps = snapshot.running_step.has_value(),
-             .fitted = snapshot.step_times.has_value()};
+             .timed = snapshot.step_times.has_value() || snapshot.step_expected_ms > 0};
 }
 
 void EngineWatch::note_rates(const EngineSnapshot& before, const EngineSnapshot& after) {
@@ -113,7 +113,7 @@ void EngineWatch::fill_now(TimePoint now, policy::EngineView& view) const {
   if (!moment_.said) return;
   if (!moment_.steps) {
     view.residual_ms = 0;
-  } else if (moment_.fitted) {
+  } else if (moment_.timed) {
     view.residual_ms = std::max(0.0, predicted_step_ms() - to_ms(now - moment_.step_started));
   }
 }

@@ -63,8 +63,8 @@ class EngineWatch {
     TimePoint step_started{};
     bool said = false;  // there is a snapshot
     bool idle = false;
-    bool steps = false;   // a step runs
-    bool fitted = false;  // step times are
+    bool steps = false;  // a step runs
+    bool timed = false;  // and how long it takes is known
   };
 
   EngineWatchOptions options_;

@@ -53,8 +53,14 @@ TEST(EngineWatchTest, AStepLastsAsLongAsThoseWhoStepTogetherAreExpectedToTake) {
   EXPECT_DOUBLE_EQ(*view.residual_ms, 200);
   EXPECT_EQ(view.running_prefill_tokens, 150);
   EXPECT_EQ(view.step_prefill_tokens, 100);
+  // So it is before step times are fitted.
+  together.step_times.reset();
+  ++together.sequence;
+  watch.note(together);
+  watch.fill(at_ms(400), view);
+  EXPECT_DOUBLE_EQ(*view.residual_ms, 200);
   // Between steps there is nothing to expect.
-  EngineSnapshot between = busy(2, 600);
+  EngineSnapshot between = busy(3, 600);
   between.running_step.reset();
   between.step_expected_ms = 500;
   watch.note(between);

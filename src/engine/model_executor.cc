@@ -7,6 +7,7 @@
 #include "base/check.h"
 
 namespace gimbal::engine {
+
 ModelExecutor::ModelExecutor(const model::Model& model, const model::KvStorage& kv,
                              const kernels::KernelContext& context, const Clock& clock,
                              const ModelExecutorOptions& options, const GroupPlace* place)

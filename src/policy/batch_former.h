@@ -91,7 +91,7 @@ struct BatchFormerOptions {
   // N >= 1: of tgi sequences running at once, of qllm sequences in one step
   int max_batch = 32;
   // gimbal
-  double drain_steps = 2;            // k: a backlog is to be gone after that many steps; > 0
+  double drain_steps = 1;            // k: a backlog is to be gone after that many steps; > 0
   std::optional<int> prefill_floor;  // rows beside decodes; >= 1; nullopt: see below
   double target_itl_ms = 0;          // what a step with decodes should take at most; 0: no target
   double best_effort_filler = 0.25;  // of a step's rows, beside latency-sensitive ones; [0, 1]

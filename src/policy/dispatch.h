@@ -206,7 +206,8 @@ struct DispatchOptions {
 //                   pages outlast the user's mean return time:
 //                   1 − exp(−free / (evicted per ms · return ms)).
 //                   Within delta of the best: the least ledger, then a random one. Of more engines
-//                   than `shortlist` those with the least residual + c1·(R + W + u) are scored, by
+//                   than `shortlist` those with the least residual + c1·(R + W + u), R what
+//                   the running step leaves of it, are scored, by
 //                   the best of each group; of equal ones those with the fewest requests an engine.
 //   gimbal-v2       lowest of w_R·R/B + w_W·W/B + w_K·φ(K) + w_M·max(0, rho − 1), φ(K) = K up to
 //                   0.9, then 0.9 + 10(K − 0.9); K above the limit as in gimbal (Gimbal v2)

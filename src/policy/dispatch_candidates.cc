@@ -43,7 +43,9 @@ std::optional<double> running_tokens(const EngineView& engine) {
 std::optional<double> tokens_after_step(const EngineView& engine) {
   if (engine.freshness == Freshness::kLedgerOnly) return 0;
   if (!engine.running_prefill_tokens) return std::nullopt;
-  const double computed = std::max(drained(engine), engine.step_prefill_tokens);
+  // When the step ends is the residual; while that is not known, its rows count as ahead.
+  const double step = engine.residual_ms ? engine.step_prefill_tokens : 0;
+  const double computed = std::max(drained(engine), step);
   return std::max(0.0, *engine.running_prefill_tokens - computed);
 }
 

@@ -70,6 +70,14 @@ TEST(DispatchGimbalTest, WhatTheRunningStepComputesIsInTheResidualAlone) {
   EXPECT_DOUBLE_EQ(decision.scores[1].parts[kTtft], 1 + 10);
 }
 
+TEST(DispatchGimbalTest, AStepWhoseEndIsNotKnownCountsAsAhead) {
+  std::vector<EngineView> engines{prefilling(), engine()};
+  engines[0].step_prefill_tokens = 200;
+  engines[0].residual_ms.reset();
+  const auto decision = choose(*gimbal_rule(), engines);
+  EXPECT_DOUBLE_EQ(decision.scores[0].parts[kTtft], 44);  // as without a running step
+}
+
 TEST(DispatchGimbalTest, RanksThatStepTogetherGetTheNextStepsPromptsInTurn) {
   // Rank 0 computes a long prompt in the step that both are in. When it ends neither has prefill,
   // so the next prompts are shared out evenly: they step together again.

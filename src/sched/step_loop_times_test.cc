@@ -155,7 +155,7 @@ TEST(StepLoopTimesTest, TheBudgetOfAFormerIsSaid) {
   StepLoopOptions options = timed_options();
   options.former_options.prefill_floor = 24;
   EXPECT_EQ(prefill_budget(options),
-            (policy::PrefillBudget{.drain_steps = 2, .floor = 24, .ceiling = 128}));
+            (policy::PrefillBudget{.drain_steps = 1, .floor = 24, .ceiling = 128}));
   options.former = "vllm";
   EXPECT_EQ(prefill_budget(options), (policy::PrefillBudget{.ceiling = 128}));
 }

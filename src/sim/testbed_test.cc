@@ -95,6 +95,7 @@ TEST(TestbedTest, PatienceAndPlannerReachTheCoordinator) {
   const workload::Workload workload = random_workload(3, 60, 2);
   const auto run = [&](std::optional<double> patience, const std::string& planner) {
     SystemOptions system = plain_system("gimbal");
+    system.scheduler.former_options.drain_steps = 4;  // with one step there is nothing to fill up
     system.patience = patience;
     system.planner = planner;
     const auto cluster = plain_cluster(*testbed, system, workload);

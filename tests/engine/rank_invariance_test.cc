@@ -1,5 +1,5 @@
 // Whatever rank owns a request and whichever ranks run the experts, by whatever map, with whatever
-// delays and in whatever order of threads, it gets the same logits bit for bit (`3-algorithms` §6).
+// delays and in whatever order of threads, it gets the same logits bit for bit.
 
 #include <gtest/gtest.h>
 

@@ -60,7 +60,7 @@ def test_gang_flags_reach_the_simulated_coordinators(simulate, tmp_path):
     def run(*arguments):
         ran = simulate("--num-prompts", 120, "--request-rate", 200, "--random-input-len", 400,
                        "--random-output-len", 20, "--random-range-ratio", 0.8, "--engines", 4,
-                       *arguments, "--json", "out.json")  # fmt: skip
+                       "--drain-steps", 4, *arguments, "--json", "out.json")  # fmt: skip
         assert ran.returncode == 0, ran.stderr
         return without_wall_clock(json.loads((tmp_path / "out.json").read_text())["runs"])[0]
 
@@ -125,7 +125,7 @@ def test_exact_and_its_difference(simulate):
         (("--json", "no-such-folder/out.json"), "no-such-folder"),
         (("--order", "alphabetical"), "alphabetical"),
         (("--exact", "--compare-exact"), "--compare-exact"),
-        (("--rank-workers", "own"), "--rank-workers is for serve"),
+        (("--rank-workers", "shared"), "--rank-workers shared is for serve"),
         (("--expert-queues", "ls-first"), "--expert-queues goes with --exact"),
         (("--gang-planner", "fair"), "--gang-planner"),
         (("--gang-patience", "-1"), "--gang-patience"),

@@ -59,6 +59,7 @@ struct EngineSnapshot {
   std::int64_t waiting_best_effort_prefill_tokens = 0;  // of the line above
   // Requests.
   std::int64_t waiting_requests = 0;
+  std::int64_t waiting_best_effort_requests = 0;  // of the line above
   std::int64_t running_requests = 0;
   std::int64_t decodes = 0;
   std::int64_t decode_context_tokens = 0;

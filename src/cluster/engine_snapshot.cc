@@ -20,6 +20,7 @@ EngineSnapshot snapshot_of(const sched::StepLoop& loop, const SnapshotStamp& sta
           .waiting_prefill_tokens = counters.waiting_prefill_tokens,
           .waiting_best_effort_prefill_tokens = counters.waiting_best_effort_prefill_tokens,
           .waiting_requests = counters.waiting_requests,
+          .waiting_best_effort_requests = counters.waiting_best_effort_requests,
           .running_requests = counters.running_requests,
           .decodes = counters.decodes,
           .decode_context_tokens = counters.decode_context_tokens,
@@ -62,6 +63,7 @@ EngineSnapshot without_work(const EngineSnapshot& last) {
   ended.waiting_prefill_tokens = 0;
   ended.waiting_best_effort_prefill_tokens = 0;
   ended.waiting_requests = 0;
+  ended.waiting_best_effort_requests = 0;
   ended.running_requests = 0;
   ended.decodes = 0;
   ended.decode_context_tokens = 0;
@@ -83,6 +85,7 @@ void add_snapshot(EngineSnapshot& sum, const EngineSnapshot& each) {
   sum.waiting_prefill_tokens += each.waiting_prefill_tokens;
   sum.waiting_best_effort_prefill_tokens += each.waiting_best_effort_prefill_tokens;
   sum.waiting_requests += each.waiting_requests;
+  sum.waiting_best_effort_requests += each.waiting_best_effort_requests;
   sum.running_requests += each.running_requests;
   sum.decodes += each.decodes;
   sum.decode_context_tokens += each.decode_context_tokens;

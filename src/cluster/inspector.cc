@@ -40,6 +40,7 @@ EngineStatus engine_status_of(const Dispatcher& dispatcher, EngineId engine, Tim
           .snapshot = {},
           .failure = {},
           .view = dispatcher.view(engine, now),
+          .expert_pressure = dispatcher.expert_pressure(engine),
           .predicted_step_ms = watch.predicted_step_ms(),
           .excluded_ms = std::max(0.0, to_ms(watch.excluded_until() - now)),
           .dispatched = dispatcher.dispatched(engine)};
@@ -55,6 +56,8 @@ Json status_to_json(const std::vector<EngineStatus>& engines, const DispatchStat
                     {"failure", engine.failure},
                     {"freshness", name_of(view.freshness)},
                     {"age_ms", view.age_ms},
+                    {"expert_pressure",
+                     engine.expert_pressure ? Json(*engine.expert_pressure) : Json(nullptr)},
                     {"predicted_step_ms", engine.predicted_step_ms},
                     {"excluded_ms", engine.excluded_ms},
                     {"dispatched", engine.dispatched},

@@ -22,6 +22,7 @@ struct EngineStatus {
   bool healthy = true;
   std::string failure;      // where it is not
   policy::EngineView view;  // what a rule would be shown, but for a request's prefix hits
+  std::optional<double> expert_pressure;  // ρ, also where it is withheld from the view
   double predicted_step_ms = 0;
   double excluded_ms = 0;        // for how long it is left out; 0: it is not
   std::uint64_t dispatched = 0;  // requests, since the start

@@ -254,6 +254,7 @@ void fields(Archive& a, EngineSnapshot& v) {
   a("waiting_prefill_tokens", v.waiting_prefill_tokens);
   a("waiting_best_effort_prefill_tokens", v.waiting_best_effort_prefill_tokens);
   a("waiting_requests", v.waiting_requests);
+  a("waiting_best_effort_requests", v.waiting_best_effort_requests);
   a("running_requests", v.running_requests);
   a("decodes", v.decodes);
   a("decode_context_tokens", v.decode_context_tokens);

@@ -211,10 +211,14 @@ TEST(StepLoopTest, BoundsTheQueueByMissingPrefillTokens) {
   driver.submit(prompt(1, 40), 20);  // alone it is always taken
   driver.submit(prompt(2, 20), 4);
   const RequestId too_much = driver.submit(prompt(3, 11), 4);
-  const RequestId fits = driver.submit(prompt(4, 10), 4);
+  const RequestId fits = driver.submit(prompt(4, 10), 4, RequestClass::kBestEffort);
   EXPECT_EQ(driver.refused.at(too_much).code, ErrorCode::kResourceExhausted);
   EXPECT_FALSE(driver.refused.contains(fits));
-  EXPECT_EQ(driver.loop->counters().waiting_prefill_tokens, 30);
+  const SchedulerCounters counters = driver.loop->counters();
+  EXPECT_EQ(counters.waiting_prefill_tokens, 30);
+  EXPECT_EQ(counters.waiting_best_effort_prefill_tokens, 10);
+  EXPECT_EQ(counters.waiting_requests, 2);
+  EXPECT_EQ(counters.waiting_best_effort_requests, 1);
   EXPECT_EQ(driver.loop->max_waiting_prefill_tokens(), 30);
   driver.run_until_idle();
   EXPECT_EQ(driver.told.size(), 3U);

@@ -299,6 +299,7 @@ void StepPlanner::count(TimePoint now, SchedulerCounters& counters) const {
   counters.waiting_prefill_tokens = queues().prefill_tokens();
   counters.waiting_best_effort_prefill_tokens = queues().prefill_tokens(RequestClass::kBestEffort);
   counters.waiting_requests = queues().size();
+  counters.waiting_best_effort_requests = queues().size(RequestClass::kBestEffort);
   if (options_.profile_queues) {
     counters.queue = queues().profile(RequestClass::kLatencySensitive, now);
     counters.best_effort_queue = queues().profile(RequestClass::kBestEffort, now);

@@ -80,6 +80,8 @@ void read_requests(Readings& out, const cluster::EngineSnapshot& snapshot) {
             real(snapshot.running_requests));
   out.gauge("vllm:num_requests_waiting", "Requests that wait to be started.",
             real(snapshot.waiting_requests));
+  out.gauge("gimbal:waiting_best_effort_requests", "Of them, best-effort ones.",
+            real(snapshot.waiting_best_effort_requests));
   out.gauge("gimbal:decodes", "Sequences whose prompt is computed.", real(snapshot.decodes));
   out.gauge("gimbal:decode_context_tokens", "Tokens that the decoding sequences attend to.",
             real(snapshot.decode_context_tokens));
@@ -120,6 +122,10 @@ void read_counters(Readings& out, const cluster::EngineSnapshot& snapshot) {
   out.counter("gimbal:evictions_for_heads_total",
               "Of them, best-effort ones that made room for a latency-sensitive request.",
               real(snapshot.evictions_for_heads));
+  out.counter("gimbal:kv_pages_freed_total", "Times that a KV page lost its last reference.",
+              real(snapshot.pages_freed));
+  out.counter("gimbal:kv_pages_evicted_total", "Cached KV pages that gave way to others.",
+              real(snapshot.pages_evicted));
   out.counter("gimbal:steps_total", "Steps finished.", real(snapshot.steps));
   out.counter("gimbal:expert_rows_total", "Rows that experts computed.",
               real(snapshot.expert_rows));
@@ -145,9 +151,9 @@ void read_dispatch(Readings& out, const cluster::EngineStatus& engine) {
   out.gauge("gimbal:ledger_unseen_requests", "Of them, those that it has not reported on yet.",
             view.ledger.unseen_requests);
   out.gauge("gimbal:prefix_pages", "KV pages in the engine's prefix cache.", view.cached_pages);
-  if (view.expert_pressure) {
+  if (engine.expert_pressure) {
     out.gauge("gimbal:expert_pressure", "Expert work where the engine runs, by the ranks' mean.",
-              *view.expert_pressure);
+              *engine.expert_pressure);
   }
   out.counter("gimbal:requests_dispatched_total", "Requests sent to the engine.",
               static_cast<double>(engine.dispatched));

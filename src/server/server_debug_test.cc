@@ -24,7 +24,7 @@ class FakeInspector final : public cluster::Inspector {
       status.view.ledger.requests = 3;
       status.dispatched = 7;
     }
-    all[0].view.expert_pressure = 1.25;
+    all[0].expert_pressure = 1.25;
     all[1].healthy = false;
     all[1].failure = "gone";
     all[1].view.freshness = policy::Freshness::kExcluded;

@@ -74,14 +74,18 @@ TEST(DispatcherLateTest, LateBindingHoldsUpNoClassForTheOther) {
   EXPECT_FALSE(dispatcher->next(at_ms(2)));
 }
 
+// On both engines.
+void leave_four_pages(Dispatcher& dispatcher) {
+  EngineSnapshot tight = loaded(2, 0, 9);
+  tight.pages_referenced = 96;
+  for (int i = 0; i < 2; ++i)
+    dispatcher.note_snapshot(EngineId{i}, tight);
+}
+
 TEST(DispatcherLateTest, BestEffortWorkTakesNoPagesThatALatencySensitiveHeadLacks) {
   auto dispatcher = make(late_options());
   EXPECT_GE(send(*dispatcher, request(1, 10)), 0);
-  for (int i = 0; i < 2; ++i) {
-    EngineSnapshot tight = loaded(2, 0, 9);
-    tight.pages_referenced = 96;
-    dispatcher->note_snapshot(EngineId{i}, tight);
-  }
+  leave_four_pages(*dispatcher);
   EXPECT_EQ(send(*dispatcher, request(2, 80), 1), -1);   // five pages, four are free
   EXPECT_EQ(send(*dispatcher, flexible(3, 16), 2), -1);  // would fit
   EXPECT_TRUE(dispatcher->cancel_queued(RequestId{2}));
@@ -106,11 +110,7 @@ TEST(DispatcherLateTest, LateBindingStartsAGroupThatIsLargerThanThePool) {
 TEST(DispatcherLateTest, LateBindingWaitsForPagesAndNothingOvertakes) {
   auto dispatcher = make(late_options());
   EXPECT_GE(send(*dispatcher, request(1, 10)), 0);
-  for (int i = 0; i < 2; ++i) {
-    EngineSnapshot tight = loaded(2, 0, 9);
-    tight.pages_referenced = 96;
-    dispatcher->note_snapshot(EngineId{i}, tight);
-  }
+  leave_four_pages(*dispatcher);
   sched::Request urgent = request(2, 80);
   urgent.priority = -1;
   EXPECT_EQ(send(*dispatcher, urgent, 1), -1);          // five pages, four are free

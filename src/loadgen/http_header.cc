@@ -6,23 +6,13 @@
 #include <array>
 #include <cctype>
 
+#include "loadgen/http_text.h"
+
 namespace gimbal::loadgen {
 namespace {
 
 constexpr std::array<std::string_view, 5> kFraming{"Content-Length", "Transfer-Encoding",
                                                    "Connection", "Expect", "Upgrade"};
-
-bool equal_ignoring_case(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
-    return std::tolower(x) == std::tolower(y);
-  });
-}
-
-std::string_view trimmed(std::string_view text) {
-  const auto first = text.find_first_not_of(" \t");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
-}
 
 // A token of RFC 9110, 5.6.2.
 bool is_name(std::string_view text) {

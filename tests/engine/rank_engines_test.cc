@@ -28,7 +28,6 @@ struct Shape {
   Duration dead_after = std::chrono::minutes(10);
   Duration least_wait = cluster::GangCoordinatorOptions{}.least_wait;
   bool to_the_end = false;
-  std::string planner = "pairing";
 };
 
 // Fails the engine's thread when it tells of a certain request.
@@ -71,8 +70,7 @@ class RankEngines : public EngineFixture {
                                                   .ranks = shape.ranks,
                                                   .layers = model_->config().num_layers(),
                                                   .least_wait = shape.least_wait,
-                                                  .to_the_end = shape.to_the_end},
-                                  .planner = shape.planner},
+                                                  .to_the_end = shape.to_the_end}},
                                  clock_);
     ASSERT_TRUE(gang.ok()) << gang.error().message;
     gang_ = std::move(gang).value();
@@ -308,19 +306,18 @@ TEST_F(RankEngines, AHangingRankWithWorkersOfItsOwnIsDeclaredDead) {
 }
 
 TEST_F(RankEngines, RanksThatStepTogetherJoinGangs) {
-  // Whoever runs is waited for, however slow the machine is, nobody is sent off alone, and both
-  // have work at the same time.
-  start_group({.least_wait = std::chrono::minutes(10), .planner = "as-wanted"});
-  // Where one thread does not get to run before the other has ended, once more.
-  constexpr int kRounds = 50;
-  for (int round = 0; round < kRounds && gang_->counters().gang_steps == 0; ++round) {
-    const auto first = static_cast<std::uint64_t>(8 * round);
-    sink_.hold();
-    for (std::uint64_t id = 1; id <= 8; ++id)
-      submit(id % 2, first + id, 20, 60);
-    sink_.release();
-    sink_.wait_for_ends(first + 8);
+  start_group({.ranks = 2, .least_wait = std::chrono::minutes(10)});
+  sink_.hold();
+  for (std::uint64_t id = 1; id <= 8; ++id)
+    submit(id % 2, id, 20, 60);
+  // Both say that they want a step before either gets far: whoever is first stands at the sink, and
+  // the other waits for it, however slow the machine is.
+  for (const auto& engine : engines_) {
+    while (engine->snapshot().running_requests + engine->snapshot().waiting_requests == 0)
+      std::this_thread::yield();
   }
+  sink_.release();
+  sink_.wait_for_ends(8);
   const cluster::GangCounters counters = gang_->counters();
   EXPECT_GT(counters.gang_steps, 0U);
   EXPECT_EQ(counters.joins, 2 * counters.gang_steps);
@@ -334,7 +331,7 @@ std::uint64_t count(const DurationHistogram::Reading& reading) {
 }
 
 TEST_F(RankEngines, ServicesTellHowLongRunsTookAndRowsWaited) {
-  start_group({.least_wait = std::chrono::minutes(10), .planner = "as-wanted"});
+  start_group({.ranks = 2, .least_wait = std::chrono::minutes(10)});
   sink_.hold();
   for (std::uint64_t id = 1; id <= 4; ++id)
     submit(id % 2, id, 20, 20);

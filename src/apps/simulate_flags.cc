@@ -107,6 +107,7 @@ void SimulateFlags::add_to(CLI::App& command) {
       ->capture_default_str();
   scheduler.options.max_num_batched_tokens = kGpuBatchedTokens;
   scheduler.add_to(command, "what the device's memory leaves");
+  experts.rank_workers = "own";  // as simulated devices are
   experts.add_to(command);
   dispatch.add_to(command);
 }

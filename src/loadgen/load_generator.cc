@@ -64,7 +64,9 @@ class RequestBytes {
   std::size_t next_ = 0;
 };
 
-// One run. Requests come due by the arrival timer, go out by send(), and come back in on_answer().
+// One run. Requests come due by the clock, which is looked at between any two readings of
+// connections and when the arrival timer ends a rest; they go out by send_next(), and come back in
+// on_answer().
 class LoadRun {
  public:
   LoadRun(const workload::Workload& workload, const TargetUrl& target, const LoadOptions& options)
@@ -87,9 +89,10 @@ class LoadRun {
   LoadResult run() {
     if (workload_.requests.empty()) return {};
     start_ = clock_.now();
-    arm_arrival();
     tick();
-    io_.run();
+    do {
+      send_due();
+    } while (io_.run_one() > 0);
     return result();
   }
 
@@ -98,8 +101,8 @@ class LoadRun {
   [[nodiscard]] std::size_t total() const { return workload_.requests.size(); }
   [[nodiscard]] bool finished() const { return answered_ == total() || stopped_; }
 
+  void send_due();
   void arm_arrival();
-  void on_arrival();
   void send_next();
   void on_answer(ClientConnection& connection);
   ClientConnection& idle_connection();
@@ -116,7 +119,8 @@ class LoadRun {
   TimePoint start_{};
   asio::io_context io_{1};
   ClientConnection::Endpoints endpoints_;
-  asio::steady_timer arrival_timer_;
+  asio::steady_timer arrival_timer_;  // ends a rest when request armed_ is due
+  std::size_t armed_ = ~std::size_t{0};
   asio::steady_timer tick_timer_;
   std::vector<std::unique_ptr<ClientConnection>> connections_;
   std::vector<ClientConnection*> idle_;
@@ -131,17 +135,10 @@ class LoadRun {
   Duration last_answer_{};
 };
 
-void LoadRun::arm_arrival() {
-  if (due_ == total()) return;
-  arrival_timer_.expires_after(std::max(Duration{}, workload_.requests[due_].arrival - now()));
-  arrival_timer_.async_wait([this](const error_code& error) {
-    if (!error) on_arrival();
-  });
-}
-
-void LoadRun::on_arrival() {
-  // One request at a time, so that answers are read between those of a burst; but each counts as
-  // late from its own arrival.
+// One request at a time, so that answers are read between those of a burst; but each counts as late
+// from its own arrival.
+void LoadRun::send_due() {
+  if (due_ == total() || stopped_) return;
   const Duration late = now() - workload_.requests[due_].arrival;
   if (late >= Duration{}) {
     lags_.push_back(late);
@@ -149,6 +146,13 @@ void LoadRun::on_arrival() {
     send_next();
   }
   arm_arrival();
+}
+
+void LoadRun::arm_arrival() {
+  if (due_ == total() || armed_ == due_) return;
+  armed_ = due_;
+  arrival_timer_.expires_after(std::max(Duration{}, workload_.requests[due_].arrival - now()));
+  arrival_timer_.async_wait([](const error_code& /*error*/) {});
 }
 
 void LoadRun::send_next() {

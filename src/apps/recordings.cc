@@ -86,7 +86,7 @@ void Recordings::give_to(sim::SimulatedClusterOptions& cluster, const cluster::O
   cluster.on_decision = [this](const cluster::DecisionRecord& record) {
     decisions_->note_dispatch(record);
   };
-  cluster.on_orders = [this, order](EngineId engine, TimePoint time,
+  cluster.on_orders = [this, order](std::optional<EngineId> engine, TimePoint time,
                                     std::span<const sched::OrderDecision> decisions) {
     decisions_->note_orders(engine, time, order, decisions);
   };

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <string>
+#include <vector>
 
 #include "base/check.h"
 #include "cluster/json_fields.h"
 #include "cluster/struct_fields.h"
+#include "policy/late_binding.h"
 
 namespace gimbal::cluster {
 namespace {
@@ -30,6 +32,28 @@ Result<void> check_engine(const char* name, std::int64_t engine, std::size_t cou
       fmt::format("{} must be one of the {} engines from 0 on, is {}", name, count, engine), name);
 }
 
+bool is_held(const DecisionRecord& record) {
+  return record.reason == policy::DispatchReason::kHeldForWork ||
+         record.reason == policy::DispatchReason::kHeldForPages;
+}
+
+// An engine with scores, or none of a request that is held.
+Result<void> check_outcome(const DecisionRecord& record) {
+  const bool held = is_held(record);
+  if (held && (record.engine != -1 || !record.late_steps)) {
+    return invalid_argument(
+        fmt::format("engine must be -1, with late_steps, of a request that is held, is {}",
+                    record.engine),
+        "engine");
+  }
+  const std::size_t scores = held ? 0 : record.engines.size();
+  if (record.scores.size() != scores) {
+    return invalid_argument(fmt::format("scores must be {}, are {}", scores, record.scores.size()),
+                            "scores");
+  }
+  return held ? Result<void>() : check_engine("engine", record.engine, record.engines.size());
+}
+
 Result<void> check_experts(const policy::ExpertShape& experts) {
   if (experts.choices_per_row >= 0 && experts.experts >= 0) return {};
   return invalid_argument(fmt::format("experts must be at least 0, are {} with {} choices a row",
@@ -51,16 +75,12 @@ Result<DecisionRecord> decision_from_json(const Json& json) {
   if (record.engines.empty()) {
     return invalid_argument("engines must be at least one, are none", "engines");
   }
-  if (record.scores.size() != record.engines.size()) {
-    return invalid_argument(fmt::format("scores must be one an engine, are {} of {}",
-                                        record.scores.size(), record.engines.size()),
-                            "scores");
-  }
-  GIMBAL_RETURN_IF_ERROR(check_engine("engine", record.engine, record.engines.size()));
-  if (record.request.last_engine) {
-    GIMBAL_RETURN_IF_ERROR(
-        check_engine("last_engine", *record.request.last_engine, record.engines.size()));
-  }
+  GIMBAL_RETURN_IF_ERROR(check_outcome(record));
+  const std::size_t engines = record.engines.size();
+  if (record.request.pinned)
+    GIMBAL_RETURN_IF_ERROR(check_engine("pinned", *record.request.pinned, engines));
+  if (record.request.last_engine)
+    GIMBAL_RETURN_IF_ERROR(check_engine("last_engine", *record.request.last_engine, engines));
   GIMBAL_RETURN_IF_ERROR(check_experts(record.options.first_costs.experts));
   for (const policy::EngineView& engine : record.engines) {
     if (engine.costs) GIMBAL_RETURN_IF_ERROR(check_experts(engine.costs->experts));
@@ -70,9 +90,15 @@ Result<DecisionRecord> decision_from_json(const Json& json) {
 }
 
 policy::DispatchDecision decide_again(const DecisionRecord& record) {
+  policy::DispatchDecision decision;
+  if (is_held(record)) {
+    std::vector<policy::EngineView> engines = record.engines;
+    const auto why = policy::limit_to_soon(record.request, *record.late_steps, engines);
+    if (why != policy::LateHold::kNone) decision.reason = policy::reason_of(why);
+    return decision;
+  }
   const auto rule = policy::make_dispatch(record.rule, record.options);
   GIMBAL_CHECK(rule.ok());
-  policy::DispatchDecision decision;
   (*rule)->choose({.request = record.request,
                    .engines = record.engines,
                    .turn = record.turn,

@@ -14,7 +14,7 @@
 namespace gimbal::cluster {
 
 // One dispatch decision with all that it was made of: the rule, given these inputs, decides the
-// same again.
+// same again; and so does limit_to_soon of a request that is held, of which there are no scores.
 struct DecisionRecord {
   std::uint64_t number = 0;  // of decisions, from 1
   TimePoint time{};
@@ -26,8 +26,9 @@ struct DecisionRecord {
   std::vector<policy::EngineView> engines;
   std::uint64_t turn = 0;
   std::uint64_t random = 0;
+  std::optional<double> late_steps;  // with late binding: engines with more work ahead are left out
   // What was decided.
-  int engine = 0;
+  int engine = 0;  // -1: the request is held
   policy::DispatchReason reason = policy::DispatchReason::kOnly;
   std::vector<policy::EngineScore> scores;
 };

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <span>
 #include <utility>
 
@@ -11,6 +10,10 @@
 #include "sched/request_group.h"
 
 namespace gimbal::cluster {
+
+using sched::OrderReason;
+using sched::RequestClass;
+
 namespace {
 
 constexpr std::size_t kUserTokens = 256;  // of a prompt, that stand for an unknown user
@@ -47,56 +50,171 @@ DispatchGroup make_group(std::vector<sched::Request> requests, const GroupTraits
   return group;
 }
 
-void DispatchQueue::push(DispatchGroup group, const policy::OrderKey& key) {
-  const Place place{group.best_effort(), key, group.number};
-  prefill_tokens_ += group.prefill_tokens;
-  for (const sched::Request& request : group.requests) {
-    const bool added = places_.emplace(request.id, place).second;
-    GIMBAL_CHECK(added, "a request came twice");
+DispatchQueue::DispatchQueue(const DispatcherOptions& options, const policy::RequestOrder& order)
+    : options_(options), order_(order), order_of_(order) {
+  if (!options.late || options.order != "sjf-aging" || !options.order_options.aging_auto) return;
+  tuners_.assign(2, sched::AgingTuner(options.order_options.aging));
+}
+
+sched::AgingTuner* DispatchQueue::tuner(RequestClass request_class) {
+  return tuners_.empty() ? nullptr : &tuners_[static_cast<std::size_t>(request_class)];
+}
+
+policy::OrderedRequest DispatchQueue::ordered(const Waiting& waiting) {
+  const sched::AgingTuner* tuner = this->tuner(waiting.entry.request_class);
+  return {.arrival = waiting.group.arrival,
+          .job_ms = waiting.cost.ms(waiting.job_tokens),
+          .priority = waiting.group.requests.front().priority,
+          .aging = tuner != nullptr ? std::optional(tuner->aging()) : std::nullopt};
+}
+
+void DispatchQueue::advance(TimePoint now) {
+  now_ = now;
+  if (tuners_.empty()) return;
+  for (const RequestClass request_class :
+       {RequestClass::kLatencySensitive, RequestClass::kBestEffort}) {
+    if (!tuner(request_class)->tune(now)) continue;
+    order_of_.reorder(request_class, [&](RequestId id) {
+      Waiting& waiting = groups_.at(id);
+      waiting.entry.key = order_.key(ordered(waiting));
+      return waiting.entry.key;
+    });
   }
-  const bool added = queue_.emplace(place, std::move(group)).second;
-  GIMBAL_CHECK(added, "two groups have one number");
 }
 
-DispatchGroup DispatchQueue::take(std::map<Place, DispatchGroup>::iterator at) {
-  DispatchGroup group = std::move(at->second);
-  queue_.erase(at);
-  prefill_tokens_ -= group.prefill_tokens;
-  for (const sched::Request& request : group.requests)
-    places_.erase(request.id);
-  return group;
+void DispatchQueue::push(DispatchGroup group, int job_tokens, const policy::PrefillCost& cost) {
+  if (sched::AgingTuner* tuner = this->tuner(group.requests.front().request_class))
+    tuner->arrived(RequestId{group.number}, group.arrival, job_tokens);
+  push(std::move(group), job_tokens, cost, OrderReason::kArrived);
 }
 
-std::map<DispatchQueue::Place, DispatchGroup>::iterator DispatchQueue::first(bool best_effort) {
-  constexpr policy::OrderKey kBeforeAll{std::numeric_limits<int>::min(),
-                                        -std::numeric_limits<double>::infinity()};
-  const auto found = queue_.lower_bound(Place{best_effort, kBeforeAll, 0});
-  return found != queue_.end() && std::get<bool>(found->first) == best_effort ? found
-                                                                              : queue_.end();
+void DispatchQueue::push_back(DispatchGroup group, int job_tokens,
+                              const policy::PrefillCost& cost) {
+  push(std::move(group), job_tokens, cost, OrderReason::kGivenBack);
+}
+
+void DispatchQueue::push(DispatchGroup group, int job_tokens, const policy::PrefillCost& cost,
+                         OrderReason reason) {
+  Waiting waiting{.group = std::move(group), .entry = {}, .job_tokens = job_tokens, .cost = cost};
+  const DispatchGroup& queued = waiting.group;
+  waiting.entry = {.request_class = queued.requests.front().request_class,
+                   .arrival = queued.arrival,
+                   .ordinal = queued.number,
+                   .prefill = job_tokens};
+  waiting.entry.key = order_.key(ordered(waiting));
+  tell(waiting, reason);
+  insert(std::move(waiting));
+}
+
+void DispatchQueue::count(const DispatchGroup& group, int sign) {
+  Sum& sum = sums_[group.best_effort() ? 1 : 0];
+  sum.requests += sign * static_cast<std::int64_t>(group.requests.size());
+  sum.prefill_tokens += sign * group.prefill_tokens;
+}
+
+void DispatchQueue::insert(Waiting waiting) {
+  const RequestId first = waiting.group.requests.front().id;
+  waiting.entry.request = first;
+  for (const sched::Request& request : waiting.group.requests)
+    GIMBAL_CHECK(places_.emplace(request.id, first).second, "a request came twice");
+  count(waiting.group, 1);
+  order_of_.push(waiting.entry);
+  groups_.emplace(first, std::move(waiting));
+}
+
+DispatchQueue::Waiting DispatchQueue::take(RequestId request) {
+  auto node = groups_.extract(places_.at(request));
+  Waiting& waiting = node.mapped();
+  order_of_.erase(waiting.entry);
+  count(waiting.group, -1);
+  for (const sched::Request& each : waiting.group.requests)
+    places_.erase(each.id);
+  return std::move(waiting);
+}
+
+std::optional<RequestId> DispatchQueue::first(bool best_effort) const {
+  std::optional<RequestId> found;
+  const auto request_class =
+      best_effort ? RequestClass::kBestEffort : RequestClass::kLatencySensitive;
+  order_of_.for_each(request_class, now_, [&](RequestId request) {
+    found = request;
+    return false;
+  });
+  return found;
 }
 
 DispatchGroup* DispatchQueue::front(bool best_effort) {
   const auto found = first(best_effort);
-  return found == queue_.end() ? nullptr : &found->second;
+  return found ? &groups_.at(*found).group : nullptr;
 }
 
-DispatchGroup DispatchQueue::pop(bool best_effort) {
+DispatchGroup DispatchQueue::bind_front(bool best_effort) {
   const auto found = first(best_effort);
-  GIMBAL_CHECK(found != queue_.end());
-  return take(found);
+  GIMBAL_CHECK(found.has_value());
+  Waiting bound = take(*found);
+  const Duration waited = now_ - bound.group.arrival;
+  const auto promote_after = order_.promote_after(order_of_.median_wait());
+  if (promote_after && waited > *promote_after) {
+    tell(bound, OrderReason::kPromoted);
+  } else if (bound.entry.key != bound.told_key) {
+    tell(bound, OrderReason::kRetuned);
+  }
+  order_of_.note_wait(waited);
+  if (sched::AgingTuner* tuner = this->tuner(bound.entry.request_class)) {
+    tuner->admitted(RequestId{bound.group.number}, now_);
+    tuner->progressed(RequestId{bound.group.number}, now_, bound.job_tokens);
+  }
+  return std::move(bound.group);
 }
 
-std::optional<DispatchGroup> DispatchQueue::take_group_of(RequestId request) {
-  const auto found = places_.find(request);
-  if (found == places_.end()) return std::nullopt;
-  return take(queue_.find(found->second));
+bool DispatchQueue::erase(RequestId request) {
+  if (!places_.contains(request)) return false;
+  Waiting waiting = take(request);
+  std::vector<sched::Request>& requests = waiting.group.requests;
+  std::erase_if(requests, [&](const sched::Request& each) { return each.id == request; });
+  if (requests.empty()) {
+    if (sched::AgingTuner* tuner = this->tuner(waiting.entry.request_class))
+      tuner->ended(RequestId{waiting.group.number}, now_);
+    return true;
+  }
+  DispatchGroup rest = make_group(std::move(requests), {.page_tokens = options_.page_tokens,
+                                                        .prefix_caching = options_.prefix_caching});
+  rest.hits = std::move(waiting.group.hits);
+  rest.tried = std::move(waiting.group.tried);
+  rest.arrival = waiting.group.arrival;
+  rest.number = waiting.group.number;
+  waiting.group = std::move(rest);
+  insert(std::move(waiting));
+  return true;
+}
+
+// Of a group that is not in the queue.
+void DispatchQueue::tell(Waiting& waiting, OrderReason reason) {
+  waiting.told_key = waiting.entry.key;
+  if (!listener_ || !options_.late) return;
+  const RequestClass request_class = waiting.entry.request_class;
+  listener_(now_, {.request = waiting.group.requests.front().id,
+                   .reason = reason,
+                   .best_effort = waiting.group.best_effort(),
+                   .job_tokens = waiting.job_tokens,
+                   .cost = waiting.cost,
+                   .ordered = ordered(waiting),
+                   .key = waiting.entry.key,
+                   .waiting_requests = order_of_.size(request_class),
+                   .waiting_tokens = order_of_.prefill_tokens(request_class),
+                   .waited = now_ - waiting.group.arrival,
+                   .median_wait = order_of_.median_wait()});
 }
 
 std::vector<RequestId> DispatchQueue::requests() const {
   std::vector<RequestId> ids;
-  for (const auto& [place, group] : queue_) {
-    for (const sched::Request& request : group.requests)
-      ids.push_back(request.id);
+  for (const RequestClass request_class :
+       {RequestClass::kLatencySensitive, RequestClass::kBestEffort}) {
+    order_of_.for_each(request_class, now_, [&](RequestId first) {
+      for (const sched::Request& request : groups_.at(first).group.requests)
+        ids.push_back(request.id);
+      return true;
+    });
   }
   return ids;
 }

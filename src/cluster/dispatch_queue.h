@@ -1,15 +1,21 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <map>
+#include <functional>
 #include <optional>
-#include <tuple>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/ids.h"
+#include "cluster/dispatcher_options.h"
+#include "policy/prefill_cost.h"
 #include "policy/request_order.h"
+#include "sched/aging_tuner.h"
+#include "sched/class_queues.h"
+#include "sched/order_decision.h"
 #include "sched/request.h"
 
 namespace gimbal::cluster {
@@ -42,33 +48,77 @@ struct GroupTraits {
 [[nodiscard]] DispatchGroup make_group(std::vector<sched::Request> requests,
                                        const GroupTraits& traits);
 
-// The groups that have no engine: classes first, then by the key of the order, then by number. One
-// thread.
+// The groups that have no engine, by class, each in the RequestOrder of late binding: who waits
+// longer than its threshold comes first, and a of sjf-aging moves where that is asked for
+// (aging_auto; what a group waits for is to be bound, so that work counts as done then). A group
+// keeps the rank that its job size gave it when it came until it is bound.
+//
+// Costs: O(log n) a call. One thread. Options and order must outlive it.
 class DispatchQueue {
  public:
-  // Requires: its requests are not in the queue.
-  void push(DispatchGroup group, const policy::OrderKey& key);
-  [[nodiscard]] bool empty() const { return queue_.empty(); }
+  DispatchQueue(const DispatcherOptions& options, const policy::RequestOrder& order);
+
+  // Where groups are put from now on, and from where they are bound if it is elsewhere; only of
+  // late binding. The listener is called at once.
+  void on_order(std::function<void(TimePoint, const sched::OrderDecision&)> listener) {
+    listener_ = std::move(listener);
+  }
+  // Time has come to `now`.
+  void advance(TimePoint now);
+
+  // Queues a group of which the best engine would compute `job_tokens`, at that cost. Requires: its
+  // requests are not in the queue; its number is its own.
+  void push(DispatchGroup group, int job_tokens, const policy::PrefillCost& cost);
+  // Queues one again that had been bound.
+  void push_back(DispatchGroup group, int job_tokens, const policy::PrefillCost& cost);
+  [[nodiscard]] bool empty() const { return groups_.empty(); }
   // The first of its class; null: there is none.
   [[nodiscard]] DispatchGroup* front(bool best_effort);
-  // Requires: there is one of the class.
-  [[nodiscard]] DispatchGroup pop(bool best_effort);
-  // The group that has the request; nullopt: none here.
-  [[nodiscard]] std::optional<DispatchGroup> take_group_of(RequestId request);
+  // Takes out the first of its class, which is bound. Requires: there is one.
+  [[nodiscard]] DispatchGroup bind_front(bool best_effort);
+  // Takes a request out of its group. False: it is not here.
+  bool erase(RequestId request);
 
-  [[nodiscard]] bool contains(RequestId request) const { return places_.contains(request); }
-  [[nodiscard]] std::size_t size() const { return queue_.size(); }
-  [[nodiscard]] double prefill_tokens() const { return prefill_tokens_; }
+  [[nodiscard]] std::size_t size() const { return groups_.size(); }
+  struct Sum {
+    std::int64_t requests = 0;
+    double prefill_tokens = 0;
+  };
+  [[nodiscard]] const Sum& sum(bool best_effort) const { return sums_[best_effort ? 1 : 0]; }
+  [[nodiscard]] double prefill_tokens() const {
+    return sums_[0].prefill_tokens + sums_[1].prefill_tokens;
+  }
   [[nodiscard]] std::vector<RequestId> requests() const;  // in order
 
  private:
-  using Place = std::tuple<bool, policy::OrderKey, std::uint64_t>;
-  [[nodiscard]] std::map<Place, DispatchGroup>::iterator first(bool best_effort);
-  [[nodiscard]] DispatchGroup take(std::map<Place, DispatchGroup>::iterator at);
+  // What a group's place was made of. To tuners_ its number is what a request's id is.
+  struct Waiting {
+    DispatchGroup group;
+    sched::ClassQueues::Entry entry;
+    int job_tokens = 0;
+    policy::PrefillCost cost;
+    policy::OrderKey told_key;  // in the last decision about it
+  };
 
-  std::map<Place, DispatchGroup> queue_;
-  std::unordered_map<RequestId, Place> places_;
-  double prefill_tokens_ = 0;
+  void push(DispatchGroup group, int job_tokens, const policy::PrefillCost& cost,
+            sched::OrderReason reason);
+  void count(const DispatchGroup& group, int sign);
+  void insert(Waiting waiting);
+  [[nodiscard]] Waiting take(RequestId request);
+  [[nodiscard]] std::optional<RequestId> first(bool best_effort) const;
+  [[nodiscard]] sched::AgingTuner* tuner(sched::RequestClass request_class);
+  [[nodiscard]] policy::OrderedRequest ordered(const Waiting& waiting);
+  void tell(Waiting& waiting, sched::OrderReason reason);
+
+  const DispatcherOptions& options_;
+  const policy::RequestOrder& order_;
+  std::function<void(TimePoint, const sched::OrderDecision&)> listener_;
+  sched::ClassQueues order_of_;                    // of groups, by their first requests
+  std::unordered_map<RequestId, Waiting> groups_;  // by the request that stands for it in order_of_
+  std::unordered_map<RequestId, RequestId> places_;  // all requests → the one in groups_
+  std::vector<sched::AgingTuner> tuners_;            // by class; none unless a moves
+  TimePoint now_{};
+  std::array<Sum, 2> sums_{};  // by class
 };
 
 }  // namespace gimbal::cluster

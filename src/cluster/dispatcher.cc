@@ -29,7 +29,8 @@ Dispatcher::Dispatcher(const DispatcherOptions& options, Rules rules, DispatchRe
       rules_(std::move(rules)),
       known_(options_, *rules_.order),
       users_(options.users),
-      log_(options.log_records) {
+      log_(options.log_records),
+      queue_(options_, *rules_.order) {
   if (recorder_ != nullptr) recorder_->header(options_);
 }
 
@@ -79,7 +80,7 @@ void Dispatcher::note_expert_rows(RequestId request, const ExpertRows& rows) {
 }
 
 void Dispatcher::end(RequestId request) {
-  take_out(request);
+  queue_.erase(request);
   const auto sent = sent_.find(request);
   if (sent == sent_.end()) return;
   known_.note_end(sent->second.engine, request);
@@ -101,14 +102,17 @@ std::optional<EngineId> Dispatcher::engine_of(RequestId request) const {
   return sent->second.engine;
 }
 
-Result<void> Dispatcher::check_bounds(const DispatchGroup& group) const {
+// Engines that are gone count only where no other is left.
+Result<void> Dispatcher::check_bounds(const DispatchGroup& group, TimePoint now) const {
   const bool pinned = group.requests.front().pinned_engine >= 0;
+  const bool any_left = known_.anybody_left(group, now);
   double waiting = queue_.prefill_tokens();
   double most = 0;
   bool unbounded = false;
   bool room = false;
   for (std::size_t i = 0; i < known_.size(); ++i) {
     if (pinned && group.tried[i]) continue;  // only its own engine's queue matters
+    if (any_left && known_.excluded(i, now)) continue;
     waiting += known_.waiting_tokens(i);
     most += known_.most_waiting(i);
     unbounded = unbounded || known_.most_waiting(i) <= 0;
@@ -136,55 +140,36 @@ Result<void> Dispatcher::submit(std::vector<sched::Request> requests, TimePoint 
   group.tried.assign(known_.size(), pinned >= 0);
   if (pinned >= 0) group.tried[static_cast<std::size_t>(pinned)] = false;
   known_.find_hits(group);
-  GIMBAL_RETURN_IF_ERROR(check_bounds(group));
-  enqueue(std::move(group));
+  GIMBAL_RETURN_IF_ERROR(check_bounds(group, now));
+  const int job_tokens = prepare(group);
+  queue_.advance(now);
+  queue_.push(std::move(group), job_tokens, known_.prefill_cost());
   return {};
 }
 
-void Dispatcher::enqueue(DispatchGroup group) {
+int Dispatcher::prepare(DispatchGroup& group) {
   for (const sched::Request& request : group.requests)
     GIMBAL_CHECK(!sent_.contains(request.id), "a request came twice");
-  const int longest = *std::max_element(group.hits.begin(), group.hits.end());
-  const double job = known_.prefill_cost().ms(std::max(1.0, group.prefill_tokens - longest));
-  const policy::OrderKey key = rules_.order->key({.arrival = group.arrival,
-                                                  .job_ms = job,
-                                                  .priority = group.requests.front().priority,
-                                                  .aging = std::nullopt});
   group.number = ++groups_;
-  queue_.push(std::move(group), key);
+  const int longest = *std::max_element(group.hits.begin(), group.hits.end());
+  return static_cast<int>(std::max(1.0, group.prefill_tokens - longest));
 }
 
 bool Dispatcher::cancel_queued(RequestId request) {
   if (recorder_ != nullptr) recorder_->cancel(request);
-  return take_out(request);
-}
-
-bool Dispatcher::take_out(RequestId request) {
-  auto group = queue_.take_group_of(request);
-  if (!group) return false;
-  std::erase_if(group->requests, [&](const sched::Request& each) { return each.id == request; });
-  if (group->requests.empty()) return true;
-  requeue(std::move(group->requests), std::move(group->tried), group->arrival);
-  return true;
-}
-
-void Dispatcher::requeue(std::vector<sched::Request> requests, std::vector<bool> tried,
-                         TimePoint arrival) {
-  DispatchGroup group = make_group(std::move(requests), traits());
-  group.tried = std::move(tried);
-  group.arrival = arrival;
-  known_.find_hits(group);
-  enqueue(std::move(group));
+  return queue_.erase(request);
 }
 
 policy::DispatchRequest Dispatcher::describe(const DispatchGroup& group) const {
   const StickyUsers::User user = users_.look(group.user, group.arrival);
   policy::DispatchRequest request{.prompt_tokens = group.prefill_tokens,
+                                  .first_tokens = group.own_tokens.front(),
                                   .prompt_pages = group.pages,
                                   .choices = static_cast<int>(group.requests.size()),
                                   .best_effort = group.best_effort(),
                                   .return_probability = user.return_probability,
                                   .mean_return_ms = user.mean_return_ms};
+  if (const int pinned = group.requests.front().pinned_engine; pinned >= 0) request.pinned = pinned;
   if (user.engine) request.last_engine = user.engine->value();
   return request;
 }
@@ -192,22 +177,34 @@ policy::DispatchRequest Dispatcher::describe(const DispatchGroup& group) const {
 std::optional<Dispatched> Dispatcher::next(TimePoint now) {
   if (queue_.empty()) return std::nullopt;
   if (recorder_ != nullptr) recorder_->next(now);
+  queue_.advance(now);
   for (const bool best_effort : {false, true}) {
     DispatchGroup* const group = queue_.front(best_effort);
     if (group == nullptr) continue;
     known_.find_hits(*group);  // caches have changed since it came
     known_.show(*group, users_.expert_rows(group->user, now), now);
-    if (!options_.late) return decide(*group, now);
-    const EngineViews::Hold hold = known_.limit_to_soon(*group);
-    if (hold == EngineViews::Hold::kNone) return decide(*group, now);
-    if (hold == EngineViews::Hold::kPages) break;  // best-effort work would take the pages
+    const policy::DispatchRequest request = describe(*group);
+    const auto why = options_.late ? known_.limit_to_soon(request) : policy::LateHold::kNone;
+    if (why == policy::LateHold::kNone) return decide(*group, request, now);
+    hold(*group, request, why, now);
+    if (why == policy::LateHold::kPages) break;  // best-effort work would take the pages
   }
   return std::nullopt;
 }
 
-Dispatched Dispatcher::decide(const DispatchGroup& group, TimePoint now) {
-  const policy::DispatchRequest request = describe(group);
-  const std::uint64_t turn = decisions_++;
+void Dispatcher::hold(const DispatchGroup& group, const policy::DispatchRequest& request,
+                      policy::LateHold why, TimePoint now) {
+  const Held held{group.number, why};
+  if (std::exchange(held_[group.best_effort() ? 1 : 0], held) == held) return;
+  decision_.engine = -1;
+  decision_.reason = policy::reason_of(why);
+  decision_.scores.clear();
+  record(group, request, now);
+}
+
+Dispatched Dispatcher::decide(const DispatchGroup& group, const policy::DispatchRequest& request,
+                              TimePoint now) {
+  const std::uint64_t turn = turns_++;
   rules_.dispatch->choose({.request = request,
                            .engines = known_.shown(),
                            .turn = turn,
@@ -215,7 +212,7 @@ Dispatched Dispatcher::decide(const DispatchGroup& group, TimePoint now) {
                           decision_);
   record(group, request, now);
   const EngineId engine{static_cast<EngineId::rep>(decision_.engine)};
-  DispatchGroup taken = queue_.pop(group.best_effort());
+  DispatchGroup taken = queue_.bind_front(group.best_effort());
   send(taken, engine);
   return Dispatched{.engine = engine,
                     .group = std::move(taken.requests),
@@ -229,6 +226,7 @@ void Dispatcher::send(DispatchGroup& group, EngineId engine) {
   for (std::size_t i = 0; i < group.requests.size(); ++i) {
     sched::Request& request = group.requests[i];
     request.dispatch_sequence = sequence_;
+    if (options_.late) request.arrival = group.arrival;
     const double cached = std::min(hit, group.own_tokens[i] - 1);
     hit -= std::max(0.0, cached);
     const double tokens = group.own_tokens[i] - std::max(0.0, cached);
@@ -245,9 +243,11 @@ void Dispatcher::send(DispatchGroup& group, EngineId engine) {
 
 void Dispatcher::record(const DispatchGroup& group, const policy::DispatchRequest& request,
                         TimePoint now) {
+  ++decisions_;
   if (!listener_ && recorder_ == nullptr && !log_.keeps_records()) {
     return log_.count(decision_.reason);
   }
+  const std::uint64_t turn = turns_ == 0 ? 0 : turns_ - 1;
   DecisionRecord made{.number = decisions_,
                       .time = now,
                       .requests = {},
@@ -256,11 +256,13 @@ void Dispatcher::record(const DispatchGroup& group, const policy::DispatchReques
                       .options = options_.rule_options,
                       .request = request,
                       .engines = known_.shown(),
-                      .turn = decisions_ - 1,
-                      .random = hash_combine(options_.seed, decisions_ - 1),
+                      .turn = turn,
+                      .random = hash_combine(options_.seed, turn),
+                      .late_steps = {},
                       .engine = decision_.engine,
                       .reason = decision_.reason,
                       .scores = decision_.scores};
+  if (options_.late) made.late_steps = options_.late_steps;
   for (const sched::Request& each : group.requests)
     made.requests.push_back(each.id);
   if (listener_) listener_(made);
@@ -276,7 +278,12 @@ bool Dispatcher::give_back(Dispatched& dispatched) {
   tried.resize(known_.size());
   tried[static_cast<std::size_t>(dispatched.engine.value())] = true;
   if (std::find(tried.begin(), tried.end(), false) == tried.end()) return false;
-  requeue(std::move(dispatched.group), std::move(tried), dispatched.arrival);
+  DispatchGroup group = make_group(std::move(dispatched.group), traits());
+  group.tried = std::move(tried);
+  group.arrival = dispatched.arrival;
+  known_.find_hits(group);
+  const int job_tokens = prepare(group);
+  queue_.push_back(std::move(group), job_tokens, known_.prefill_cost());
   return true;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -21,6 +22,7 @@
 #include "cluster/expert_rows.h"
 #include "cluster/sticky_users.h"
 #include "policy/dispatch.h"
+#include "policy/late_binding.h"
 #include "policy/request_order.h"
 #include "sched/request.h"
 
@@ -46,9 +48,11 @@ struct Dispatched {
 // Binding. Early: a group goes to an engine when it arrives. Late: it waits here, by class in the
 // RequestOrder (its job size is p − the longest hit), and the head of a class goes to the best
 // engine among those with at most `late_steps` full steps of prefill of its class ahead and pages
-// for it now; until there is one it waits and nothing of its class overtakes it. Best-effort heads
-// are not held up by latency-sensitive work, for engines give their class its share, but by a
-// latency-sensitive head that lacks pages. Where no engine has any request, a group goes at once.
+// for it now (policy/late_binding.h); until there is one it waits and nothing of its class
+// overtakes it. Best-effort heads are not held up by latency-sensitive work, for engines give their
+// class its share, but by a latency-sensitive head that lacks pages. Where no engine has any
+// request, a group goes at once. That a head waits, and why, is a decision too: it is recorded when
+// it begins.
 //
 // Pins. A group whose first request is pinned goes to that engine or fails: no rule sees room on
 // any other. With late binding it waits for that engine, and what is behind it waits too.
@@ -101,6 +105,10 @@ class Dispatcher {
   void on_decision(std::function<void(const DecisionRecord&)> listener) {
     listener_ = std::move(listener);
   }
+  // Called with every decision about a place in the queue of late binding when it is made.
+  void on_order(std::function<void(TimePoint, const sched::OrderDecision&)> listener) {
+    queue_.on_order(std::move(listener));
+  }
   // What a rule would be shown of the engine now, for a request without prefix hits.
   [[nodiscard]] policy::EngineView view(EngineId engine, TimePoint now) const {
     return known_.view(engine, now);
@@ -122,6 +130,9 @@ class Dispatcher {
   [[nodiscard]] std::vector<RequestId> queued_requests() const { return queue_.requests(); }
   [[nodiscard]] std::size_t queued_groups() const { return queue_.size(); }
   [[nodiscard]] double queued_prefill_tokens() const { return queue_.prefill_tokens(); }
+  [[nodiscard]] const DispatchQueue::Sum& queued(bool best_effort) const {
+    return queue_.sum(best_effort);
+  }
 
  private:
   struct Sent {
@@ -137,14 +148,17 @@ class Dispatcher {
   [[nodiscard]] GroupTraits traits() const {
     return {.page_tokens = options_.page_tokens, .prefix_caching = options_.prefix_caching};
   }
-  void enqueue(DispatchGroup group);
-  bool take_out(RequestId request);
-  void requeue(std::vector<sched::Request> requests, std::vector<bool> tried, TimePoint arrival);
+  // Numbers the group, and looks up the tokens that the best engine would compute of it.
+  [[nodiscard]] int prepare(DispatchGroup& group);
   void end(RequestId request);
-  [[nodiscard]] Result<void> check_bounds(const DispatchGroup& group) const;
+  [[nodiscard]] Result<void> check_bounds(const DispatchGroup& group, TimePoint now) const;
   [[nodiscard]] policy::DispatchRequest describe(const DispatchGroup& group) const;
   // Of what is shown of the engines. `group`: the first of its class.
-  [[nodiscard]] Dispatched decide(const DispatchGroup& group, TimePoint now);
+  [[nodiscard]] Dispatched decide(const DispatchGroup& group,
+                                  const policy::DispatchRequest& request, TimePoint now);
+  // The head of a class waits.
+  void hold(const DispatchGroup& group, const policy::DispatchRequest& request,
+            policy::LateHold why, TimePoint now);
   void send(DispatchGroup& group, EngineId engine);
   void record(const DispatchGroup& group, const policy::DispatchRequest& request, TimePoint now);
 
@@ -159,7 +173,15 @@ class Dispatcher {
   std::unordered_map<RequestId, Sent> sent_;  // requests that are with an engine
   std::uint64_t groups_ = 0;                  // so far
   std::uint64_t sequence_ = 0;                // of dispatches
+  std::uint64_t turns_ = 0;                   // decisions of the rule
   std::uint64_t decisions_ = 0;
+  struct Held {
+    std::uint64_t group = 0;  // its number
+    policy::LateHold why = policy::LateHold::kNone;
+
+    bool operator==(const Held&) const = default;
+  };
+  std::array<Held, 2> held_{};         // by class: what was recorded last
   policy::DispatchDecision decision_;  // reused from decision to decision
 };
 

@@ -2,8 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <vector>
+
+#include "base/random.h"
+#include "cluster/decision_json.h"
 #include "cluster/dispatcher.h"
 #include "cluster/dispatcher_fixture.h"
+#include "cluster/engine_snapshot.h"
+#include "cluster/order_log.h"
 
 namespace gimbal::cluster {
 namespace {
@@ -75,8 +82,8 @@ TEST(DispatcherLateTest, LateBindingHoldsUpNoClassForTheOther) {
 }
 
 // On both engines.
-void leave_four_pages(Dispatcher& dispatcher) {
-  EngineSnapshot tight = loaded(2, 0, 9);
+void leave_four_pages(Dispatcher& dispatcher, std::uint64_t sequence = 2) {
+  EngineSnapshot tight = loaded(sequence, 0, 9);
   tight.pages_referenced = 96;
   for (int i = 0; i < 2; ++i)
     dispatcher.note_snapshot(EngineId{i}, tight);
@@ -139,6 +146,173 @@ TEST(DispatcherLateTest, LateQueueIsBoundedByAllEngines) {
   EXPECT_EQ(dispatcher->submit({request(4, 101)}, at_ms(1)).error().code,
             ErrorCode::kResourceExhausted);
   EXPECT_TRUE(dispatcher->submit({request(5, 100)}, at_ms(1)).ok());
+}
+
+// More than two steps of 100 rows are ahead on both engines.
+void fill_both(Dispatcher& dispatcher) {
+  for (int i = 0; i < 2; ++i)
+    dispatcher.note_snapshot(EngineId{i}, loaded(2, 300, 9));
+}
+
+// Room for one step's work on engine 0, now.
+void make_room(Dispatcher& dispatcher, std::uint64_t sequence, double now) {
+  EngineSnapshot made = loaded(sequence, 190, 9 + sequence);
+  made.taken = at_ms(now);
+  dispatcher.note_snapshot(EngineId{0}, made);
+}
+
+// Keeps what a dispatcher says of its queue.
+struct OrderListener {
+  std::vector<OrderRecord> records;
+
+  void listen_to(Dispatcher& dispatcher) {
+    dispatcher.on_order([this, &dispatcher](TimePoint now, const sched::OrderDecision& decision) {
+      const DispatcherOptions& options = dispatcher.options();
+      records.push_back({.time = now,
+                         .engine = {},
+                         .rule = {options.order, options.order_options},
+                         .decision = decision});
+    });
+  }
+};
+
+TEST(DispatcherLateTest, PromotesWhoHasWaitedBeyondTheThreshold) {
+  DispatcherOptions options = late_options();
+  options.order = "sjf-priority-aging";
+  options.order_options.promote_after = std::chrono::seconds(5);
+  auto dispatcher = make(options);
+  OrderListener orders;
+  orders.listen_to(*dispatcher);
+  EXPECT_GE(send(*dispatcher, request(1, 300)), 0);
+  EXPECT_GE(send(*dispatcher, request(2, 300)), 0);
+  fill_both(*dispatcher);
+  EXPECT_EQ(send(*dispatcher, request(3, 90), 1), -1);
+  EXPECT_EQ(send(*dispatcher, request(4, 20), 4000), -1);
+  make_room(*dispatcher, 3, 5001);
+  // The long one came first, more than five seconds ago.
+  const auto first = dispatcher->next(at_ms(5002));
+  ASSERT_TRUE(first);
+  EXPECT_EQ(first->group[0].id, RequestId{3});
+  EXPECT_EQ(first->group[0].arrival, at_ms(1));
+  make_room(*dispatcher, 4, 5002);
+  EXPECT_EQ(dispatcher->next(at_ms(5003))->group[0].id, RequestId{4});
+  ASSERT_EQ(orders.records.size(), 5U);
+  const OrderRecord& promoted = orders.records.back();
+  EXPECT_EQ(promoted.decision.request, RequestId{3});
+  EXPECT_EQ(promoted.decision.reason, sched::OrderReason::kPromoted);
+  EXPECT_EQ(promoted.decision.waiting_requests, 1);
+  for (const OrderRecord& record : orders.records) {
+    EXPECT_TRUE(orders_the_same(record));
+    const Json json = order_to_json(record);
+    EXPECT_TRUE(json.at("engine").is_null());
+    EXPECT_EQ(order_to_json(order_from_json(json).value()), json);
+  }
+}
+
+TEST(DispatcherLateTest, SaysOnceThatAHeadIsHeldAndWhy) {
+  auto dispatcher = make(late_options());
+  EXPECT_GE(send(*dispatcher, request(1, 300)), 0);
+  EXPECT_GE(send(*dispatcher, request(2, 300)), 0);
+  fill_both(*dispatcher);
+  EXPECT_EQ(send(*dispatcher, request(3, 90), 1), -1);
+  EXPECT_FALSE(dispatcher->next(at_ms(2)));
+  leave_four_pages(*dispatcher, 3);
+  EXPECT_FALSE(dispatcher->next(at_ms(3)));
+  EXPECT_FALSE(dispatcher->next(at_ms(4)));
+  make_room(*dispatcher, 4, 4);
+  EXPECT_TRUE(dispatcher->next(at_ms(5)));
+  using policy::DispatchReason;
+  const auto& records = dispatcher->log().records();
+  ASSERT_EQ(records.size(), 5U);
+  EXPECT_EQ(records[2].reason, DispatchReason::kHeldForWork);
+  EXPECT_EQ(records[3].reason, DispatchReason::kHeldForPages);
+  EXPECT_EQ(records[3].engine, -1);
+  EXPECT_EQ(records[4].engine, 0);
+  EXPECT_EQ(records[4].turn, 2U);  // holds take no turn of the rule
+  for (const DecisionRecord& record : records) {
+    EXPECT_TRUE(decides_the_same(record));
+    const auto read = decision_from_json(decision_to_json(record));
+    ASSERT_TRUE(read.ok()) << read.error().message;
+    EXPECT_TRUE(decides_the_same(*read));
+  }
+  DecisionRecord other = records[2];
+  other.reason = DispatchReason::kHeldForPages;
+  EXPECT_FALSE(decides_the_same(other));
+  other.engine = 0;
+  EXPECT_EQ(decision_from_json(decision_to_json(other)).error().field, "engine");
+}
+
+TEST(DispatcherLateTest, KeysAreRetunedWhereAgingIsAuto) {
+  DispatcherOptions options = late_options();
+  options.order_options.aging_auto = true;
+  auto dispatcher = make(options);
+  OrderListener orders;
+  orders.listen_to(*dispatcher);
+  Rng rng(3);
+  // One engine's worth of room a second: the queue grows, and long prompts wait much longer than
+  // they would in order of arrival, so a rises.
+  EXPECT_GE(send(*dispatcher, request(1, 300)), 0);
+  EXPECT_GE(send(*dispatcher, request(2, 300)), 0);
+  fill_both(*dispatcher);
+  std::uint64_t id = 3;
+  std::uint64_t sequence = 3;
+  for (int round = 0; round < 600; ++round) {
+    const double now = 1000.0 * round;
+    for (int i = 0; i < 2; ++i) {
+      const int tokens = rng.below(10) == 0 ? 900 : 10;
+      const auto submitted = dispatcher->submit({request(id++, tokens)}, at_ms(now + i));
+      static_cast<void>(submitted.ok());  // the queue is bounded
+    }
+    make_room(*dispatcher, sequence++, now + 499);
+    if (auto sent = dispatcher->next(at_ms(now + 500))) dispatcher->note_end(sent->group[0].id);
+  }
+  int retuned = 0;
+  for (const OrderRecord& record : orders.records) {
+    EXPECT_TRUE(orders_the_same(record));
+    retuned += record.decision.reason == sched::OrderReason::kRetuned ? 1 : 0;
+  }
+  EXPECT_GT(retuned, 0);
+}
+
+TEST(DispatcherLateTest, WhoIsGivenBackWaitsAtItsOldPlace) {
+  auto dispatcher = make(late_options());
+  OrderListener orders;
+  orders.listen_to(*dispatcher);
+  ASSERT_TRUE(dispatcher->submit({request(1, 50)}, at_ms(1)).ok());
+  auto sent = dispatcher->next(at_ms(1));
+  ASSERT_TRUE(sent);
+  fill_both(*dispatcher);
+  ASSERT_TRUE(dispatcher->give_back(*sent));
+  ASSERT_EQ(orders.records.size(), 2U);
+  EXPECT_EQ(orders.records[1].decision.reason, sched::OrderReason::kGivenBack);
+  EXPECT_EQ(orders.records[1].decision.key, orders.records[0].decision.key);
+  EXPECT_TRUE(orders_the_same(orders.records[1]));
+}
+
+TEST(DispatcherLateTest, TheBoundIsThatOfEnginesThatAreLeft) {
+  auto dispatcher = make(late_options());
+  EXPECT_GE(send(*dispatcher, request(1, 300)), 0);
+  EXPECT_GE(send(*dispatcher, request(2, 300)), 0);
+  dispatcher->note_health(EngineId{0}, false, at_ms(1));
+  fill_both(*dispatcher);
+  ASSERT_EQ(send(*dispatcher, request(3, 900), 1), -1);
+  EXPECT_EQ(dispatcher->submit({request(4, 101)}, at_ms(1)).error().code,
+            ErrorCode::kResourceExhausted);
+}
+
+TEST(DispatcherLateTest, WhatWaitsIsCountedByClass) {
+  auto dispatcher = make(late_options());
+  EXPECT_GE(send(*dispatcher, request(1, 300)), 0);
+  EXPECT_GE(send(*dispatcher, request(2, 300)), 0);
+  fill_both(*dispatcher);
+  ASSERT_TRUE(dispatcher->submit({request(3, 90)}, at_ms(1)).ok());
+  ASSERT_TRUE(dispatcher->submit({flexible(4, 20), flexible(5, 500)}, at_ms(1)).ok());
+  EngineSnapshot sum;
+  add_queued(sum, *dispatcher);
+  EXPECT_EQ(sum.waiting_requests, 3);
+  EXPECT_EQ(sum.waiting_prefill_tokens, 610);
+  EXPECT_EQ(sum.waiting_best_effort_requests, 2);
+  EXPECT_EQ(sum.waiting_best_effort_prefill_tokens, 520);
 }
 
 TEST(DispatcherLateTest, CancelledChoicesLeaveTheOthers) {

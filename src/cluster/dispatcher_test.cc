@@ -207,11 +207,11 @@ TEST(DispatcherTest, NoEngineIsTriedTwiceWhereTheOthersAreFull) {
     waits.waiting_requests = 1;
     waits.waiting_prefill_tokens = 990;
     dispatcher->note_snapshot(EngineId{full}, waits);
-    if (fails) dispatcher->note_health(EngineId{1 - full}, false, at_ms(1));
     ASSERT_TRUE(dispatcher->submit({request(2, 50)}, at_ms(2)).ok());
     auto first = dispatcher->next(at_ms(2));
     ASSERT_TRUE(first);
     EXPECT_EQ(first->engine.value(), 1 - full);
+    if (fails) dispatcher->note_health(EngineId{1 - full}, false, at_ms(2));
     ASSERT_TRUE(dispatcher->give_back(*first));
     auto second = dispatcher->next(at_ms(2));
     ASSERT_TRUE(second);
@@ -292,6 +292,23 @@ TEST(DispatcherTest, ChoicesThatComeBackOneByOneAllGoElsewhere) {
     EXPECT_EQ(again->group[0].id, RequestId{id});
     EXPECT_NE(again->engine, sent->engine);
   }
+}
+
+TEST(DispatcherTest, AnEngineThatIsGoneHasNoRoomWhileAnotherIsThere) {
+  auto dispatcher = make({.engines = 2});
+  dispatcher->note_health(EngineId{0}, false, at_ms(0));
+  EngineSnapshot full = loaded(2, 100, 9);
+  full.waiting_requests = 9;
+  full.waiting_prefill_tokens = 990;
+  dispatcher->note_snapshot(EngineId{1}, full);
+  // The bound is that of the one that is left, and who is let in goes there.
+  EXPECT_EQ(dispatcher->submit({request(1, 50)}, at_ms(1)).error().code,
+            ErrorCode::kResourceExhausted);
+  EXPECT_EQ(send(*dispatcher, request(2, 5), 1), 1);
+  // Where it is the only one, it may be tried.
+  sched::Request pinned = request(3, 50);
+  pinned.pinned_engine = 0;
+  EXPECT_EQ(send(*dispatcher, pinned, 1), 0);
 }
 
 TEST(DispatcherTest, FeedbackCanBeWithheld) {

@@ -114,8 +114,15 @@ void add_snapshot(EngineSnapshot& sum, const EngineSnapshot& each) {
 }
 
 void add_queued(EngineSnapshot& sum, const Dispatcher& dispatcher) {
-  sum.waiting_requests += static_cast<std::int64_t>(dispatcher.queued_requests().size());
-  sum.waiting_prefill_tokens += static_cast<std::int64_t>(dispatcher.queued_prefill_tokens());
+  for (const bool best_effort : {false, true}) {
+    const DispatchQueue::Sum& queued = dispatcher.queued(best_effort);
+    const auto tokens = static_cast<std::int64_t>(queued.prefill_tokens);
+    sum.waiting_requests += queued.requests;
+    sum.waiting_prefill_tokens += tokens;
+    if (!best_effort) continue;
+    sum.waiting_best_effort_requests += queued.requests;
+    sum.waiting_best_effort_prefill_tokens += tokens;
+  }
 }
 
 }  // namespace gimbal::cluster

@@ -73,6 +73,12 @@ void EngineViews::note_expert_map(EngineId engine, std::uint64_t fingerprint) {
 
 void EngineViews::note_health(EngineId engine, bool healthy, TimePoint now) {
   of(engine).watch.note_health(healthy, now);
+  if (healthy) return;
+  // If it comes back, its cache is empty, and the next snapshot says what it has fitted.
+  if (mirror_.pages(engine) > 0) mirror_.forget(engine);
+  Digest& digest = digests_[static_cast<std::size_t>(engine.value())];
+  digest.fitted = false;
+  digest.ms_per_token = 0;
 }
 
 void EngineViews::note_sent(EngineId engine, const LedgerEntry& entry) {
@@ -177,6 +183,20 @@ std::optional<double> EngineViews::local_share(std::size_t index, const ExpertRo
   return rows.by_rank[engine.rank] / all;
 }
 
+bool EngineViews::anybody_left(const DispatchGroup& group, TimePoint now) const {
+  for (std::size_t i = 0; i < engines_.size(); ++i) {
+    if (!group.tried[i] && !excluded(i, now)) return true;
+  }
+  return false;
+}
+
+// An engine that is excluded seems empty: while there is another to try, it has no room.
+void EngineViews::close_excluded(const DispatchGroup& group, TimePoint now) {
+  if (!anybody_left(group, now)) return;
+  for (policy::EngineView& view : views_)
+    view.room = view.room && view.freshness != policy::Freshness::kExcluded;
+}
+
 policy::EngineView EngineViews::view(EngineId engine, TimePoint now) const {
   policy::EngineView view;
   GIMBAL_CHECK(engine.value() >= 0 && engine.value() < options_.engines);
@@ -188,7 +208,7 @@ policy::EngineView EngineViews::view(EngineId engine, TimePoint now) const {
   return view;
 }
 
-// Where the engine's order would put the group's first request, if it came now.
+// Where the engine's order would put the group's first request, if it were sent now.
 std::optional<double> EngineViews::tokens_ahead(const DispatchGroup& group, std::size_t index,
                                                 TimePoint now) const {
   const Digest& digest = digests_[index];
@@ -204,7 +224,7 @@ std::optional<double> EngineViews::tokens_ahead(const DispatchGroup& group, std:
   if (options_.order_options.aging_auto) {
     aging = best_effort ? snapshot->best_effort_aging : snapshot->aging;
   }
-  const policy::OrderKey key = order_.key({.arrival = now,
+  const policy::OrderKey key = order_.key({.arrival = options_.late ? group.arrival : now,
                                            .job_ms = snapshot->prefill_cost.ms(tokens),
                                            .priority = first.priority,
                                            .aging = aging});
@@ -227,62 +247,18 @@ const std::vector<policy::EngineView>& EngineViews::show(const DispatchGroup& gr
     view.local_share = all > 0 ? local_share(i, *rows, all) : std::nullopt;
     view.room = !group.tried[i] && has_room(i, group.uncached_on(i));
   }
+  close_excluded(group, now);
   // Where all that is left seems full, those that were not tried may say so themselves: a rule that
   // sees no room anywhere takes any engine, and one that was tried before would be tried for ever.
   const bool any = std::any_of(views_.begin(), views_.end(),
                                [](const policy::EngineView& view) { return view.room; });
   const bool again = std::find(group.tried.begin(), group.tried.end(), true) != group.tried.end();
-  for (std::size_t i = 0; again && !any && i < engines_.size(); ++i)
-    views_[i].room = !group.tried[i];
+  if (again && !any) {
+    for (std::size_t i = 0; i < engines_.size(); ++i)
+      views_[i].room = !group.tried[i];
+    close_excluded(group, now);
+  }
   return views_;
-}
-
-// What the engine runs before a group that comes now is at most late_steps. Prompts that run count
-// for both classes.
-bool EngineViews::is_near(const policy::EngineView& view, const DispatchGroup& group) const {
-  if (view.freshness == policy::Freshness::kLedgerOnly) return view.ledger.requests == 0;
-  const policy::LedgerCounts& ledger = view.ledger;
-  const double best_effort = view.waiting_best_effort_prefill_tokens.value_or(0) +
-                             ledger.unseen_best_effort_prefill_tokens;
-  const double waiting = view.waiting_prefill_tokens.value_or(0) + ledger.unseen_prefill_tokens;
-  const double ahead = view.running_prefill_tokens.value_or(0) +
-                       (group.best_effort() ? best_effort : waiting - best_effort);
-  const double rows = std::max(1.0, view.budget.ceiling - view.decodes.value_or(0));
-  return ahead <= options_.late_steps * rows;
-}
-
-// Pages for its first request are free.
-bool EngineViews::has_pages(const policy::EngineView& view, const DispatchGroup& group) {
-  if (view.freshness == policy::Freshness::kLedgerOnly) return true;
-  if (!view.pages_total || !view.pages_referenced) return true;
-  const double need =
-      std::ceil(group.own_tokens.front() / view.page_tokens) - view.hit_tokens / view.page_tokens;
-  return *view.pages_referenced + view.ledger.unseen_pages + std::max(0.0, need) <=
-         *view.pages_total;
-}
-
-EngineViews::Hold EngineViews::limit_to_soon(const DispatchGroup& group) {
-  bool any = false;
-  bool near = false;
-  bool all_empty = true;
-  for (policy::EngineView& view : views_) {
-    all_empty = all_empty && view.ledger.requests == 0;
-    if (!view.room || view.freshness == policy::Freshness::kExcluded) continue;
-    if (!is_near(view, group)) continue;
-    near = true;
-    any = any || has_pages(view, group);
-  }
-  if (!any) {
-    // A group that must go to an engine that is gone fails there; it does not hold up the others.
-    const int pinned = group.requests.front().pinned_engine;
-    const bool gone = pinned >= 0 && views_[static_cast<std::size_t>(pinned)].freshness ==
-                                         policy::Freshness::kExcluded;
-    if (all_empty || gone) return Hold::kNone;
-    return near ? Hold::kPages : Hold::kWork;
-  }
-  for (policy::EngineView& view : views_)
-    view.room = view.room && is_near(view, group) && has_pages(view, group);
-  return Hold::kNone;
 }
 
 }  // namespace gimbal::cluster

@@ -18,6 +18,7 @@
 #include "cluster/prefix_mirror.h"
 #include "kv/prefix_index.h"
 #include "policy/dispatch.h"
+#include "policy/late_binding.h"
 #include "policy/request_order.h"
 
 namespace gimbal::cluster {
@@ -70,22 +71,22 @@ class EngineViews {
     return digests_[index].most_waiting;
   }
   [[nodiscard]] bool has_room(std::size_t index, double prefill_tokens) const;
+  // It failed, or a probe of it did: it is left out for now.
+  [[nodiscard]] bool excluded(std::size_t index, TimePoint now) const {
+    return engines_[index].watch.freshness(now) == policy::Freshness::kExcluded;
+  }
+  // There is an engine that is not, and that the group has not tried.
+  [[nodiscard]] bool anybody_left(const DispatchGroup& group, TimePoint now) const;
 
   // The engines as a rule sees them for this group, whose hits are known; engines that it has tried
   // have no room. `rows`: where its user's expert rows went; null: not known. Holds until the next
   // call.
   const std::vector<policy::EngineView>& show(const DispatchGroup& group, const ExpertRows* rows,
                                               TimePoint now);
-  // Why a group waits.
-  enum class Hold : std::uint8_t {
-    kNone,   // it does not
-    kWork,   // every engine has too much to run before it
-    kPages,  // one that has not lacks pages
-  };
-  // Of what is shown, leaves room only on engines that would start the group soon: with at most
-  // `late_steps` full steps of prefill ahead, and pages for it now. Where there are none, and
-  // engines have work that ends, it says why.
-  [[nodiscard]] Hold limit_to_soon(const DispatchGroup& group);
+  // Of what is shown, leaves room only on engines that would start the group soon.
+  [[nodiscard]] policy::LateHold limit_to_soon(const policy::DispatchRequest& group) {
+    return policy::limit_to_soon(group, options_.late_steps, views_);
+  }
   [[nodiscard]] const std::vector<policy::EngineView>& shown() const { return views_; }
   // One engine, for a request without prefix hits.
   [[nodiscard]] policy::EngineView view(EngineId engine, TimePoint now) const;
@@ -107,14 +108,13 @@ class EngineViews {
 
   [[nodiscard]] Engine& of(EngineId engine);
   void refresh_counts(TimePoint now);
+  void close_excluded(const DispatchGroup& group, TimePoint now);
   [[nodiscard]] std::optional<policy::StepCosts> shared_costs() const;
   [[nodiscard]] std::optional<double> local_share(std::size_t index, const ExpertRows& rows,
                                                   double all) const;
   // What stays until the next snapshot, and what may change with every decision.
   void begin_view(std::size_t index, policy::EngineView& view) const;
   void fill_view(std::size_t index, TimePoint now, policy::EngineView& view) const;
-  [[nodiscard]] bool is_near(const policy::EngineView& view, const DispatchGroup& group) const;
-  [[nodiscard]] static bool has_pages(const policy::EngineView& view, const DispatchGroup& group);
   [[nodiscard]] std::optional<double> tokens_ahead(const DispatchGroup& group, std::size_t index,
                                                    TimePoint now) const;
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,23 +15,23 @@
 
 namespace gimbal::cluster {
 
-// How an engine orders its queues.
+// How queues are ordered.
 struct OrderRule {
   std::string name;
   policy::RequestOrderOptions options;
 };
 
-// One ordering decision with all that it was made of: the rule, given these inputs, decides the
-// same again.
+// One ordering decision, of an engine or of the dispatcher, with all that it was made of: the rule,
+// given these inputs, decides the same again.
 struct OrderRecord {
   std::uint64_t number = 0;  // of ordering decisions, from 1
   TimePoint time{};
-  EngineId engine;
+  std::optional<EngineId> engine;  // nullopt: the dispatcher's queue, of late binding
   OrderRule rule;
   sched::OrderDecision decision;
 };
 
-// The last ordering decisions of all engines. One thread.
+// The last ordering decisions of all engines and the dispatcher. One thread.
 class OrderLog {
  public:
   explicit OrderLog(std::size_t most_records) : most_records_(most_records) {}

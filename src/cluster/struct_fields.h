@@ -114,9 +114,11 @@ void fields(Archive& a, LedgerCounts& v) {
 template <class Archive>
 void fields(Archive& a, DispatchRequest& v) {
   a("prompt_tokens", v.prompt_tokens);
+  a("first_tokens", v.first_tokens);
   a("prompt_pages", v.prompt_pages);
   a("choices", v.choices);
   a("best_effort", v.best_effort);
+  a("pinned", v.pinned);
   a("last_engine", v.last_engine);
   a("return_probability", v.return_probability);
   a("mean_return_ms", v.mean_return_ms);
@@ -237,6 +239,7 @@ void fields(Archive& a, DecisionRecord& v) {
   a("engines", v.engines);
   a("turn", v.turn);
   a("random", v.random);
+  a("late_steps", v.late_steps);
   a("engine", v.engine);
   a("scores", v.scores);
 }

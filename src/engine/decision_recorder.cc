@@ -36,7 +36,8 @@ void DecisionRecorder::write(const Json& decision, TimePoint time) {
   file_.flush();
 }
 
-void DecisionRecorder::note_orders(EngineId engine, TimePoint time, const cluster::OrderRule& rule,
+void DecisionRecorder::note_orders(std::optional<EngineId> engine, TimePoint time,
+                                   const cluster::OrderRule& rule,
                                    std::span<const sched::OrderDecision> decisions) {
   const std::lock_guard lock(mutex_);
   for (const sched::OrderDecision& decision : decisions) {

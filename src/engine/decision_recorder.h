@@ -3,6 +3,7 @@
 #include <fstream>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -27,7 +28,8 @@ class DecisionRecorder final : public cluster::OrderInspector {
                                                                       std::size_t most_orders);
   ~DecisionRecorder() override;  // says in the log if the file could not be written
 
-  void note_orders(EngineId engine, TimePoint time, const cluster::OrderRule& rule,
+  // `engine`: nullopt for the dispatcher's own queue.
+  void note_orders(std::optional<EngineId> engine, TimePoint time, const cluster::OrderRule& rule,
                    std::span<const sched::OrderDecision> decisions);
   void note_dispatch(const cluster::DecisionRecord& record);
 

@@ -31,9 +31,9 @@ constexpr std::array kRules{
 };
 
 constexpr std::array<std::string_view, kDispatchReasons> kReasonNames{
-    "only",     "best",      "tie",         "tie-random", "fail-open",
-    "all-full", "kv-spread", "load-spread", "user",       "least-load",
-    "turn",     "random",    "prefix",      "most-room",  "imbalance"};
+    "only",      "best",        "tie",       "tie-random", "fail-open", "all-full",
+    "kv-spread", "load-spread", "user",      "least-load", "turn",      "random",
+    "prefix",    "most-room",   "imbalance", "held-work",  "held-pages"};
 
 struct Bound {
   std::string_view name;

@@ -17,9 +17,11 @@ namespace gimbal::policy {
 // request, which go to one engine.
 struct DispatchRequest {
   double prompt_tokens = 1;  // p, of all choices; what they share counts once
+  double first_tokens = 1;   // of the first choice
   double prompt_pages = 1;   // KV pages that the prompts take without prefix hits
   int choices = 1;
   bool best_effort = false;
+  std::optional<int> pinned;             // the only engine that it may go to
   std::optional<int> last_engine;        // of the same user, while it is remembered
   double return_probability = 0.5;       // P: that this user comes back within the session
   std::optional<double> mean_return_ms;  // of those who came back
@@ -100,7 +102,7 @@ struct DispatchView {
   std::uint64_t random = 0;             // uniform bits of this decision
 };
 
-// Why an engine was taken.
+// Why an engine was taken, or none yet.
 enum class DispatchReason : std::uint8_t {
   kOnly,        // no other candidate
   kBest,        // the lowest score, by more than the tie band
@@ -117,9 +119,12 @@ enum class DispatchReason : std::uint8_t {
   kPrefix,      // cache-aware: the longest prefix
   kMostRoom,    // cache-aware: no prefix is long enough: the emptiest cache
   kImbalance,   // cache-aware: loads differ too much: the least
+  // Late binding, none was taken (late_binding.h):
+  kHeldForWork,   // every engine has too much to run before it
+  kHeldForPages,  // one that has not lacks pages
 };
 [[nodiscard]] std::string_view to_string(DispatchReason reason);
-inline constexpr int kDispatchReasons = static_cast<int>(DispatchReason::kImbalance) + 1;
+inline constexpr int kDispatchReasons = static_cast<int>(DispatchReason::kHeldForPages) + 1;
 
 // An engine's score; what it means is the rule's matter. Lower is better.
 struct EngineScore {

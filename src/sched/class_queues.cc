@@ -29,20 +29,25 @@ ClassQueues::Queue& ClassQueues::queue(RequestClass request_class) {
   return queues_[static_cast<std::size_t>(request_class)];
 }
 
-void ClassQueues::push(const Sequence& sequence) {
-  Queue& to = queue(sequence.request.request_class);
-  const Entry entry{sequence.key, sequence.arrival, sequence.ordinal, sequence.request.id,
-                    sequence.queued_prefill};
-  GIMBAL_CHECK(to.by_key.insert(entry).second && to.by_arrival.insert(entry).second);
-  to.prefill_tokens += sequence.queued_prefill;
+ClassQueues::Entry ClassQueues::entry_of(const Sequence& sequence) {
+  return {.request_class = sequence.request.request_class,
+          .key = sequence.key,
+          .arrival = sequence.arrival,
+          .ordinal = sequence.ordinal,
+          .request = sequence.request.id,
+          .prefill = sequence.queued_prefill};
 }
 
-void ClassQueues::erase(const Sequence& sequence) {
-  Queue& from = queue(sequence.request.request_class);
-  const Entry entry{sequence.key, sequence.arrival, sequence.ordinal, sequence.request.id,
-                    sequence.queued_prefill};
+void ClassQueues::push(const Entry& entry) {
+  Queue& to = queue(entry.request_class);
+  GIMBAL_CHECK(to.by_key.insert(entry).second && to.by_arrival.insert(entry).second);
+  to.prefill_tokens += entry.prefill;
+}
+
+void ClassQueues::erase(const Entry& entry) {
+  Queue& from = queue(entry.request_class);
   GIMBAL_CHECK(from.by_key.erase(entry) == 1 && from.by_arrival.erase(entry) == 1);
-  from.prefill_tokens -= sequence.queued_prefill;
+  from.prefill_tokens -= entry.prefill;
 }
 
 void ClassQueues::reorder(RequestClass request_class,

@@ -13,16 +13,29 @@
 
 namespace gimbal::sched {
 
-// The waiting requests of one engine, a queue a class, each in its RequestOrder. Keys are computed
-// once, by the owner. push and erase are O(log n). One thread. Refers to the order.
+// Waiting requests, a queue a class, each in its RequestOrder: those of an engine, or of a
+// dispatcher that binds late. Keys are computed once, by the owner. push and erase are O(log n).
+// One thread. Refers to the order.
 class ClassQueues {
  public:
+  // Where a request stands.
+  struct Entry {
+    RequestClass request_class = RequestClass::kLatencySensitive;
+    policy::OrderKey key;
+    TimePoint arrival{};
+    std::uint64_t ordinal = 0;  // of the queue's requests: each has its own
+    RequestId request;
+    int prefill = 0;  // uncached tokens when it was queued
+  };
+
   explicit ClassQueues(const policy::RequestOrder& order) : order_(order) {}
 
+  void push(const Entry& entry);
+  void erase(const Entry& entry);  // requires: it was pushed, or reordered to this key
   // Uses key, arrival, ordinal and queued_prefill of the sequence, which must stay as they are
   // until it is erased.
-  void push(const Sequence& sequence);
-  void erase(const Sequence& sequence);  // requires: it was pushed
+  void push(const Sequence& sequence) { push(entry_of(sequence)); }
+  void erase(const Sequence& sequence) { erase(entry_of(sequence)); }
   // Orders the waiting requests of a class by new keys, which the owner has given them.
   void reorder(RequestClass request_class, FunctionRef<policy::OrderKey(RequestId)> key_of);
 
@@ -44,13 +57,6 @@ class ClassQueues {
   [[nodiscard]] std::int64_t prefill_tokens(RequestClass request_class) const;
 
  private:
-  struct Entry {
-    policy::OrderKey key;  // in by_key only
-    TimePoint arrival{};
-    std::uint64_t ordinal = 0;
-    RequestId request;
-    int prefill = 0;  // uncached tokens when it was queued
-  };
   struct ByKey {
     bool operator()(const Entry& a, const Entry& b) const;
   };
@@ -59,11 +65,12 @@ class ClassQueues {
   };
   struct Queue {
     std::set<Entry, ByKey> by_key;
-    std::set<Entry, ByArrival> by_arrival;  // the same entries
+    std::set<Entry, ByArrival> by_arrival;  // the same entries; their keys mean nothing here
     std::int64_t prefill_tokens = 0;
   };
   static constexpr std::size_t kWaits = 63;
 
+  [[nodiscard]] static Entry entry_of(const Sequence& sequence);
   [[nodiscard]] const Queue& queue(RequestClass request_class) const;
   [[nodiscard]] Queue& queue(RequestClass request_class);
   [[nodiscard]] Duration find_median_wait() const;

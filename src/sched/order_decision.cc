@@ -5,8 +5,8 @@
 namespace gimbal::sched {
 
 std::string_view to_string(OrderReason reason) {
-  constexpr std::array<std::string_view, kOrderReasons> kNames{"arrived", "evicted", "made room",
-                                                               "promoted", "retuned"};
+  constexpr std::array<std::string_view, kOrderReasons> kNames{
+      "arrived", "evicted", "made room", "given back", "promoted", "retuned"};
   return kNames[static_cast<std::size_t>(reason)];
 }
 

@@ -12,9 +12,10 @@ namespace gimbal::sched {
 
 // Why it was decided where a request stands.
 enum class OrderReason : std::uint8_t {
-  kArrived,   // it was queued for the first time
-  kEvicted,   // queued again: a running sequence took its pages
-  kMadeRoom,  // queued again: it gave its pages to the first latency-sensitive head
+  kArrived,    // it was queued for the first time
+  kEvicted,    // queued again: a running sequence took its pages
+  kMadeRoom,   // queued again: it gave its pages to the first latency-sensitive head
+  kGivenBack,  // queued again, in a dispatcher's queue: the engine that it got did not take it
   // It was admitted from another place than its last decision gave it:
   kPromoted,  // it had waited beyond the threshold, which puts it before all keys of its class
   kRetuned,   // by another key, because the weight of waiting was moved (aging_auto)
@@ -22,7 +23,8 @@ enum class OrderReason : std::uint8_t {
 [[nodiscard]] std::string_view to_string(OrderReason reason);
 inline constexpr int kOrderReasons = static_cast<int>(OrderReason::kRetuned) + 1;
 
-// Where a request was put in the queue of its class, with all that decided it: the order, given
+// Where a request was put in the queue of its class, an engine's or a dispatcher's, which counts
+// groups by their first request, with all that decided it: the order, given
 // `ordered`, gives `key` again, and `ordered.job_ms` is what `cost` makes of `job_tokens`. Requests
 // with smaller keys run earlier; of one that is promoted, `waited` is above what the order makes of
 // `median_wait`. Value type.

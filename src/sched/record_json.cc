@@ -14,6 +14,7 @@ constexpr int kVersion = 3;
 constexpr std::int64_t kMaxPoolTokens = std::int64_t{1} << 28;  // a record asks for no more memory
 constexpr std::int64_t kInt32Max = std::numeric_limits<std::int32_t>::max();
 constexpr std::int64_t kInt64Max = std::numeric_limits<std::int64_t>::max();
+constexpr std::int64_t kMostTime = kInt64Max / 2;  // nanoseconds: differences do not overflow
 constexpr double kHuge = std::numeric_limits<double>::max();
 constexpr double kHugeFloat = std::numeric_limits<float>::max();
 
@@ -96,16 +97,18 @@ Result<SamplingParams> sampling_from_json(const Json& json) {
 }  // namespace
 
 Json request_to_json(const Request& request) {
-  return {{"id", request.id.value()},
-          {"prompt", request.prompt},
-          {"max_tokens", request.max_tokens},
-          {"sampling", sampling_to_json(request.sampling)},
-          {"best_effort", request.request_class == RequestClass::kBestEffort},
-          {"priority", request.priority},
-          {"cache_salt", request.cache_salt},
-          {"user_key", request.user_key},
-          {"pinned_engine", request.pinned_engine},
-          {"dispatch_sequence", request.dispatch_sequence}};
+  Json json{{"id", request.id.value()},
+            {"prompt", request.prompt},
+            {"max_tokens", request.max_tokens},
+            {"sampling", sampling_to_json(request.sampling)},
+            {"best_effort", request.request_class == RequestClass::kBestEffort},
+            {"priority", request.priority},
+            {"cache_salt", request.cache_salt},
+            {"user_key", request.user_key},
+            {"pinned_engine", request.pinned_engine},
+            {"dispatch_sequence", request.dispatch_sequence}};
+  if (request.arrival) json["arrival"] = request.arrival->time_since_epoch().count();
+  return json;
 }
 
 Result<Request> request_from_json(const Json& json) {
@@ -128,6 +131,8 @@ Result<Request> request_from_json(const Json& json) {
   if (object.has("dispatch_sequence")) {
     GIMBAL_ASSIGN_OR_RETURN(request.dispatch_sequence, word(object, "dispatch_sequence"));
   }
+  GIMBAL_ASSIGN_OR_RETURN(const auto arrival, object.integer("arrival", -kMostTime, kMostTime));
+  if (arrival) request.arrival = TimePoint{Duration{*arrival}};
   return request;
 }
 

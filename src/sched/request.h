@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -45,6 +46,8 @@ struct Request {
   std::uint64_t user_key = 0;           // stickiness and statistics; 0: unknown
   int pinned_engine = -1;               // of several, the one that has to take it; -1: any may
   std::uint64_t dispatch_sequence = 0;  // rises with every dispatch of one dispatcher; 0: none
+  // When it came, of one that waited for an engine (late binding); nullopt: when it is submitted.
+  std::optional<TimePoint> arrival = {};
 };
 
 enum class FinishReason : std::uint8_t { kStop, kLength, kCancelled, kFailed };

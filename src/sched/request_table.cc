@@ -7,7 +7,7 @@
 
 namespace gimbal::sched {
 
-Sequence& RequestTable::add(Request request, TimePoint arrival, int max_model_len) {
+Sequence& RequestTable::add(Request request, TimePoint now, int max_model_len) {
   const auto [place, added] = sequences_.try_emplace(request.id);
   GIMBAL_CHECK(added, "a request id was used twice");
   Sequence& sequence = place->second;
@@ -16,7 +16,7 @@ Sequence& RequestTable::add(Request request, TimePoint arrival, int max_model_le
   sequence.max_tokens_known = static_cast<int>(
       std::min<std::int64_t>(max_model_len, std::int64_t{sequence.known()} + request.max_tokens));
   sequence.request = std::move(request);
-  sequence.arrival = arrival;
+  sequence.arrival = std::min(now, sequence.request.arrival.value_or(now));
   sequence.ordinal = submitted_++;
   return sequence;
 }

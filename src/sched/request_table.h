@@ -67,7 +67,7 @@ struct Sequence {
 class RequestTable {
  public:
   // Requires: an id that is not here. `max_model_len` bounds what it may ever hold.
-  Sequence& add(Request request, TimePoint arrival, int max_model_len);
+  Sequence& add(Request request, TimePoint now, int max_model_len);
   void erase(RequestId id);  // requires: it is here
 
   [[nodiscard]] Sequence* find(RequestId id);

@@ -148,7 +148,7 @@ void StepLoop::handle(SubmitGroup& event) {
   const Sequence* ahead = nullptr;
   for (Sequence* sequence : group) {
     totals_.prompt_tokens += static_cast<std::uint64_t>(sequence->prompt_tokens);
-    planner_.enqueue(*sequence, prefill_cost(), ahead);
+    planner_.enqueue(*sequence, now_, prefill_cost(), ahead);
     ahead = sequence;
   }
   planner_.take_orders(outputs_.ordered);

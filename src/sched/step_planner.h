@@ -66,9 +66,9 @@ class StepPlanner {
     return prefixes_.missing_prefill(sequence, ahead);
   }
   // See WaitingOrder.
-  void enqueue(Sequence& sequence, const policy::PrefillCost& cost,
+  void enqueue(Sequence& sequence, TimePoint now, const policy::PrefillCost& cost,
                const Sequence* ahead = nullptr) {
-    waiting_.enqueue(sequence, cost, ahead);
+    waiting_.enqueue(sequence, now, cost, ahead);
   }
   void take_orders(std::vector<OrderDecision>& to) { waiting_.take_decisions(to); }
   // Moves who was admitted and who was evicted since the last call to the ends of these.

@@ -41,7 +41,7 @@ class StepPlannerTest : public ::testing::Test {
     request.request_class = request_class;
     now_ += from_ms(1);
     Sequence& sequence = table_.add(std::move(request), now_, options_.max_model_len);
-    planner_->enqueue(sequence, {});
+    planner_->enqueue(sequence, now_, {});
     return sequence;
   }
 

@@ -21,16 +21,16 @@ double WaitingOrder::aging(RequestClass request_class) const {
                          : tuners_[static_cast<std::size_t>(request_class)].aging();
 }
 
-void WaitingOrder::enqueue(Sequence& sequence, const policy::PrefillCost& cost,
+void WaitingOrder::enqueue(Sequence& sequence, TimePoint now, const policy::PrefillCost& cost,
                            const Sequence* ahead) {
-  now_ = sequence.arrival;
+  now_ = now;
   median_wait_ = queues_.median_wait();
   sequence.job_tokens = prefixes_.missing_prefill(sequence);
   sequence.job_cost = cost;
   sequence.job_ms = cost.ms(sequence.job_tokens);
   push(sequence, OrderReason::kArrived, ahead);
   if (AgingTuner* tuner = this->tuner(sequence.request.request_class)) {
-    tuner->arrived(sequence.request.id, sequence.arrival, sequence.job_tokens);
+    tuner->arrived(sequence.request.id, now, sequence.job_tokens);
   }
 }
 

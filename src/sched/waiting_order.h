@@ -29,9 +29,10 @@ class WaitingOrder {
 
   WaitingOrder(const StepLoopOptions& options, const Collaborators& collaborators);
 
-  // Queues a new sequence, which arrived now; `cost` freezes its job size, for which `ahead`, the
+  // Queues a new sequence, now; `cost` freezes its job size, for which `ahead`, the
   // one before it in its group, does not count: choices of one prompt keep one rank.
-  void enqueue(Sequence& sequence, const policy::PrefillCost& cost, const Sequence* ahead);
+  void enqueue(Sequence& sequence, TimePoint now, const policy::PrefillCost& cost,
+               const Sequence* ahead);
   // Queues a sequence again that has lost its pages, with its old rank.
   void requeue(Sequence& sequence, OrderReason reason) { push(sequence, reason, nullptr); }
   // A step is formed: time has come to `now`, and a moves if it is time to.

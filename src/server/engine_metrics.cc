@@ -166,7 +166,8 @@ void read_decisions(Readings& out, const cluster::DispatchStatus& dispatch, cons
         {"reason", std::string(policy::to_string(static_cast<policy::DispatchReason>(i)))});
     labels.push_back({"rule", dispatch.rule});
     out.set_labels(std::move(labels));
-    out.counter("gimbal:dispatch_decisions_total", "Engines chosen, by reason.",
+    out.counter("gimbal:dispatch_decisions_total",
+                "Dispatch decisions, by reason; held ones chose no engine yet.",
                 static_cast<double>(dispatch.reasons[static_cast<std::size_t>(i)]));
   }
   out.set_labels(common);

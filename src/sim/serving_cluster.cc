@@ -51,6 +51,11 @@ Result<void> ServingCluster::build() {
   GIMBAL_ASSIGN_OR_RETURN(dispatcher_,
                           cluster::Dispatcher::make(dispatch, options_.dispatch_recorder));
   if (options_.on_decision) dispatcher_->on_decision(options_.on_decision);
+  if (options_.on_orders) {
+    dispatcher_->on_order([this](TimePoint now, const sched::OrderDecision& decision) {
+      options_.on_orders(std::nullopt, now, {&decision, 1});
+    });
+  }
   for (const SimulatedClusterOptions::Group& group : options_.groups) {
     GIMBAL_ASSIGN_OR_RETURN(groups_.emplace_back(),
                             SimulatedGroup::make(group.options, {.queue = queue_,

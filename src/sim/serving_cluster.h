@@ -87,8 +87,10 @@ struct SimulatedClusterOptions {
   Trace* trace = nullptr;
   // Told of every dispatch decision; may be empty.
   std::function<void(const cluster::DecisionRecord&)> on_decision;
-  // Told where engines queue requests, with scheduler.report_order; may be empty.
-  std::function<void(EngineId, TimePoint, std::span<const sched::OrderDecision>)> on_orders;
+  // Told where engines queue requests, with scheduler.report_order, and where the dispatcher does,
+  // without an engine, with late binding; may be empty.
+  std::function<void(std::optional<EngineId>, TimePoint, std::span<const sched::OrderDecision>)>
+      on_orders;
   // As `serve --record` writes them; null: not.
   cluster::DispatchRecorder* dispatch_recorder = nullptr;
   std::vector<sched::EventRecorder*> recorders;  // by engine, or empty

@@ -60,6 +60,7 @@ std::span<const sched::ExpertEntry> ExpertService::run(const kernels::KernelCont
   counters_.distinct_experts += run_.groups.size();
   const Duration time = clock_.now() - started;
   counters_.busy += time;
+  queues_.note_time(run_, time);
   run_times_.record(time);
   for (const sched::ExpertRun::Group& group : run_.groups)
     waits_.record(started - group.oldest);

@@ -44,11 +44,11 @@ class LatencySensitiveFirst final : public ExpertQueuePolicy {
     take_all([](const WaitingExpertQueue& queue) { return !queue.best_effort_only(); });
     if (static_cast<int>(decision.run.size()) == count) return;
     take_all([&](const WaitingExpertQueue& queue) {
-      return queue.best_effort_only() && overdue(view, queue);
+      return queue.best_effort_only() && !left_for_later(view, queue);
     });
     for (int i = 0; i < count; ++i) {
       const WaitingExpertQueue& queue = view.queues[static_cast<std::size_t>(i)];
-      if (!queue.best_effort_only() || overdue(view, queue)) continue;
+      if (!queue.best_effort_only() || !left_for_later(view, queue)) continue;
       const bool fits = spent_ms + cost_ms(view.cost, queue) <= to_ms(options_.quantum);
       if (!fits && !decision.run.empty()) return;
       take(i, queue);
@@ -59,9 +59,10 @@ class LatencySensitiveFirst final : public ExpertQueuePolicy {
   static double cost_ms(const ExpertRunCost& cost, const WaitingExpertQueue& queue) {
     return cost.ms_per_expert + cost.ms_per_row * queue.rows();
   }
-  [[nodiscard]] bool overdue(const ExpertQueueView& view, const WaitingExpertQueue& queue) const {
-    return queue.deferred_runs >= options_.max_defer ||
-           view.now - queue.oldest >= options_.max_wait;
+  [[nodiscard]] bool left_for_later(const ExpertQueueView& view,
+                                    const WaitingExpertQueue& queue) const {
+    return queue.may_wait() && queue.deferred_runs < options_.max_defer &&
+           view.now - queue.oldest < options_.max_wait;
   }
 
   ExpertQueuePolicyOptions options_;

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -18,10 +19,12 @@ struct WaitingExpertQueue {
   ExpertId expert;
   int latency_sensitive_rows = 0;  // rows in all >= 1
   int best_effort_rows = 0;
+  int gang_rows = 0;      // of all rows, those of gang steps, for which all members wait
   int deferred_runs = 0;  // runs that passed it over while only best-effort rows waited in it
   TimePoint oldest{};     // when the row was posted that waits longest
 
   [[nodiscard]] bool best_effort_only() const { return latency_sensitive_rows == 0; }
+  [[nodiscard]] bool may_wait() const { return latency_sensitive_rows == 0 && gang_rows == 0; }
   [[nodiscard]] int rows() const { return latency_sensitive_rows + best_effort_rows; }
 };
 
@@ -66,15 +69,25 @@ struct ExpertQueuePolicyOptions {
   Duration max_wait = std::chrono::seconds(1);  // a queue older than that is passed over no more
 };
 
+struct ExpertQueueRule {
+  std::string name = "run-all";
+  ExpertQueuePolicyOptions options = {};
+};
+
 // By name:
 //   run-all   all that waits, queues with latency-sensitive rows before the others.
-//   ls-first  all queues with latency-sensitive rows; then best-effort ones that have been passed
-//             over max_defer times or waited max_wait; then other best-effort ones in the order of
-//             waiting, while the predicted run stays within the quantum (no limit while the cost is
-//             not known). A run is never empty while something waits.
+//   ls-first  all queues with latency-sensitive rows; then those with rows of gang steps, and
+//             best-effort ones that have been passed over max_defer times or waited max_wait; then
+//             other best-effort ones in the order of waiting, while the predicted run stays within
+//             the quantum (no limit while the cost is not known). A run is never empty while
+//             something waits.
 // An unknown name or an option out of range is kInvalidArgument.
 [[nodiscard]] Result<std::unique_ptr<ExpertQueuePolicy>> make_expert_queue_policy(
     std::string_view name, const ExpertQueuePolicyOptions& options);
+[[nodiscard]] inline Result<std::unique_ptr<ExpertQueuePolicy>> make_expert_queue_policy(
+    const ExpertQueueRule& rule) {
+  return make_expert_queue_policy(rule.name, rule.options);
+}
 [[nodiscard]] std::vector<std::string_view> expert_queue_policy_names();
 
 }  // namespace gimbal::policy

@@ -30,7 +30,6 @@ class RandomExchange {
                                                  {.quantum = from_ms(1), .max_defer = kMaxDefer})
                     .value()),
         queues_({.layers = kLayers, .experts = kExperts, .max_entries = kSources * kRows * 40}) {
-    queues_.set_cost({.ms_per_expert = 0.3, .ms_per_row = 0.05});
     for (int i = 0; i < kSources; ++i) {
       sources_.emplace_back();
       sources_.back().free_rows.resize(kRows);
@@ -162,6 +161,8 @@ class RandomExchange {
     check_classes(decision.run);
     ExpertRun run;
     queues_.take(decision.run, run);
+    queues_.note_time(run, from_ms(0.3 * static_cast<double>(run.groups.size()) +
+                                   0.05 * static_cast<double>(run.entries.size())));
     ASSERT_EQ(run.rows.size(), run.entries.size());
     ASSERT_EQ(run.outputs.size(), run.entries.size());
     for (const ExpertRun::Group& group : run.groups) {

@@ -8,7 +8,17 @@ namespace gimbal::sched {
 
 using policy::WaitingExpertQueue;
 
-ExpertQueues::ExpertQueues(const ExpertQueuesOptions& options) : options_(options) {
+namespace {
+
+constexpr double kForgetting = 0.995;  // a run
+constexpr double kTypicalExperts = 8;  // of a run
+constexpr double kTypicalRows = 32;
+constexpr double kLeastMs = 0.01;  // shorter runs weigh no more: clocks are not that exact
+
+}  // namespace
+
+ExpertQueues::ExpertQueues(const ExpertQueuesOptions& options)
+    : options_(options), fit_({kTypicalExperts, kTypicalRows}, kForgetting) {
   GIMBAL_CHECK(options.layers >= 1 && options.experts >= 1 && options.max_entries >= 1);
   const auto queues =
       static_cast<std::size_t>(options.layers) * static_cast<std::size_t>(options.experts);
@@ -97,6 +107,7 @@ void ExpertQueues::post(const ExpertPost& post, TimePoint since) {
       WaitingExpertQueue& waiting = waiting_[static_cast<std::size_t>(queue.waiting)];
       waiting.oldest = std::min(waiting.oldest, since);
       ++(waiting.*rows_of_class);
+      waiting.gang_rows += post.step != kSolo ? 1 : 0;
     }
   }
   live_ += static_cast<int>(post.experts.size());
@@ -139,6 +150,7 @@ void ExpertQueues::take(std::span<const int> queues, ExpertRun& run) {
     free_chunks(taken.head, taken.tail);
     waiting.latency_sensitive_rows = 0;
     waiting.best_effort_rows = 0;
+    waiting.gang_rows = 0;
     taken = Queue{};
   }
   removed(static_cast<int>(total));
@@ -146,6 +158,16 @@ void ExpertQueues::take(std::span<const int> queues, ExpertRun& run) {
   for (WaitingExpertQueue& left : waiting_) {
     if (left.best_effort_only()) ++left.deferred_runs;
   }
+}
+
+// Relative errors count, so that long prefill runs do not hide what decodes cost.
+void ExpertQueues::note_time(const ExpertRun& run, Duration time) {
+  const double ms = to_ms(time);
+  const double scale = 1 / std::max(ms, kLeastMs);
+  fit_.add({static_cast<double>(run.groups.size()), static_cast<double>(run.entries.size())}, ms,
+           scale * scale);
+  cost_ = {.ms_per_expert = std::max(0.0, fit_.coefficient(0)),
+           .ms_per_row = std::max(0.0, fit_.coefficient(1))};
 }
 
 void ExpertQueues::removed(int count) {
@@ -197,6 +219,7 @@ int ExpertQueues::cancel_in(WaitingExpertQueue& waiting, const ExpertEntry& like
       if (entry.slot == like.slot && entry.epoch == like.epoch && entry.source == like.source) {
         --(entry.request_class == RequestClass::kLatencySensitive ? waiting.latency_sensitive_rows
                                                                   : waiting.best_effort_rows);
+        waiting.gang_rows -= entry.step != kSolo ? 1 : 0;
         ++count;
         continue;
       }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "policy/expert_queue_policy.h"
+#include "policy/recursive_least_squares.h"
 #include "sched/expert_post.h"
 
 namespace gimbal::sched {
@@ -63,8 +64,9 @@ class ExpertQueues {
   // Queues that are not empty, in the order in which they began to wait.
   [[nodiscard]] std::span<const policy::WaitingExpertQueue> waiting() const { return waiting_; }
   [[nodiscard]] int entries() const { return live_; }
-  // What the policy knows of the time of a run.
-  void set_cost(const policy::ExpertRunCost& cost) { cost_ = cost; }
+  // How long a run took: from that the policy's cost of a run is fitted.
+  void note_time(const ExpertRun& run, Duration time);
+  [[nodiscard]] const policy::ExpertRunCost& cost() const { return cost_; }
 
  private:
   // Entries of a queue stand in a list of chunks, all full but the last.
@@ -101,6 +103,7 @@ class ExpertQueues {
   std::int32_t used_chunks_ = 0;          // [0, used_chunks_) were in use since all were free
   std::int32_t free_chunk_ = -1;          // list of those among them that are free
   int live_ = 0;
+  policy::RecursiveLeastSquares<2> fit_;  // of experts, rows
   policy::ExpertRunCost cost_;
   policy::ExpertQueueDecision decision_;
 };

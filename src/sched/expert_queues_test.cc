@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <numeric>
+
+#include "base/random.h"
+
 namespace gimbal::sched {
 namespace {
 
@@ -24,6 +28,7 @@ class ExpertQueuesTest : public testing::Test {
                         .request_class = request_class};
     queues_.post({.source = Rank{source},
                   .layer = LayerIndex{layer},
+                  .step = step_,
                   .map_version = 3,
                   .rows = {&row, 1},
                   .experts = experts},
@@ -46,6 +51,7 @@ class ExpertQueuesTest : public testing::Test {
   ExpertQueues queues_{{.layers = 2, .experts = 4, .max_entries = 8}};
   ExpertRun run_;
   std::uint32_t epoch_ = 0;
+  std::uint64_t step_ = kSolo;
   TimePoint now_{};
 };
 
@@ -179,13 +185,51 @@ TEST_F(ExpertQueuesTest, NextAsksThePolicyAboutTheWaitingQueues) {
       policy::make_expert_queue_policy("ls-first", {.quantum = Duration::zero(), .max_defer = 1})
           .value();
   EXPECT_THAT(queues_.next(*policy, now_).run, IsEmpty());
-  queues_.set_cost({.ms_per_expert = 1});
+  post(1, kBe, {0});
+  take({0});
+  queues_.note_time(run_, from_ms(1));
   post(1, kBe, {0});
   post(2, kLs, {1});
   EXPECT_THAT(queues_.next(*policy, now_).run, ElementsAre(1));
   take({1});
   post(3, kLs, {1});
   EXPECT_THAT(queues_.next(*policy, now_).run, ElementsAre(1, 0));
+}
+
+TEST_F(ExpertQueuesTest, LearnsWhatARunCosts) {
+  Rng rng(5);
+  for (int i = 0; i < 300; ++i) {
+    std::vector<std::int32_t> experts = {0, 1, 2, 3};
+    experts.resize(1 + rng.below(4));
+    post(1, kBe, experts);
+    if (rng.below(2) == 0) post(2, kBe, experts);
+    std::vector<int> all(experts.size());
+    std::iota(all.begin(), all.end(), 0);
+    take(all);
+    queues_.note_time(run_, from_ms(0.3 * static_cast<double>(run_.groups.size()) +
+                                    0.05 * static_cast<double>(run_.entries.size())));
+  }
+  EXPECT_NEAR(queues_.cost().ms_per_expert, 0.3, 1e-3);
+  EXPECT_NEAR(queues_.cost().ms_per_row, 0.05, 1e-3);
+  queues_.note_time(run_, Duration::zero());  // a clock that stood still
+  EXPECT_GE(queues_.cost().ms_per_row, 0);
+}
+
+TEST_F(ExpertQueuesTest, RowsOfGangStepsAreNotLeftForLater) {
+  const auto policy =
+      policy::make_expert_queue_policy("ls-first", {.quantum = Duration::zero()}).value();
+  post(1, kBe, {0});
+  take({0});
+  queues_.note_time(run_, from_ms(1));
+  step_ = 7;
+  post(1, kBe, {0});
+  step_ = kSolo;
+  post(2, kBe, {1});
+  post(3, kLs, {2});
+  EXPECT_THAT(queues_.next(*policy, now_).run, ElementsAre(2, 0));
+  EXPECT_EQ(queues_.waiting()[0].gang_rows, 1);
+  EXPECT_EQ(queues_.cancel(Rank{0}, SourceSlot{1}, 0), 1);
+  EXPECT_EQ(queues_.waiting().size(), 2U);
 }
 
 using ExpertQueuesDeathTest = ExpertQueuesTest;

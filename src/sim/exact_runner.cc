@@ -20,7 +20,7 @@ ExactRunner::ExactRunner(EventQueue& queue, PassCosts& costs, const Options& opt
       costs_(costs),
       routing_(options.routing),
       map_(options.map),
-      policy_(policy::make_expert_queue_policy(options.queue_policy, {}).value()),
+      policy_(policy::make_expert_queue_policy(options.queue_rule).value()),
       rng_(hash_combine(options.seed, 0xe8ac7)),
       choices_(std::max(1, options.routing.experts_per_token())),
       max_outputs_(options.max_rows * choices_),

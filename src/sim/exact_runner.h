@@ -35,7 +35,7 @@ class ExactRunner final : public PassRunner, public EventTarget {
     const cost::RoutingModel& routing;
     const policy::ExpertMap& map;  // copied: of the devices, attention_tp for each rank
     int max_rows = 1;              // of a batch
-    std::string queue_policy = "run-all";
+    policy::ExpertQueueRule queue_rule;
     std::uint64_t seed = 0;
   };
   // Requires: a known policy.

@@ -226,6 +226,7 @@ void ExactRunner::serve(std::size_t index) {
   loads_[index].rows += static_cast<double>(device.run.entries.size());
   loads_[index].distinct += device.run_distinct;
   loads_[index].service_ms += device.run_ms;
+  device.queues->note_time(device.run, from_ms(device.run_ms));
   device.running = true;
   RankState& rank = at(rank_of(index));
   if (rank.computing) pause_local(rank_of(index));

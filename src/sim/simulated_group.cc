@@ -29,7 +29,7 @@ SimulatedGroup::SimulatedGroup(const SimulatedGroupOptions& options,
         ExactRunner::Options{.routing = with_.routing,
                              .map = with_.map,
                              .max_rows = options.scheduler.max_num_batched_tokens,
-                             .queue_policy = options.expert_queue_policy,
+                             .queue_rule = options.expert_queues,
                              .seed = options.seed});
   } else {
     runner_ = std::make_unique<StepLevelRunner>(with_.queue, costs_);
@@ -264,6 +264,10 @@ void SimulatedGroup::note_load() {
   }
   load.rows = load_rows_;
   load.distinct_experts = load_distinct_;
+  snapshots_.clear();
+  for (const auto& each : engines_)
+    snapshots_.push_back(each->snapshot());
+  load.cost = cluster::expert_cost(snapshots_);
   pressure_.note(load);
 }
 

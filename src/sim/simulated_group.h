@@ -37,9 +37,9 @@ struct SimulatedGroupOptions {
   std::optional<double> patience;  // see cluster::GangCoordinatorOptions; nullopt: its default
   std::string planner = "pairing";
   bool exact = false;  // every row through the services, instead of expected times
-  std::string expert_queue_policy = "run-all";  // with exact
-  std::uint64_t seed = 0;                       // with exact: of the experts that rows choose
-  sched::StepLoopOptions scheduler;             // of every engine; asks_before_steps is filled in
+  policy::ExpertQueueRule expert_queues;  // with exact
+  std::uint64_t seed = 0;                 // with exact: of the experts that rows choose
+  sched::StepLoopOptions scheduler;       // of every engine; asks_before_steps is filled in
 };
 
 // Engines that share experts, on virtual time: their schedulers, the production coordinator of
@@ -134,8 +134,9 @@ class SimulatedGroup final : private EngineSeat, private EventTarget {
   std::vector<cluster::ExpertRows> expected_rows_;       // by topic; empty: not looked at yet
   cluster::ExpertPressure pressure_;
   std::uint64_t noted_steps_ = 0;
-  std::vector<std::uint64_t> load_rows_;      // by device, work space
-  std::vector<std::uint64_t> load_distinct_;  // by device, work space
+  std::vector<std::uint64_t> load_rows_;            // by device, work space
+  std::vector<std::uint64_t> load_distinct_;        // by device, work space
+  std::vector<cluster::EngineSnapshot> snapshots_;  // work space
 
   // Messages under way, in order.
   std::deque<cluster::GangEvent> events_;

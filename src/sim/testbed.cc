@@ -153,7 +153,7 @@ Result<SimulatedClusterOptions> cluster_options(const Testbed& testbed,
     group.options.patience = system.patience;
     group.options.planner = system.planner;
     group.options.exact = system.exact;
-    group.options.expert_queue_policy = system.expert_queue_policy;
+    group.options.expert_queues = system.expert_queues;
     group.options.seed = hash_combine(system.seed, i);
     sched::StepLoopOptions& scheduler = group.options.scheduler;
     scheduler = system.scheduler;

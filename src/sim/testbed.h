@@ -66,8 +66,8 @@ struct SystemOptions {
   cluster::GangPace pace = cluster::GangPace::kGang;
   std::optional<double> patience;  // see cluster::GangCoordinatorOptions; nullopt: its default
   std::string planner = "pairing";
-  bool exact = false;                           // see ExactRunner
-  std::string expert_queue_policy = "run-all";  // with exact
+  bool exact = false;                     // see ExactRunner
+  policy::ExpertQueueRule expert_queues;  // with exact
   cluster::DispatcherOptions dispatch;
   // What the dispatch rule takes a token's exchange to cost; nullopt: what the profiles say, the
   // mean of the engines that share experts.

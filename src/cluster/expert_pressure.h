@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "cluster/engine.h"
+#include "policy/expert_queue_policy.h"
 
 namespace gimbal::cluster {
 
@@ -15,12 +17,18 @@ struct ExpertLoad {
   std::uint64_t prefill_rows = 0;  // rows of prompts that took part in them
   std::span<const std::uint64_t> rows;
   std::span<const std::uint64_t> distinct_experts;
+  policy::ExpertRunCost cost;  // what they cost there; zeros: not known
 };
+
+// What the group's engines have fitted of their services' times, as the cost of expert work: of the
+// engine that has seen most prompts. Zeros: nothing.
+[[nodiscard]] policy::ExpertRunCost expert_cost(std::span<const EngineSnapshot> engines);
 
 // Expert pressure rho of the ranks of one group: what was executed at a rank, by the mean over the
 // group's ranks, averaged over the layers that executed anything, over windows of 64 steps, EWMA ½.
-// Rows count; in windows of decodes alone, distinct experts, because then reading their weights is
-// what costs. Value type; a function of the counters in their order.
+// Rows and distinct experts count by what they cost: rows where prompts are computed, the reading
+// of weights where only decodes are. While the costs are not known rows count, and in windows of
+// decodes alone distinct experts. Value type; a function of the counters in their order.
 class ExpertPressure {
  public:
   // Requires: layers >= 0, ranks >= 1.
@@ -40,7 +48,6 @@ class ExpertPressure {
   int layers_;
   int ranks_;
   bool started_ = false;
-  bool muted_ = false;  // the window that runs does not count
   bool known_ = false;
   std::uint64_t first_step_ = 0;
   std::uint64_t first_prefill_ = 0;

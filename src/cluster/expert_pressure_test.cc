@@ -53,6 +53,39 @@ TEST(ExpertPressureTest, WindowsOfDecodesCountDistinctExperts) {
   EXPECT_DOUBLE_EQ(pressure_of(pressure, 1), 1.5);
 }
 
+TEST(ExpertPressureTest, MixedWindowsCountByWhatThingsCost) {
+  // Rank 0 reads three times the experts in 63 steps of decodes; rank 1 gets a prompt's rows.
+  const std::vector<std::uint64_t> none(2);
+  const std::vector<std::uint64_t> rows{63 * 3, 63 + 2000};
+  const std::vector<std::uint64_t> distinct{63 * 3, 63 + 10};
+  const auto pressure_with = [&](policy::ExpertRunCost cost) {
+    ExpertPressure pressure(1, 2);
+    pressure.note({.steps = 0, .rows = none, .distinct_experts = none});
+    pressure.note({.steps = 64,
+                   .prefill_rows = 2000,
+                   .rows = rows,
+                   .distinct_experts = distinct,
+                   .cost = cost});
+    return pressure_of(pressure, 0);
+  };
+  EXPECT_LT(pressure_with({}), 0.2);
+  EXPECT_GT(pressure_with({.ms_per_expert = 0.5, .ms_per_row = 0.001}), 1.4);
+}
+
+TEST(ExpertPressureTest, CostsAreThoseOfTheEngineThatHasSeenMostPrompts) {
+  std::vector<EngineSnapshot> engines(3);
+  EXPECT_EQ(expert_cost(engines).ms_per_row, 0);
+  engines[0].prefill_rows = 100;
+  engines[1].prefill_rows = 10;
+  engines[1].step_times.emplace().service = {1, -0.2, 0.3};
+  engines[2].prefill_rows = 20;
+  engines[2].step_times.emplace().service = {1, 0.4, 0.5};
+  EXPECT_EQ(expert_cost(engines).ms_per_row, 0.4);
+  EXPECT_EQ(expert_cost(engines).ms_per_expert, 0.5);
+  EXPECT_EQ(expert_cost(std::span(engines).first(2)).ms_per_row, 0);
+  EXPECT_EQ(expert_cost(std::span(engines).first(2)).ms_per_expert, 0.3);
+}
+
 TEST(ExpertPressureTest, IsMutedForAWindowAfterExpertsMoved) {
   ExpertPressure pressure(1, 2);
   std::vector<std::uint64_t> rows(2);
@@ -73,9 +106,9 @@ TEST(ExpertPressureTest, IsMutedForAWindowAfterExpertsMoved) {
   pressure.map_changed();
   EXPECT_EQ(pressure_of(pressure, 0), -1);
   note(1);
-  note(64);  // the muted window
+  note(63);  // the muted window
   EXPECT_EQ(pressure_of(pressure, 0), -1);
-  note(64);
+  note(1);
   EXPECT_DOUBLE_EQ(pressure_of(pressure, 0), 1.5);
 }
 

@@ -64,9 +64,10 @@ void PressureFeed::note(std::size_t index, Group& group) {
     group.pressure.map_changed();
   }
   cluster::ExpertLoad load;
+  snapshots_.clear();
   for (int rank = 0; rank < ranks; ++rank) {
-    const cluster::EngineSnapshot snapshot =
-        fleet_.engine(static_cast<int>(index) * ranks + rank).snapshot();
+    const cluster::EngineSnapshot& snapshot =
+        snapshots_.emplace_back(fleet_.engine(static_cast<int>(index) * ranks + rank).snapshot());
     load.steps += snapshot.steps;
     load.prefill_rows += snapshot.prefill_rows;
   }
@@ -85,6 +86,7 @@ void PressureFeed::note(std::size_t index, Group& group) {
   }
   load.rows = rows_;
   load.distinct_experts = distinct_;
+  load.cost = cluster::expert_cost(snapshots_);
   group.pressure.note(load);
 }
 

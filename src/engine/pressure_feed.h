@@ -36,9 +36,10 @@ class PressureFeed {
   const EngineFleet& fleet_;
   int layers_;
   std::vector<Group> groups_;
-  std::vector<std::optional<double>> told_;  // by engine
-  std::vector<std::uint64_t> rows_;          // [layers, ranks], work space
-  std::vector<std::uint64_t> distinct_;      // [layers, ranks], work space
+  std::vector<std::optional<double>> told_;         // by engine
+  std::vector<cluster::EngineSnapshot> snapshots_;  // work space
+  std::vector<std::uint64_t> rows_;                 // [layers, ranks], work space
+  std::vector<std::uint64_t> distinct_;             // [layers, ranks], work space
 };
 
 }  // namespace gimbal::engine

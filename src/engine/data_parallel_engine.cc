@@ -64,8 +64,7 @@ Result<std::unique_ptr<DataParallelEngine>> DataParallelEngine::start(
   }
   GIMBAL_ASSIGN_OR_RETURN(whole->fleet_, EngineFleet::start(model, std::move(fleet), pool, sinks));
   whole->pressure_ = std::make_unique<PressureFeed>(*whole->fleet_, model.config().num_layers());
-  for (const EngineFleet::Group& each : whole->fleet_->groups())
-    each.experts->on_retired([raw = whole.get()](Rank) { raw->on_retired(); });
+  whole->fleet_->on_retired([raw = whole.get()] { raw->on_retired(); });
   whole->limits_ = whole->fleet_->engine(0).limits();
   whole->limits_.max_waiting_prefill_tokens *= options.fleet.engines;
   whole->limits_.engines = options.fleet.engines;
@@ -84,6 +83,10 @@ Result<void> DataParallelEngine::open_files(cluster::DispatcherOptions dispatch)
   if (DecisionRecorder* const decisions = options_.fleet.engine.decisions) {
     dispatcher_->on_decision(
         [decisions](const cluster::DecisionRecord& record) { decisions->note_dispatch(record); });
+    const cluster::OrderRule rule{dispatch.order, dispatch.order_options};
+    dispatcher_->on_order([decisions, rule](TimePoint now, const sched::OrderDecision& decision) {
+      decisions->note_orders(std::nullopt, now, rule, {&decision, 1});
+    });
   }
   return {};
 }
@@ -202,15 +205,20 @@ void DataParallelEngine::note_failure(EngineId id, TimePoint now) {
 // Sends what the dispatcher binds. An engine that does not take a group is left for another one.
 std::vector<DataParallelEngine::Refused> DataParallelEngine::send_all(TimePoint now) {
   std::vector<Refused> refused;
+  std::unordered_map<RequestId, Error> full;  // by first request: what an engine that works said
   while (auto dispatched = dispatcher_->next(now)) {
     const Result<void> sent = send(*dispatched);
     if (sent.ok()) continue;
+    const RequestId first = dispatched->group.front().id;
     if (sent.error().code == ErrorCode::kUnavailable) note_failure(dispatched->engine, now);
+    if (sent.error().code == ErrorCode::kResourceExhausted) full.emplace(first, sent.error());
     const bool may_retry = sent.error().code != ErrorCode::kInvalidArgument;
     if (may_retry && dispatcher_->give_back(*dispatched)) continue;
     for (const sched::Request& request : dispatched->group)
       dispatcher_->note_end(request.id);
-    refused.push_back({std::move(dispatched->group), sent.error()});
+    const auto said = full.find(first);
+    refused.push_back(
+        {std::move(dispatched->group), said != full.end() ? said->second : sent.error()});
   }
   return refused;
 }
@@ -334,6 +342,13 @@ bool DataParallelEngine::idle() const {
     if (!given_up_[static_cast<std::size_t>(i)] && !fleet_->engine(i).idle()) return false;
   }
   return true;
+}
+
+bool DataParallelEngine::hangs() const {
+  for (int i = 0; i < fleet_->size(); ++i) {
+    if (fleet_->engine(i).declared_dead()) return true;
+  }
+  return false;
 }
 
 std::vector<EngineSnapshot> DataParallelEngine::snapshots() const {

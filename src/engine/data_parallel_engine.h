@@ -79,6 +79,8 @@ class DataParallelEngine final : public cluster::Engine, public cluster::Inspect
   void drain();
   // No request is queued or runs.
   [[nodiscard]] bool idle() const;
+  // An engine's thread was declared dead and may hang for ever: the destructor would wait for it.
+  [[nodiscard]] bool hangs() const;
   [[nodiscard]] const ServingEngineOptions& engine_options() const;
 
  private:

@@ -13,9 +13,12 @@ namespace {
 // it up would take.
 constexpr Duration kSpin = std::chrono::microseconds(50);
 
+// Only the gimbal former runs what a planner grants.
 std::string planner_of(const EngineFleetOptions& options) {
   if (!options.planner.empty()) return options.planner;
-  return options.workers == RankWorkers::kOwn ? "pairing" : "as-wanted";
+  const bool pairs =
+      options.workers == RankWorkers::kOwn && options.engine.scheduler.former == "gimbal";
+  return pairs ? "pairing" : "as-wanted";
 }
 
 // Those that this process may use.
@@ -76,12 +79,15 @@ Result<std::unique_ptr<EngineFleet>> EngineFleet::start(
   std::unique_ptr<EngineFleet> fleet(new EngineFleet(std::move(options)));
   GIMBAL_RETURN_IF_ERROR(fleet->make_groups(model));
   fleet->make_pools();
+  if (fleet->groups_.empty() && fleet->options_.engines > 1)
+    fleet->peers_ = std::make_unique<LifeSigns>(fleet->options_.engines);
   const EngineFleetOptions& all = fleet->options_;
   for (int index = 0; index < all.engines; ++index) {
     ServingEngineOptions engine = all.engine;
     engine.id = EngineId{index};
     engine.pin = all.pin && (all.engines == 1 || all.workers == RankWorkers::kOwn);
     engine.engines = all.engines;
+    engine.peers = fleet->peers_.get();
     if (!engine.record_path.empty()) {
       engine.record_path += fmt::format(".engine{}", index);
     }
@@ -101,6 +107,13 @@ Result<std::unique_ptr<EngineFleet>> EngineFleet::start(
 
 EngineFleet::~EngineFleet() = default;
 
+void EngineFleet::on_retired(const std::function<void()>& listener) {
+  const auto tell = [listener](int /*place*/) { listener(); };
+  if (peers_) peers_->on_retired(tell);
+  for (const Group& group : groups_)
+    group.experts->life().on_retired(tell);
+}
+
 Result<void> EngineFleet::make_groups(const model::Model& model) {
   const int size = options_.expert_parallel_size;
   if (size < 2) return {};
@@ -115,7 +128,7 @@ Result<void> EngineFleet::make_groups(const model::Model& model) {
              .shared_workers = options_.workers == RankWorkers::kShared,
              .profile = options_.profile,
              .map = options_.map,
-             .expert_queue_policy = options_.expert_queue_policy},
+             .expert_queues = options_.expert_queues},
             clock_));
     trace_stations(group, *made.experts);
     cluster::GangCoordinatorOptions coordinator{

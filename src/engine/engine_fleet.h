@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -14,6 +15,7 @@
 #include "engine/gang_driver.h"
 #include "engine/serving_engine.h"
 #include "policy/expert_map.h"
+#include "policy/expert_queue_policy.h"
 
 namespace gimbal::engine {
 
@@ -34,12 +36,13 @@ struct EngineFleetOptions {
   // See cluster::GangCoordinatorOptions. nullopt: its default where ranks have workers of their
   // own, else to the end.
   std::optional<double> patience;
-  // See policy::make_gang_planner. Empty: pairing where ranks have workers of their own, else
-  // as-wanted: ranks that share workers have no time of their own to fill.
+  // See policy::make_gang_planner. Empty: pairing where ranks have workers of their own and the
+  // gimbal former, else as-wanted: ranks that share workers have no time of their own to fill, and
+  // other formers have budgets of their own.
   std::string planner;
   std::optional<comm::ExchangeProfile> profile;  // imposed delays of the exchange
   std::optional<policy::ExpertMap> map;          // at the start, for each group; linear by default
-  std::string expert_queue_policy = "run-all";
+  policy::ExpertQueueRule expert_queues;
   ServingEngineOptions engine;  // of every engine; kv_cache_bytes each
 };
 
@@ -72,6 +75,9 @@ class EngineFleet final : public cluster::ExpertInspector {
   };
   [[nodiscard]] std::span<const Group> groups() const { return groups_; }
 
+  // Who is to know of engines that end or hang from now on, on the thread that finds out.
+  void on_retired(const std::function<void()>& listener);
+
   [[nodiscard]] std::vector<cluster::GroupReading> expert_groups() const override;
   [[nodiscard]] std::shared_ptr<const policy::ExpertMap> expert_map(
       std::size_t group) const override;
@@ -91,6 +97,7 @@ class EngineFleet final : public cluster::ExpertInspector {
   SteadyClock clock_;
   std::vector<std::unique_ptr<ThreadPool>> pools_;  // of workers kOwn, by engine
   std::vector<Group> groups_;
+  std::unique_ptr<LifeSigns> peers_;                     // of several engines without groups
   std::vector<std::unique_ptr<ServingEngine>> engines_;  // last: their threads use the rest
 };
 

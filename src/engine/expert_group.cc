@@ -39,7 +39,7 @@ Result<std::unique_ptr<ExpertGroup>> ExpertGroup::make(const model::Model& model
   std::vector<std::unique_ptr<policy::ExpertQueuePolicy>> policies;
   for (int rank = 0; rank < options.ranks; ++rank) {
     GIMBAL_ASSIGN_OR_RETURN(policies.emplace_back(),
-                            policy::make_expert_queue_policy(options.expert_queue_policy, {}));
+                            policy::make_expert_queue_policy(options.expert_queues));
   }
   std::unique_ptr<ExpertGroup> group(
       new ExpertGroup(model, std::move(options), clock, std::move(map)));
@@ -55,12 +55,12 @@ ExpertGroup::ExpertGroup(const model::Model& model, ExpertGroupOptions options, 
       clock_(clock),
       rows_(model.config(), model.dtype(), options_.ranks * options_.executor.max_batches,
             options_.executor.max_batch_rows),
-      beats_(static_cast<std::size_t>(options_.ranks)),
+      life_(options_.ranks),
       map_(std::make_shared<const policy::ExpertMap>(std::move(map))),
       map_version_(map_->version()) {
   std::vector<comm::Doorbell*> bells;
   for (int rank = 0; rank < options_.ranks; ++rank)
-    bells.push_back(bells_.emplace_back(std::make_unique<comm::Doorbell>()).get());
+    bells.push_back(&life_.bell(rank));
   const std::int64_t rows = options_.executor.max_batches * options_.executor.max_batch_rows;
   for (int rank = 0; rank < options_.ranks; ++rank) {
     stations_.push_back(std::make_unique<ExpertStation>(
@@ -87,34 +87,26 @@ Result<std::uint32_t> ExpertGroup::set_map(policy::ExpertMap map) {
 }
 
 bool ExpertGroup::retire(Rank rank) {
-  const std::uint64_t bit = sched::rank_bit(rank);
-  std::function<void(Rank)> listener;
   {
     const std::lock_guard lock(map_mutex_);
-    const std::uint64_t before = gone_.fetch_or(bit);
-    if ((before & bit) != 0) return false;
-    const std::uint64_t all = ranks() == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << ranks()) - 1;
-    if (((before | bit) & all) != all) {
+    if (!life_.retire(rank.value())) return false;
+    if (life_.anybody_left()) {
       map_ = std::make_shared<const policy::ExpertMap>(map_->without_rank(rank));
       map_version_.store(map_->version());
     }
-    listener = listener_;
   }
-  for (const auto& station : stations_)
+  for (const auto& station : stations_) {
+    if (station->server() == rank) broken_.store(true);
     station->forget(rank);
+  }
   ring_all();
-  if (listener) listener(rank);
+  life_.announce(rank.value());
   return true;
 }
 
-void ExpertGroup::on_retired(std::function<void(Rank)> listener) {
-  const std::lock_guard lock(map_mutex_);
-  listener_ = std::move(listener);
-}
-
 void ExpertGroup::ring_all() {
-  for (const auto& bell : bells_)
-    bell->ring();
+  for (int rank = 0; rank < ranks(); ++rank)
+    life_.bell(rank).ring();
 }
 
 }  // namespace gimbal::engine

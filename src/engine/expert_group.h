@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -12,12 +11,13 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "comm/exchange_profile.h"
-#include "comm/in_process/doorbell.h"
 #include "engine/expert_station.h"
+#include "engine/life_signs.h"
 #include "engine/model_executor.h"
 #include "model/batch_rows.h"
 #include "model/forward.h"
 #include "policy/expert_map.h"
+#include "policy/expert_queue_policy.h"
 
 namespace gimbal::engine {
 
@@ -29,7 +29,7 @@ struct ExpertGroupOptions {
   bool shared_workers = true;
   std::optional<comm::ExchangeProfile> profile;  // imposed delays
   std::optional<policy::ExpertMap> map;          // at the start; linear by default
-  std::string expert_queue_policy = "run-all";
+  policy::ExpertQueueRule expert_queues;
 };
 
 // The ranks of this process that share experts (docs/design/0010): their rows in one store, the
@@ -51,7 +51,7 @@ class ExpertGroup {
   [[nodiscard]] int ranks() const { return options_.ranks; }
   [[nodiscard]] const Clock& clock() const { return clock_; }
   [[nodiscard]] model::RowStore& rows() { return rows_; }
-  [[nodiscard]] comm::Doorbell& bell(Rank rank) { return *bells_[index(rank)]; }
+  [[nodiscard]] LifeSigns& life() { return life_; }  // a place is a rank
   [[nodiscard]] ExpertStation& station(Rank rank) { return *stations_[index(rank)]; }
   [[nodiscard]] const ExpertStation& station(Rank rank) const { return *stations_[index(rank)]; }
 
@@ -63,19 +63,13 @@ class ExpertGroup {
   [[nodiscard]] Result<std::uint32_t> set_map(policy::ExpertMap map);
 
   // The rank is gone: it holds nobody up, its experts are run by the others, who get the next map.
-  // True the first time.
+  // Announced at the end. True the first time.
   bool retire(Rank rank);
-  // Who else is to know of ranks that go from now on: called at the end of retire(), on its thread.
-  void on_retired(std::function<void(Rank)> listener);
-  [[nodiscard]] bool alive(Rank rank) const { return (gone_.load() & sched::rank_bit(rank)) == 0; }
-  [[nodiscard]] bool anybody_gone() const { return gone_.load() != 0; }
+  [[nodiscard]] bool alive(Rank rank) const { return life_.alive(rank.value()); }
+  // A rank went while it ran experts: rows of others are lost with it, and it may write outputs
+  // yet, so nobody can go on.
+  [[nodiscard]] bool broken() const { return broken_.load(std::memory_order_relaxed); }
   void ring_all();
-
-  // A sign of life of the rank's thread.
-  void beat(Rank rank) { beats_[index(rank)].fetch_add(1, std::memory_order_relaxed); }
-  [[nodiscard]] std::uint64_t beats(Rank rank) const {
-    return beats_[index(rank)].load(std::memory_order_relaxed);
-  }
 
  private:
   ExpertGroup(const model::Model& model, ExpertGroupOptions options, const Clock& clock,
@@ -88,14 +82,12 @@ class ExpertGroup {
   ExpertGroupOptions options_;
   const Clock& clock_;
   model::RowStore rows_;
-  std::vector<std::unique_ptr<comm::Doorbell>> bells_;
+  LifeSigns life_;
+  std::atomic<bool> broken_{false};
   std::vector<std::unique_ptr<ExpertStation>> stations_;
-  std::vector<std::atomic<std::uint64_t>> beats_;
-  std::atomic<std::uint64_t> gone_{0};  // a bit a rank
   mutable std::mutex map_mutex_;
   std::shared_ptr<const policy::ExpertMap> map_;  // guarded by map_mutex_
   std::atomic<std::uint32_t> map_version_{0};
-  std::function<void(Rank)> listener_;  // guarded by map_mutex_
 };
 
 }  // namespace gimbal::engine

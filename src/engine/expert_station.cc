@@ -74,15 +74,12 @@ void ExpertStation::forget(Rank rank) {
   pending_.store(true);
 }
 
-bool ExpertStation::serve(const kernels::KernelContext& context) {
+bool ExpertStation::serve(const kernels::KernelContext& context, Rank server) {
   bool ran = false;
   while (has_work()) {
     // Who comes second may go: this thread looks at has_work() again after it has let go.
-    if (busy_.exchange(true)) return ran;
-    struct Done {
-      std::atomic<bool>& busy;
-      ~Done() { busy.store(false); }
-    } done{busy_};
+    int nobody = kNobody;
+    if (!server_.compare_exchange_strong(nobody, server.value())) return ran;
     // An exchange, not a store: what was sent before the flag was set is seen below.
     (void)pending_.exchange(false);
     take_mail();
@@ -90,6 +87,7 @@ bool ExpertStation::serve(const kernels::KernelContext& context) {
       ran = true;
       if (service_.waiting() > 0) pending_.store(true);
     }
+    server_.store(kNobody);
   }
   return ran;
 }

@@ -68,8 +68,14 @@ class ExpertStation {
   // When the next message arrives that is under way; nullopt: none is known. Any thread.
   [[nodiscard]] std::optional<TimePoint> next_arrival() const;
 
-  // Takes the mail and runs what is there. True: something was run.
-  bool serve(const kernels::KernelContext& context);
+  // Takes the mail and runs what is there, on the thread of rank `server`. True: something was run.
+  bool serve(const kernels::KernelContext& context, Rank server);
+  // Whose thread serves now; for good, if it threw or hangs in there: then what it had taken is
+  // lost. Any thread.
+  [[nodiscard]] std::optional<Rank> server() const {
+    const int rank = server_.load();
+    return rank == kNobody ? std::nullopt : std::optional(Rank{rank});
+  }
 
   // Outputs for `source`, to be received by its thread.
   [[nodiscard]] ReturnChannel& returns(Rank source) {
@@ -98,6 +104,7 @@ class ExpertStation {
 
  private:
   static constexpr Duration::rep kNever = std::numeric_limits<Duration::rep>::max();
+  static constexpr int kNobody = -1;
 
   // A post whose gang step waits for others.
   struct Held {
@@ -138,7 +145,7 @@ class ExpertStation {
   std::atomic<bool> pending_{false};                     // mail or rows are there
   std::atomic<Duration::rep> due_{kNever};               // the next delayed message's arrival
   std::atomic<std::uint64_t> dead_{0};                   // a bit a rank
-  std::atomic<bool> busy_{false};                        // somebody serves; guards the rest
+  std::atomic<int> server_{kNobody};                     // the rank that serves; guards the rest
   model::StageWorkspace workspace_;
   ExpertService service_;
   sched::GangHolds holds_;

@@ -1,6 +1,7 @@
 #include "engine/group_port.h"
 
 #include <algorithm>
+#include <stdexcept>
 #include <thread>
 
 #include "base/check.h"
@@ -65,10 +66,11 @@ void GroupPort::send(Rank to, const PostHeader& header, std::span<const PostedEn
   // Rows are bounded by what comes back, but labels of gang steps that have no rows for a service
   // pile up where its rank does not get to run: then its mail is taken here, whoever may serve it.
   while (!station.has_room(rank_, entries.size())) {
-    if (!station.serve(serving_)) std::this_thread::yield();
+    if (group_.broken()) throw std::runtime_error("a rank ended while it ran experts");
+    if (!station.serve(serving_, rank_)) std::this_thread::yield();
   }
   station.deliver(rank_, timed, entries);
-  if (to != rank_) group_.bell(to).ring();
+  if (to != rank_) group_.life().bell(to.value()).ring();
 }
 
 void GroupPort::cancel(sched::SourceSlot, std::uint32_t) {
@@ -113,10 +115,20 @@ bool GroupPort::may_serve(Rank rank) const {
   return rank == rank_ || group_.options().shared_workers || !group_.alive(rank);
 }
 
+void GroupPort::between_tasks() {
+  if (thrown_) return;
+  try {
+    (void)serve();
+  } catch (...) {
+    thrown_ = std::current_exception();
+  }
+}
+
 bool GroupPort::serve() {
-  group_.beat(rank_);
+  if (thrown_) std::rethrow_exception(thrown_);
+  group_.life().beat(rank_.value());
   bool ran = serve(rank_);
-  if (!group_.options().shared_workers && !group_.anybody_gone()) return ran;
+  if (!group_.options().shared_workers && !group_.life().anybody_gone()) return ran;
   for (int rank = 0; rank < group_.ranks(); ++rank) {
     if (Rank{rank} != rank_ && may_serve(Rank{rank})) ran = serve(Rank{rank}) || ran;
   }
@@ -127,7 +139,7 @@ bool GroupPort::serve(Rank rank) {
   ExpertStation& station = group_.station(rank);
   if (!station.has_work()) return false;
   const TimePoint started = group_.clock().now();
-  const bool ran = station.serve(serving_);
+  const bool ran = station.serve(serving_, rank_);
   totals_.serving += group_.clock().now() - started;
   return ran;
 }

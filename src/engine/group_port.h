@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <optional>
 #include <span>
@@ -35,9 +36,10 @@ class GroupPort final : public ExpertPort, public Interrupt {
   [[nodiscard]] const Totals& totals() const override { return totals_; }
   [[nodiscard]] ExpertRowCounts* row_counts() override { return &counts_; }
 
-  void between_tasks() override { (void)serve(); }
+  void between_tasks() override;
 
-  // Runs what waits at services that this thread may run. True: something was run.
+  // Runs what waits at services that this thread may run. True: something was run. Throws what a
+  // run threw, also one between tasks.
   bool serve();
   // How long to sleep at most, when nothing else is to be done: until a delayed message arrives.
   [[nodiscard]] std::optional<Duration> time_to_next_arrival() const;
@@ -60,6 +62,7 @@ class GroupPort final : public ExpertPort, public Interrupt {
   std::vector<sched::ExpertEntry> message_;
   Totals totals_;
   bool progress_ = false;
+  std::exception_ptr thrown_;  // between tasks, where nothing may be thrown
 };
 
 }  // namespace gimbal::engine

@@ -2,31 +2,22 @@
 
 #include <algorithm>
 #include <limits>
-#include <stdexcept>
 #include <utility>
 #include <variant>
-
-#include "base/log.h"
 
 namespace gimbal::engine {
 namespace {
 
 constexpr BatchId kDummyBatch{std::numeric_limits<BatchId::rep>::max()};
 
-Duration sooner(Duration a, std::optional<Duration> b) {
-  return b ? std::min(a, *b) : a;
-}
-
 }  // namespace
 
-RankMember::RankMember(const GroupSeat& seat, const kernels::KernelContext& context,
-                       Duration dead_after)
+RankMember::RankMember(const GroupSeat& seat, const kernels::KernelContext& context)
     : seat_(seat),
       port_(seat.group, seat.rank, context),
       place_{.rows = seat.group.rows(),
              .first_region = seat.rank.value() * seat.group.options().executor.max_batches,
              .experts = port_},
-      watch_(seat.group, seat.rank, dead_after),
       protocol_(seat.rank) {}
 
 RankMember::~RankMember() {
@@ -42,15 +33,11 @@ void RankMember::join(ModelExecutor& executor, PageId dummy_page) {
       answers_.push_back(answer);
     }
     answered_.store(true);
-    seat_.group.bell(seat_.rank).ring();
+    seat_.group.life().bell(seat_.rank.value()).ring();
   });
 }
 
 void RankMember::take_answers(std::vector<sched::Event>& events) {
-  seat_.group.beat(seat_.rank);
-  if (!seat_.group.alive(seat_.rank)) {
-    throw std::runtime_error("this engine gave no sign of life and was declared dead");
-  }
   if (!answered_.load()) return;
   {
     const std::lock_guard lock(mutex_);
@@ -104,23 +91,16 @@ void RankMember::tell(const sched::Outputs& said) {
   carry_out();
 }
 
-Duration RankMember::keep_time(TimePoint now) {
-  Duration limit = std::max(Duration::zero(), watch_.next_look() - now);
-  if (protocol_.asking()) limit = sooner(limit, seat_.gang.keep_time());
-  return sooner(limit, port_.time_to_next_arrival());
+std::optional<Duration> RankMember::keep_time() {
+  std::optional<Duration> limit = port_.time_to_next_arrival();
+  if (const auto gang = protocol_.asking() ? seat_.gang.keep_time() : std::nullopt)
+    limit = std::min(*gang, limit.value_or(*gang));
+  return limit;
 }
 
-void RankMember::watch(TimePoint now) {
-  for (const Rank rank : watch_.look(now)) {
-    log_error("rank {} gave no sign of life for {:.1f} s: declared dead", rank.value(),
-              to_ms(watch_.dead_after()) / 1000.0);
-    if (seat_.group.retire(rank)) seat_.gang.tell(cluster::GangRankDead{rank});
-  }
-}
-
-void RankMember::retire() {
-  seat_.gang.detach(seat_.rank);
-  if (seat_.group.retire(seat_.rank)) seat_.gang.tell(cluster::GangRankDead{seat_.rank});
+void RankMember::retire(Rank rank) {
+  if (rank == seat_.rank) seat_.gang.detach(rank);
+  if (seat_.group.retire(rank)) seat_.gang.tell(cluster::GangRankDead{rank});
 }
 
 }  // namespace gimbal::engine

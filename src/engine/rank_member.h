@@ -11,7 +11,6 @@
 #include "engine/gang_driver.h"
 #include "engine/group_port.h"
 #include "engine/model_executor.h"
-#include "engine/rank_watch.h"
 #include "kernels/kernel_context.h"
 #include "sched/event.h"
 
@@ -25,39 +24,36 @@ struct GroupSeat {
 };
 
 // What an engine's thread does as a rank of a group, beside driving its scheduler: it tells the
-// gang of intents and ends, takes the answers, runs steps without sequences where the pace asks for
-// them, and watches for ranks that have died.
+// gang of intents and ends, takes the answers, and runs steps without sequences where the pace asks
+// for them.
 //
 // One thread: the engine's. The seat's group and gang must outlive it.
 class RankMember {
  public:
-  RankMember(const GroupSeat& seat, const kernels::KernelContext& context, Duration dead_after);
+  RankMember(const GroupSeat& seat, const kernels::KernelContext& context);
   ~RankMember();
   RankMember(const RankMember&) = delete;
   RankMember& operator=(const RankMember&) = delete;
 
   [[nodiscard]] GroupPort& port() { return port_; }
-  // Nobody has declared the rank dead, and it has not retired. Any thread.
-  [[nodiscard]] bool alive() const { return seat_.group.alive(seat_.rank); }
   [[nodiscard]] const GroupPlace& place() const { return place_; }
   // From now on answers are taken. `dummy_page`: of the executor's KV, used by no sequence.
   void join(ModelExecutor& executor, PageId dummy_page);
 
   // Turns what the gang has answered into events of the scheduler; may start a dummy step.
-  // Throws when the rank has been declared dead.
   void take_answers(std::vector<sched::Event>& events);
   // Removes what concerns a dummy step from the executor's events.
   void take_dummy_events(std::vector<sched::Event>& events);
   // Passes on what the scheduler says of steps.
   void tell(const sched::Outputs& said);
 
-  // Looks, from time to time, whether other ranks are well; cheap. Call it in every turn.
-  void watch(TimePoint now);
-  // Before a rest: carries out what is due. How long to rest at most.
-  [[nodiscard]] Duration keep_time(TimePoint now);
+  // Before a rest: carries out what is due. How long to rest at most, if not for ever.
+  [[nodiscard]] std::optional<Duration> keep_time();
 
-  // The thread ends: nobody waits for this rank any more.
-  void retire();
+  // See ExpertGroup.
+  [[nodiscard]] bool broken() const { return seat_.group.broken(); }
+  // A rank, this one or another, is gone: nobody waits for it any more.
+  void retire(Rank rank);
 
  private:
   void follow(const cluster::GangAnswer& answer, std::vector<sched::Event>& events);
@@ -66,7 +62,6 @@ class RankMember {
   GroupSeat seat_;
   GroupPort port_;
   GroupPlace place_;
-  RankWatch watch_;
   ModelExecutor* executor_ = nullptr;
   PageId dummy_page_;
   std::mutex mutex_;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <exception>
 #include <limits>
+#include <stdexcept>
 #include <utility>
 #include <variant>
 
@@ -14,18 +15,34 @@
 #include "sched/request_group.h"
 
 namespace gimbal::engine {
+namespace {
+
+LifeSigns& life_of(const ServingEngineOptions& options, const GroupSeat* seat, LifeSigns& own) {
+  if (seat != nullptr) return seat->group.life();
+  return options.peers != nullptr ? *options.peers : own;
+}
+
+int place_of(const ServingEngineOptions& options, const GroupSeat* seat) {
+  if (seat != nullptr) return seat->rank.value();
+  return options.peers != nullptr ? options.id.value() : 0;
+}
+
+}  // namespace
 
 ServingEngine::ServingEngine(const model::Model& model, ServingEngineOptions options,
                              ThreadPool& pool, cluster::TokenSink& sink, const GroupSeat* seat)
     : options_(std::move(options)),
       pool_(pool),
       sink_(sink),
-      bell_(seat != nullptr ? seat->group.bell(seat->rank) : own_bell_),
+      life_(life_of(options_, seat, own_life_)),
+      place_(place_of(options_, seat)),
+      bell_(life_.bell(place_)),
+      pulse_(life_, place_),
+      watch_(life_, place_, options_.dead_after),
       member_(seat == nullptr
                   ? nullptr
                   : std::make_unique<RankMember>(
-                        *seat, kernels::KernelContext{.pool = pool, .isa = options_.isa},
-                        options_.dead_after)),
+                        *seat, kernels::KernelContext{.pool = pool, .isa = options_.isa})),
       // One page more than the scheduler knows, for steps without sequences.
       kv_(model.config(), model.dtype(), options_.scheduler.kv_pages + (member_ ? 1 : 0)),
       executor_(model, kv_, context(), clock_,
@@ -48,7 +65,9 @@ void ServingEngine::observe() {
 
 // Of the executor's kernels.
 kernels::KernelContext ServingEngine::context() {
-  return {.pool = pool_, .isa = options_.isa, .interrupt = member_ ? &member_->port() : nullptr};
+  Interrupt* interrupt = life_.places() > 1 ? &pulse_ : nullptr;
+  if (member_) interrupt = &member_->port();
+  return {.pool = pool_, .isa = options_.isa, .interrupt = interrupt};
 }
 
 Result<std::unique_ptr<ServingEngine>> ServingEngine::start(const model::Model& model,
@@ -144,7 +163,7 @@ bool ServingEngine::idle() const {
 }
 
 cluster::EngineSnapshot ServingEngine::snapshot() const {
-  const bool ended = ended_.load() || (member_ && !member_->alive());
+  const bool ended = ended_.load() || !life_.alive(place_);
   return ended ? cluster::without_work(snapshot_.read()) : snapshot_.read();
 }
 
@@ -154,7 +173,7 @@ void ServingEngine::take_prefix_events(std::vector<kv::PrefixEvent>& events) {
 
 bool ServingEngine::healthy(std::string* why) const {
   const std::lock_guard lock(inbox_mutex_);
-  const bool dead = member_ && !member_->alive();
+  const bool dead = !life_.alive(place_);
   if (failure_.empty() && !dead) return true;
   if (why != nullptr) *why = failure_.empty() ? "the engine hangs and was declared dead" : failure_;
   return false;
@@ -162,7 +181,7 @@ bool ServingEngine::healthy(std::string* why) const {
 
 bool ServingEngine::declared_dead() const {
   const std::lock_guard lock(inbox_mutex_);
-  return failure_.empty() && member_ && !member_->alive();
+  return failure_.empty() && !life_.alive(place_);
 }
 
 bool ServingEngine::take_inbox(std::vector<sched::Event>& events) {
@@ -183,7 +202,28 @@ void ServingEngine::work() {
     log_error("the engine's thread failed: {}", cause.what());
     fail_all(sched::FinishReason::kFailed, cause.what());
   }
-  if (member_) member_->retire();
+  retire(place_);
+}
+
+void ServingEngine::retire(int place) {
+  if (member_) {
+    member_->retire(Rank{place});
+  } else if (life_.retire(place)) {
+    life_.announce(place);
+  }
+}
+
+void ServingEngine::look_after_life() {
+  life_.beat(place_);
+  if (!life_.alive(place_))
+    throw std::runtime_error("this engine gave no sign of life and was declared dead");
+  if (member_ && member_->broken())
+    throw std::runtime_error("an engine of its group failed while it ran experts for the others");
+  for (const int place : watch_.look(clock_.now())) {
+    log_error("{} {} gave no sign of life for {:.1f} s: declared dead", member_ ? "rank" : "engine",
+              place, to_ms(watch_.dead_after()) / 1000.0);
+    retire(place);
+  }
 }
 
 void ServingEngine::serve() {
@@ -194,10 +234,8 @@ void ServingEngine::serve() {
     // Read before anything is looked at, so that what comes meanwhile ends the rest.
     const std::uint32_t rung = bell_.rings();
     if (!take_inbox(events)) break;
-    if (member_) {
-      member_->watch(clock_.now());
-      member_->take_answers(events);
-    }
+    if (life_.places() > 1) look_after_life();
+    if (member_) member_->take_answers(events);
     if (!events.empty()) handle(events);
     const Progress progress = executor_.run(events);
     if (member_) member_->take_dummy_events(events);
@@ -209,12 +247,13 @@ void ServingEngine::serve() {
 }
 
 void ServingEngine::rest(std::uint32_t rung, Progress progress) {
-  if (!member_) {
-    bell_.wait(rung, std::nullopt);
-    return;
+  std::optional<Duration> limit = member_ ? member_->keep_time() : std::nullopt;
+  if (life_.places() > 1) {
+    const Duration look = std::max(Duration::zero(), watch_.next_look() - clock_.now());
+    limit = std::min(look, limit.value_or(look));
   }
-  const bool waits = progress == Progress::kWaiting;
-  bell_.wait(rung, member_->keep_time(clock_.now()), waits ? options_.spin : Duration::zero());
+  const bool spins = member_ && progress == Progress::kWaiting;
+  bell_.wait(rung, limit, spins ? options_.spin : Duration::zero());
 }
 
 void ServingEngine::note_live(std::span<const sched::Event> events) {

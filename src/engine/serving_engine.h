@@ -19,6 +19,8 @@
 #include "base/thread_pool.h"
 #include "cluster/engine.h"
 #include "comm/in_process/doorbell.h"
+#include "engine/life_signs.h"
+#include "engine/life_watch.h"
 #include "engine/model_executor.h"
 #include "engine/rank_member.h"
 #include "engine/request_spans.h"
@@ -50,8 +52,8 @@ class ServingEngine final : public cluster::Engine {
   [[nodiscard]] cluster::EngineSnapshot snapshot() const override;
   [[nodiscard]] const cluster::EngineLimits& limits() const override { return limits_; }
   [[nodiscard]] bool healthy(std::string* why) const override;
-  // In a group: the others have given it up, because its thread gives no sign of life. It may hang
-  // for ever, and its requests with it.
+  // The others have given it up, because its thread gives no sign of life. It may hang for ever,
+  // and its requests with it.
   [[nodiscard]] bool declared_dead() const;
 
   // What submit() would say of a request's own fields.
@@ -80,6 +82,9 @@ class ServingEngine final : public cluster::Engine {
   void serve();
   // Moves the inbox to `events`. False: the engine stops.
   bool take_inbox(std::vector<sched::Event>& events);
+  // Shows that the thread lives, and looks whether the others do. Throws when it was declared dead.
+  void look_after_life();
+  void retire(int place);
   // Waits for the bell, for no longer than something is due by itself.
   void rest(std::uint32_t rung, Progress progress);
   void note_live(std::span<const sched::Event> events);
@@ -93,10 +98,14 @@ class ServingEngine final : public cluster::Engine {
   cluster::EngineLimits limits_;
   SteadyClock clock_;
 
-  comm::Doorbell own_bell_;
+  LifeSigns own_life_{1};
+  LifeSigns& life_;
+  const int place_;
   comm::Doorbell& bell_;  // rung for whatever the thread is to look at
 
   // The engine thread's own.
+  Pulse pulse_;
+  LifeWatch watch_;
   std::unique_ptr<RankMember> member_;  // in a group
   model::KvStorage kv_;
   ModelExecutor executor_;

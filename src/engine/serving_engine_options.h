@@ -9,6 +9,7 @@
 #include "base/result.h"
 #include "base/trace.h"
 #include "engine/decision_recorder.h"
+#include "engine/life_signs.h"
 #include "engine/routing_recorder.h"
 #include "kernels/isa.h"
 #include "model/forward.h"
@@ -33,8 +34,11 @@ struct ServingEngineOptions {
   // In a group: how long the thread looks out for outputs before it sleeps. Only where each rank
   // has a CPU of its own.
   Duration spin{};
-  // In a group: a rank whose thread gives no sign of life for that long is declared dead.
+  // Among several: an engine whose thread gives no sign of life for that long is declared dead.
   Duration dead_after = std::chrono::seconds(10);
+  // The engines that look after each other, where they share no experts (else their group has
+  // this): this one's place is its id. Null: nobody does. Outlives the engine.
+  LifeSigns* peers = nullptr;
   // Draws what the engine does; null: nothing. Outlives the engine.
   Trace* trace = nullptr;
   // Records the router's choices; null: not. Outlives the engine.

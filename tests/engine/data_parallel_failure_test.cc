@@ -208,6 +208,25 @@ TEST_F(DataParallelFailureTest, RequestsOfAnEngineThatHangsGoOnThoughNobodyAsksF
   sink.release();
 }
 
+TEST_F(DataParallelFailureTest, EnginesThatShareNoExpertsLookAfterEachOther) {
+  HangingSink sink(sink_, RequestId{0});
+  DataParallelOptions options{.fleet = {.engines = 2, .expert_parallel_size = 1}};
+  options.fleet.engine.dead_after = std::chrono::seconds(2);
+  options.dispatch.rule = "round-robin";
+  auto engine = start_several(options, &sink);
+  ASSERT_TRUE(engine->submit({request(0, 60, 30)}).ok());
+  ASSERT_TRUE(engine->submit({request(1, 2, 1)}).ok());
+  ASSERT_TRUE(engine->submit({request(2, 100, 20)}).ok());  // behind the first
+  sink_.wait_for_ends(3);
+  EXPECT_EQ(sink_.stories().at(RequestId{0}).finish, FinishReason::kFailed);
+  EXPECT_EQ(sink_.stories().at(RequestId{1}).finish, FinishReason::kLength);
+  EXPECT_EQ(sink_.stories().at(RequestId{2}).finish, FinishReason::kLength);
+  EXPECT_TRUE(engine->healthy(nullptr));
+  EXPECT_FALSE(engine->engine_status().at(0).healthy);
+  EXPECT_EQ(engine->snapshots().at(0).running_requests, 0);
+  sink.release();
+}
+
 TEST_F(DataParallelFailureTest, AnEngineThatHangsGetsNothingMore) {
   ThrowingSink throwing(sink_);
   HangingSink sink(throwing, RequestId{0});

@@ -71,7 +71,11 @@ class FleetInvariance : public EngineFixture {
     options.map = random_map(ExpertGroup::map_shape(model_->config(), size), 1, rng);
     if (rng.below(2) == 0) options.patience = static_cast<double>(rng.below(9));
     if (rng.below(2) == 0) options.planner = rng.below(2) == 0 ? "pairing" : "as-wanted";
-    if (rng.below(2) == 0) options.expert_queue_policy = "ls-first";
+    if (rng.below(2) == 0) {
+      options.expert_queues = {
+          "ls-first",
+          {.quantum = from_ms(rng.uniform() * 0.2), .max_defer = static_cast<int>(rng.below(6))}};
+    }
     if (rng.below(3) != 0) {
       options.profile = {
           .ranks_per_node = 2,

@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
+#include <functional>
 #include <map>
 #include <memory>
+#include <new>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -74,6 +77,7 @@ class RankEngines : public EngineFixture {
                                  clock_);
     ASSERT_TRUE(gang.ok()) << gang.error().message;
     gang_ = std::move(gang).value();
+    if (before_start_) before_start_();
     for (int rank = 0; rank < shape.ranks; ++rank) {
       ServingEngineOptions options;
       options.scheduler.max_num_batched_tokens = kMaxRows;
@@ -157,6 +161,7 @@ class RankEngines : public EngineFixture {
     }
   }
 
+  std::function<void()> before_start_;  // of engines, when their group is there
   SteadyClock clock_;
   std::vector<std::unique_ptr<ThreadPool>> pools_;
   std::unique_ptr<ExpertGroup> group_;
@@ -283,6 +288,59 @@ TEST_F(RankEngines, ADyingRankTakesNobodyWithIt) {
                   expected.at(RequestId{static_cast<std::uint64_t>(id)}));
       }
       ++round;
+    }
+  }
+}
+
+// At its `when`-th decision it does `what`.
+class FaultyPolicy final : public policy::ExpertQueuePolicy {
+ public:
+  FaultyPolicy(int when, std::function<void()> what) : when_(when), what_(std::move(what)) {}
+  void choose(const policy::ExpertQueueView& view,
+              policy::ExpertQueueDecision& decision) const override {
+    if (++decisions_ == when_) what_();
+    rule_->choose(view, decision);
+  }
+
+ private:
+  int when_;
+  std::function<void()> what_;
+  std::unique_ptr<policy::ExpertQueuePolicy> rule_ =
+      policy::make_expert_queue_policy(policy::ExpertQueueRule{}).value();
+  mutable int decisions_ = 0;  // its callers follow each other
+};
+
+TEST_F(RankEngines, WhoFailsWhileItRunsExpertsTakesItsGroupWithIt) {
+  for (const bool shared : {true, false}) {
+    for (const bool hangs : {true, false}) {
+      SCOPED_TRACE(testing::Message() << (shared ? "shared" : "own") << hangs);
+      std::atomic<bool> released{false};
+      const auto fault = [&] {
+        if (!hangs) throw std::bad_alloc();
+        released.wait(false);
+      };
+      before_start_ = [&] {
+        group_->station(Rank{1}).set_policy(std::make_unique<FaultyPolicy>(5, fault));
+      };
+      start_group({.pace = cluster::GangPace::kImmediate,
+                   .shared = shared,
+                   .dead_after = hangs ? Duration(std::chrono::seconds(2))
+                                       : Duration(std::chrono::minutes(10))});
+      const std::size_t before = sink_.stories().size();
+      const std::uint64_t first = 1000 + before;
+      for (std::uint64_t i = 0; i < 6; ++i)
+        submit(i % 2, first + i, 20, 30);
+      // The thread that hangs says nothing of its own requests; the dispatcher gives them up.
+      sink_.wait_for_ends(before + (hangs ? 3 : 6));
+      EXPECT_TRUE(group_->broken());
+      EXPECT_FALSE(engines_[0]->healthy(nullptr));
+      EXPECT_FALSE(engines_[1]->healthy(nullptr));
+      released = true;
+      released.notify_all();
+      sink_.wait_for_ends(before + 6);
+      for (std::uint64_t i = 0; i < 6; ++i)
+        EXPECT_EQ(sink_.stories().at(RequestId{first + i}).finish, sched::FinishReason::kFailed);
+      stop_group();
     }
   }
 }

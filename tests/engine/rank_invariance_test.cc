@@ -78,9 +78,9 @@ std::vector<GangStep> random_gang_steps(int ranks, Rng& rng) {
 // Goes on running experts for as long as others may need them.
 void serve_others(ExpertGroup& group, GroupPort& port, const std::atomic<int>& working) {
   while (working.load() > 0) {
-    const std::uint32_t rung = group.bell(port.rank()).rings();
+    const std::uint32_t rung = group.life().bell(port.rank().value()).rings();
     if (!port.serve() && working.load() > 0) {
-      group.bell(port.rank()).wait(rung, port.time_to_next_arrival());
+      group.life().bell(port.rank().value()).wait(rung, port.time_to_next_arrival());
     }
   }
 }

@@ -167,7 +167,9 @@ class RandomScheduler {
       bell().wait(rung, rank_->port.time_to_next_arrival());
     }
   }
-  [[nodiscard]] comm::Doorbell& bell() { return rank_->group.bell(rank_->port.rank()); }
+  [[nodiscard]] comm::Doorbell& bell() {
+    return rank_->group.life().bell(rank_->port.rank().value());
+  }
 
   void make_sequences(int vocab) {
     // The same sequences whatever the seed.

@@ -149,8 +149,10 @@ void add_bench_parallel(CLI::App& bench, int& status) {
   const auto arguments = std::make_shared<Arguments>();
   command->add_option("model_dir", arguments->model.model_dir, "a Hugging Face checkpoint folder")
       ->required();
-  command->add_option("--data-parallel-size", arguments->engines, "engines")
-      ->check(number_range(2, 64))
+  command
+      ->add_option("--data-parallel-size", arguments->engines,
+                   "engines; of one, which shares nothing, all paces are apart")
+      ->check(number_range(1, 64))
       ->capture_default_str();
   command->add_option("--mix", arguments->mixes, "decode, uneven, alternate")
       ->delimiter(',')

@@ -20,6 +20,7 @@ struct DispatchFlags {
   std::string running_load = "uncomputed";
   bool feedback = true;
   std::optional<double> exchange_ms;  // what a token's exchange costs; absent: it is known
+  std::string constants_path;         // JSON; empty: the defaults
   std::string decisions_path;
   cluster::DispatcherOptions options;
 

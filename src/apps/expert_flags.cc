@@ -11,6 +11,8 @@ namespace gimbal::apps {
 namespace {
 
 constexpr double kMostPatience = 1000;  // steps
+constexpr double kMostQuantumMs = 10'000;
+constexpr double kMostDeadAfter = 86'400;
 
 }  // namespace
 
@@ -49,21 +51,43 @@ void ExpertFlags::add_to(CLI::App& command) {
       ->check(number_range(0.0, kMostPatience));
   command
       .add_option("--gang-planner", gang_planner,
-                  "prefill of engines that step together: pairing (what costs nobody much) or "
-                  "as-wanted; default: pairing with own workers, else as-wanted")
+                  "prefill of engines that step together: pairing (what costs nobody much; only "
+                  "the gimbal former keeps to it) or as-wanted; default: pairing with own workers "
+                  "and that former, else as-wanted")
       ->check(CLI::IsMember(policy::gang_planner_names()));
   command
       .add_option("--expert-queues", expert_queues,
                   "which experts a service runs first: run-all (all that waits, those with "
-                  "latency-sensitive rows first) or ls-first (of the others those first that have "
-                  "waited for a second; it is not told what a run costs and holds nothing back)")
+                  "latency-sensitive rows first) or ls-first (of the others only what keeps the "
+                  "run below --expert-quantum-ms, unless they are of a gang step or have waited "
+                  "long)")
       ->check(CLI::IsMember({"run-all", "ls-first"}))
+      ->capture_default_str();
+  command
+      .add_option("--expert-quantum-ms", expert_quantum_ms,
+                  "ls-first: how long a run may become for best-effort rows")
+      ->check(number_range(0.0, kMostQuantumMs))
+      ->capture_default_str();
+  command
+      .add_option("--expert-max-defer", expert_max_defer,
+                  "ls-first: runs that may pass a best-effort queue over")
+      ->check(at_least_zero())
+      ->capture_default_str();
+  command
+      .add_option("--dead-after", dead_after,
+                  "seconds without a sign of life after which an engine's thread is given up by "
+                  "the others")
+      ->check(number_range(1.0, kMostDeadAfter))
       ->capture_default_str();
   command.add_option("--expert-map", expert_map,
                      "JSON file that says which engine of a group runs which experts; default: an "
                      "equal number of consecutive ones each");
   command.add_option("--exchange-profile", exchange_profile,
                      "JSON file with latencies and bandwidths to impose on the exchange of rows");
+}
+
+policy::ExpertQueueRule ExpertFlags::queue_rule() const {
+  return {expert_queues, {.quantum = from_ms(expert_quantum_ms), .max_defer = expert_max_defer}};
 }
 
 void ExpertFlags::apply(const policy::Preset& preset, const CLI::App& command) {
@@ -79,7 +103,7 @@ Result<void> ExpertFlags::apply(const model_config::ModelConfig& config,
   GIMBAL_ASSIGN_OR_RETURN(fleet.pace, cluster::parse_gang_pace(expert_pace));
   fleet.patience = gang_patience;
   fleet.planner = gang_planner;
-  fleet.expert_queue_policy = expert_queues;
+  fleet.expert_queues = queue_rule();
   if (!exchange_profile.empty()) {
     auto profile = comm::read_exchange_profile(exchange_profile);
     if (!profile.ok()) return profile.error().within("--exchange-profile");

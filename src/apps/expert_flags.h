@@ -24,12 +24,16 @@ struct ExpertFlags {
   std::optional<double> gang_patience;  // nullopt: by rank workers
   std::string gang_planner;             // empty: by rank_workers
   std::string expert_queues = "run-all";
+  double expert_quantum_ms = 1;
+  int expert_max_defer = 8;
+  double dead_after = 10;        // seconds
   std::string expert_map;        // a file; empty: linear
   std::string exchange_profile;  // a file; empty: no imposed delays
 
   void add_to(CLI::App& command);
   // Takes the preset's column for the pace, if the command line does not give it.
   void apply(const policy::Preset& preset, const CLI::App& command);
+  [[nodiscard]] policy::ExpertQueueRule queue_rule() const;
   // Fills in all of `fleet` but its engines' options and the threads. Errors name the flag; files
   // are read.
   [[nodiscard]] Result<void> apply(const model_config::ModelConfig& config,

@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "apps/number_range.h"
@@ -14,13 +16,16 @@
 namespace gimbal::apps {
 namespace {
 
-constexpr std::array kOfSeveralEngines{
-    "--dispatch",       "--binding",         "--dispatch-lambda",
-    "--dispatch-omega", "--dispatch-tie-ms", "--dispatch-tie-fraction",
-    "--running-load",   "--feedback",        "--rank-workers"};
+constexpr std::array kOfSeveralEngines{"--dispatch",        "--binding",
+                                       "--dispatch-lambda", "--dispatch-omega",
+                                       "--dispatch-tie-ms", "--dispatch-tie-fraction",
+                                       "--running-load",    "--dispatch-constants",
+                                       "--feedback",        "--rank-workers",
+                                       "--dead-after"};
 constexpr std::array kOfSharedExperts{
-    "--expert-pace", "--gang-patience",    "--gang-planner", "--expert-queues",
-    "--expert-map",  "--exchange-profile", "--max-stage-ms", "--dispatch-exchange-ms"};
+    "--expert-pace",       "--gang-patience",       "--gang-planner", "--expert-queues",
+    "--expert-quantum-ms", "--expert-max-defer",    "--expert-map",   "--exchange-profile",
+    "--max-stage-ms",      "--dispatch-exchange-ms"};
 
 // Options that were given, and that so few engines make nothing of.
 std::vector<std::string> without_effect(const CLI::App& command, const ExpertFlags& experts) {
@@ -80,6 +85,43 @@ Result<void> ParallelFlags::apply_preset(const CLI::App& command, SchedulerFlags
   dispatch.apply(chosen, command);
   if (const std::string gaps = policy::preset_gaps(chosen); !gaps.empty()) log_warning("{}", gaps);
   return {};
+}
+
+void ParallelFlags::warn_of_unused(const CLI::App& command, const SchedulerFlags& scheduler) const {
+  struct Use {
+    const char* flag;
+    const char* column;
+    std::string_view value;
+    std::vector<std::string_view> of;  // the values that make something of the flag
+  };
+  const std::string& rule = dispatch.dispatch;
+  const std::string& order = scheduler.options.order;
+  const std::string& former = scheduler.options.former;
+  std::vector<Use> uses{{"--aging", "--order", order, {"sjf-aging"}},
+                        {"--promote-after", "--order", order, {"sjf-priority-aging"}},
+                        {"--drain-steps", "--batch-former", former, {"gimbal"}},
+                        {"--prefill-floor", "--batch-former", former, {"gimbal"}},
+                        {"--target-itl-ms", "--batch-former", former, {"gimbal"}}};
+  if (engines() > 1) {
+    uses.insert(uses.end(),
+                {{"--dispatch-lambda", "--dispatch", rule, {"gimbal"}},
+                 {"--dispatch-omega", "--dispatch", rule, {"gimbal"}},
+                 {"--dispatch-tie-ms", "--dispatch", rule, {"gimbal"}},
+                 {"--dispatch-tie-fraction", "--dispatch", rule, {"gimbal"}},
+                 {"--dispatch-exchange-ms", "--dispatch", rule, {"gimbal"}},
+                 {"--running-load", "--dispatch", rule, {"gimbal-v1"}},
+                 {"--feedback", "--dispatch", rule, {"gimbal", "gimbal-v2"}},
+                 {"--gang-patience", "--expert-pace", experts.expert_pace, {"gang"}},
+                 {"--gang-planner", "--expert-pace", experts.expert_pace, {"gang"}},
+                 {"--max-stage-ms", "--expert-pace", experts.expert_pace, {"gang"}},
+                 {"--expert-quantum-ms", "--expert-queues", experts.expert_queues, {"ls-first"}},
+                 {"--expert-max-defer", "--expert-queues", experts.expert_queues, {"ls-first"}}});
+  }
+  for (const Use& use : uses) {
+    if (command.get_option(use.flag)->count() == 0) continue;
+    if (std::find(use.of.begin(), use.of.end(), use.value) != use.of.end()) continue;
+    log_warning("{} takes no effect: {} is {}", use.flag, use.column, use.value);
+  }
 }
 
 Result<void> ParallelFlags::complete(const engine::ServingEngineOptions& engine) {

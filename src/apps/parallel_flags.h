@@ -33,6 +33,9 @@ struct ParallelFlags {
   // Takes the preset's columns for what the command line does not give. Errors: an unknown preset.
   // What takes no effect of the preset is said in the log.
   [[nodiscard]] Result<void> apply_preset(const CLI::App& command, SchedulerFlags& scheduler);
+  // Says in the log which of the command line's options the chosen rules make nothing of. Call it
+  // after apply_preset.
+  void warn_of_unused(const CLI::App& command, const SchedulerFlags& scheduler) const;
   // Checks what follows from several flags; call after the engine's options are complete.
   [[nodiscard]] Result<void> complete(const engine::ServingEngineOptions& engine);
 };

@@ -59,6 +59,12 @@ void SchedulerFlags::add_rules(CLI::App& command) {
           "twice the median wait")
       ->check(at_least_zero() | CLI::IsMember({"auto"}))
       ->capture_default_str();
+  command
+      .add_option("--ms-per-priority-level", options.order_options.ms_per_priority_level,
+                  "milliseconds of prefill that a level of a request's priority outweighs "
+                  "(sjf-aging, sjf-priority-aging)")
+      ->check(at_least_zero())
+      ->capture_default_str();
   command.add_option("--batch-former", options.former, "gimbal, vllm, tgi or qllm")
       ->capture_default_str();
   command

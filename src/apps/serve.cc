@@ -104,6 +104,7 @@ Result<void> complete(Arguments& arguments, const CLI::App& command) {
     GIMBAL_RETURN_IF_ERROR(arguments.parallel.check_engines(command));
   }
   GIMBAL_RETURN_IF_ERROR(arguments.parallel.apply_preset(command, arguments.scheduler));
+  arguments.parallel.warn_of_unused(command, arguments.scheduler);
   if (arguments.parallel.engines() > 1 || arguments.simulation.asked()) server.engine_label = "all";
   if (server.http.ssl_certfile.empty() && !server.http.ssl_keyfile.empty()) {
     return invalid_argument("--ssl-keyfile needs --ssl-certfile", "ssl-certfile");
@@ -229,9 +230,12 @@ Result<void> serve_model(Arguments& arguments, server::Server& server, Signals& 
   signals.ready();
   const sched::StepLoopOptions& scheduler = engines.options->scheduler;
   if (engines.inspector != nullptr) {
-    log_info("{} engines, dispatch {}, binding {}, expert pace {}", arguments.parallel.engines(),
+    const bool shares = engines.inspector->experts() != nullptr &&
+                        !engines.inspector->experts()->expert_groups().empty();
+    log_info("{} engines, dispatch {}, binding {}, {}", arguments.parallel.engines(),
              arguments.parallel.dispatch.dispatch, arguments.parallel.dispatch.binding,
-             arguments.parallel.experts.expert_pace);
+             shares ? "expert pace " + arguments.parallel.experts.expert_pace
+                    : "experts of each engine's own");
   }
   log_info("{} weights {:.0f} MB, {} threads, {}; {} KV pages of {} tokens; ready after {:.1f} s",
            tensor::to_string(loaded.model->dtype()),
@@ -239,6 +243,11 @@ Result<void> serve_model(Arguments& arguments, server::Server& server, Signals& 
            kernels::to_string(loaded.isa), scheduler.kv_pages, scheduler.page_tokens,
            to_ms(clock.now() - started) / 1000.0);
   serve_until_signal(arguments, server, signals, text.chat_template != nullptr, engines.drain);
+  if (engines.hangs()) {
+    log_warning("an engine's thread hangs: ending without it");
+    std::fflush(nullptr);
+    std::_Exit(0);
+  }
   return {};
 }
 

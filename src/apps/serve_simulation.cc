@@ -28,11 +28,22 @@ constexpr int kLongestAnswer = 1'000'000;
 // Of a simulation, and of a model on this machine: what the other has no use for.
 constexpr std::string_view kOnlySimulated[] = {"--model", "--profile", "--routing", "--time-scale",
                                                "--answer-tokens"};
-constexpr std::string_view kOnlyReal[] = {
-    "--dtype",         "--isa",          "--threads",       "--no-pin",
-    "--small-pages",   "--python-env",   "--chat-template", "--compute-nice",
-    "--block-size",    "--rank-workers", "--expert-queues", "--exchange-profile",
-    "--record-routing"};
+constexpr std::string_view kOnlyReal[] = {"--dtype",
+                                          "--isa",
+                                          "--threads",
+                                          "--no-pin",
+                                          "--small-pages",
+                                          "--python-env",
+                                          "--chat-template",
+                                          "--compute-nice",
+                                          "--block-size",
+                                          "--rank-workers",
+                                          "--expert-queues",
+                                          "--exchange-profile",
+                                          "--dead-after",
+                                          "--expert-quantum-ms",
+                                          "--expert-max-defer",
+                                          "--record-routing"};
 
 bool given(const CLI::App& command, std::string_view flag) {
   const CLI::Option* option = command.get_option_no_throw(std::string(flag));

@@ -45,10 +45,14 @@ Result<void> check_effect(const CLI::App& command, bool exact) {
         "--rank-workers shared is for serve: simulated engines have devices of their own",
         "rank-workers");
   }
-  if (!exact && command.get_option("--expert-queues")->count() > 0) {
+  if (command.get_option("--dead-after")->count() > 0) {
+    return invalid_argument("--dead-after is for serve: a script says when simulated engines fail",
+                            "dead-after");
+  }
+  for (const std::string name : {"expert-queues", "expert-quantum-ms", "expert-max-defer"}) {
+    if (exact || command.get_option("--" + name)->count() == 0) continue;
     return invalid_argument(
-        "--expert-queues goes with --exact: expected times of steps know no queues",
-        "expert-queues");
+        fmt::format("--{} goes with --exact: expected times of steps know no queues", name), name);
   }
   return {};
 }
@@ -195,9 +199,10 @@ Result<sim::SystemOptions> SimulateFlags::system(const policy::Preset& preset,
   system.scheduler.max_model_len = max_model_len;
   system.dispatch.log_records = 0;
   system.exact = exact;
-  system.expert_queue_policy = expert.expert_queues;
+  system.expert_queues = expert.queue_rule();
   GIMBAL_ASSIGN_OR_RETURN(system.pace, cluster::parse_gang_pace(expert.expert_pace));
   system.patience = expert.gang_patience;
+  if (system.scheduler.former != "gimbal") system.planner = "as-wanted";  // see EngineFleetOptions
   if (!expert.gang_planner.empty()) system.planner = expert.gang_planner;
   return system;
 }

@@ -15,6 +15,7 @@ Result<StartedEngines> start_engines(const ParallelFlags& flags, const ModelFlag
     GIMBAL_ASSIGN_OR_RETURN(
         auto one, engine::ServingEngine::start(*loaded.model, options, *loaded.pool, sink));
     started.drain = [raw = one.get()] { raw->drain(); };
+    started.hangs = [] { return false; };
     started.options = &one->options();
     started.engine = std::move(one);
     return started;
@@ -22,6 +23,7 @@ Result<StartedEngines> start_engines(const ParallelFlags& flags, const ModelFlag
   engine::DataParallelOptions several_options{.dispatch = flags.dispatch.options,
                                               .exchange_ms_per_token = flags.dispatch.exchange_ms};
   several_options.fleet.engine = options;
+  several_options.fleet.engine.dead_after = from_ms(flags.experts.dead_after * 1000.0);
   several_options.fleet.threads = model_flags.threads;
   several_options.fleet.pin = !model_flags.no_pin;
   several_options.fleet.nice = model_flags.nice;
@@ -29,6 +31,7 @@ Result<StartedEngines> start_engines(const ParallelFlags& flags, const ModelFlag
   GIMBAL_ASSIGN_OR_RETURN(auto several, engine::DataParallelEngine::start(
                                             *loaded.model, several_options, *loaded.pool, sink));
   started.drain = [raw = several.get()] { raw->drain(); };
+  started.hangs = [raw = several.get()] { return raw->hangs(); };
   started.options = &several->engine_options();
   started.inspector = several.get();
   started.engine = std::move(several);

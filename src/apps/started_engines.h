@@ -15,8 +15,9 @@ namespace gimbal::apps {
 // One engine or several, as the rest of the program uses them.
 struct StartedEngines {
   std::unique_ptr<cluster::Engine> engine;
-  const cluster::Inspector* inspector = nullptr;          // of `engine`; null: one
-  std::function<void()> drain;                            // accepts nothing from then on
+  const cluster::Inspector* inspector = nullptr;  // of `engine`; null: one
+  std::function<void()> drain;                    // accepts nothing from then on
+  std::function<bool()> hangs;  // a thread of it may never end, nor would destroying it
   const engine::ServingEngineOptions* options = nullptr;  // of each, filled in
 };
 

@@ -179,12 +179,38 @@ def test_a_context_that_no_memory_holds_is_refused(serve):
         (("--batch-former", "foo"), "foo"),
         (("--promote-after", "nan"), "--promote-after"),
         (("--shutdown-timeout", "nan"), "--shutdown-timeout"),
+        (("--dead-after", "0"), "--dead-after"),
+        (("--expert-quantum-ms", "-1"), "--expert-quantum-ms"),
+        (("--ms-per-priority-level", "x"), "--ms-per-priority-level"),
     ],
 )
 def test_a_wrong_flag_is_named_before_a_model_is_looked_for(program, tmp_path, flags, named):
     command = [program, "serve", tmp_path / "nowhere", *flags]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ran.returncode > 0 and named in ran.stderr and "nowhere" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "constants, named",
+    [
+        ({"weight_kv": -1}, "weight_kv"),
+        ({"kv_limit": 1.5}, "kv_limit"),
+        ({"return_probability": 2}, "return_probability"),
+        ({"session_s": 0}, "session_s"),
+        ({"shortlist": "many"}, "shortlist"),
+        ({"waight_kv": 1}, "waight_kv"),
+        ([1], "object"),
+    ],
+)
+def test_a_wrong_constant_of_dispatch_is_named(program, tmp_path, constants, named):
+    path = tmp_path / "constants.json"
+    path.write_text(json.dumps(constants))
+    short = ("simulate", "--engines", "2", "--num-prompts", "5")
+    command = [program, *short, "--dispatch-constants", path]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.returncode > 0 and named in ran.stderr and "constants.json" in ran.stderr
+    path.write_text(json.dumps({"weight_kv": 2, "late_steps": 3, "session_s": 60}))
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
 
 
 def test_a_folder_that_is_none_is_named(program, python_env, tmp_path):

@@ -212,7 +212,7 @@ void Trace::write_event(const Event& event) {
   } else if (event.phase == 'i') {
     text_ += event.track == TraceTrack{} ? R"(,"s":"g")" : R"(,"s":"t")";  // of all, of the thread
   } else if (event.phase == 'b' || event.phase == 'e') {
-    fmt::format_to(std::back_inserter(text_), R"(,"id":"{:#x}","cat":)", event.id);
+    fmt::format_to(std::back_inserter(text_), R"(,"id2":{{"local":"{:#x}"}},"cat":)", event.id);
     append_string(text_, event.category);
   }
   text_ += R"(,"name":)";

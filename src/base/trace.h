@@ -66,8 +66,8 @@ class Trace {
                 std::initializer_list<TraceArg> args = {});
   void instant(TraceTrack track, std::string_view name, TimePoint time,
                std::initializer_list<TraceArg> args = {});
-  // Spans that belong together by (category, id), as the phases of a request do; of one id they
-  // nest: the end is that of the last begun with its name.
+  // Spans that belong together by (group, category, id), as the phases of a request do; of one id
+  // they nest: the end is that of the last begun with its name.
   void begin_span(TraceTrack track, std::string_view category, std::uint64_t id,
                   std::string_view name, TimePoint time, std::initializer_list<TraceArg> args = {});
   void end_span(TraceTrack track, std::string_view category, std::uint64_t id,

@@ -8,6 +8,8 @@
 #include <optional>
 #include <sstream>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "base/json.h"
 
@@ -103,11 +105,31 @@ TEST(Trace, SpansCountersAndInstants) {
   for (const Json& event : json["traceEvents"])
     phases.push_back(event["ph"].get<std::string>());
   EXPECT_THAT(phases, ElementsAre("M", "M", "b", "e", "C", "i"));
-  EXPECT_EQ(of_phase(json, "b")[0]["id"], "0xfeed0000000000");
-  EXPECT_EQ(of_phase(json, "e")[0]["id"], "0xfeed0000000000");
+  EXPECT_EQ(of_phase(json, "b")[0]["id2"], (Json{{"local", "0xfeed0000000000"}}));
+  EXPECT_EQ(of_phase(json, "e")[0]["id2"], (Json{{"local", "0xfeed0000000000"}}));
   EXPECT_EQ(of_phase(json, "b")[0]["cat"], "request");
   EXPECT_EQ(of_phase(json, "C")[0]["args"], (Json{{"ls", 3}, {"be", 4}}));
   EXPECT_EQ(of_phase(json, "i")[0]["s"], "t");
+}
+
+TEST(Trace, SpansOfTwoProcessesMayHaveOneId) {
+  std::ostringstream out;
+  Trace trace(out);
+  const TraceTrack first = trace.add_track(trace.add_process("station 0"), "rows");
+  const TraceTrack second = trace.add_track(trace.add_process("station 1"), "rows");
+  trace.begin_span(first, "hold", 7, "held", at_us(1));
+  trace.begin_span(second, "hold", 7, "held", at_us(2));
+  trace.end_span(first, "hold", 7, "held", at_us(3));
+  trace.end_span(second, "hold", 7, "held", at_us(4));
+  const Json json = finished(trace, out);
+  std::vector<std::pair<int, double>> ends;
+  for (const Json& event : json["traceEvents"]) {
+    EXPECT_FALSE(event.contains("id"));  // which would be one span of both
+    if (event["ph"] != "b" && event["ph"] != "e") continue;
+    EXPECT_EQ(event["id2"], (Json{{"local", "0x7"}}));  // of the process, "pid"
+    if (event["ph"] == "e") ends.emplace_back(event["pid"].get<int>(), event["ts"].get<double>());
+  }
+  EXPECT_THAT(ends, ElementsAre(std::pair(first.process, 3.0), std::pair(second.process, 4.0)));
 }
 
 TEST(Trace, NamesAreEscapedAndNumbersStayNumbers) {

@@ -47,9 +47,7 @@ class RequestSpansTest : public testing::Test {
     for (const Json& event : (*json)["traceEvents"]) {
       const std::string phase = event["ph"];
       if (phase != "b" && phase != "e") continue;
-      const Json& of = event["id"];
-      const std::string text = of.is_string() ? of.get<std::string>() : of.dump();
-      if (std::stoull(text, nullptr, 0) != id.value()) continue;
+      if (std::stoull(event["id2"]["local"].get<std::string>(), nullptr, 0) != id.value()) continue;
       events.push_back(phase + " " + event["name"].get<std::string>() + " " +
                        std::to_string(event["ts"].get<int>()));
     }

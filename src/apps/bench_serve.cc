@@ -97,7 +97,8 @@ Result<Plan> make_plan(const Arguments& arguments) {
     plan.summary.goodput.push_back(limit);
   }
   // When all are due at one moment, all but the first are late for no fault of the client's.
-  const bool spread = plan.requests.requests.back().arrival > Duration{};
+  const auto& requests = plan.requests.requests;
+  const bool spread = requests.back().arrival > requests.front().arrival;
   plan.summary.max_lag_p99_ms =
       spread ? arguments.max_lag_ms : std::numeric_limits<double>::infinity();
   GIMBAL_ASSIGN_OR_RETURN(plan.info, run_info(arguments, plan.requests));

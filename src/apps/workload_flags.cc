@@ -163,7 +163,7 @@ Result<void> set_arrivals(const WorkloadFlags& flags, Workload& requests) {
   if (requests.has_arrivals && !flags.burstiness) {
     if (!options.rate) return {};
     // A trace whose requests all arrive at once has no pattern that could be stretched.
-    if (requests.requests.back().arrival > Duration{}) {
+    if (requests.requests.back().arrival > requests.requests.front().arrival) {
       workload::rescale_arrivals(requests, *options.rate);
       return {};
     }
@@ -195,7 +195,7 @@ void add_common_options(CLI::App& command, WorkloadFlags& flags) {
   workload("--num-prompts", flags.num_prompts,
            "requests; default: the whole trace, 1000 of a generator");
   workload("--skip-prompts", flags.skip_prompts,
-           "requests of a trace's beginning that are left out");
+           "requests of a trace's beginning that are left out; the rest arrives from 0 on");
   workload("--seed", flags.seed, "of everything that is random")->capture_default_str();
   workload("--request-rate", flags.request_rate,
            "requests a second; the last of N arrives at N/rate. inf: all at once, or a trace's own "

@@ -7,10 +7,12 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "base/temporary_folder.h"
+#include "workload/trace_writer.h"
 
 namespace gimbal::apps {
 namespace {
@@ -137,6 +139,45 @@ TEST(WorkloadFlags, ATraceWithoutAPatternOfItsOwnTakesTheRate) {
   EXPECT_TRUE(std::is_sorted(arrivals.begin(), arrivals.end()));
   const std::string one = folder.write("one.jsonl", row);
   EXPECT_EQ(made({"--trace", one, "--request-rate", "4"}).requests[0].arrival, milliseconds(250));
+}
+
+// The times of a generator: the first of N requests arrives after a gap, the last at N/rate.
+TEST(WorkloadFlags, ATraceOfItsOwnFormatKeepsItsBeginning) {
+  const TemporaryFolder folder;
+  const auto row = [](int ms) {
+    return R"({"timestamp":)" + std::to_string(ms) +
+           R"(,"input_length":9,"output_length":1,"prompt":[[1,9,-1]]})" + "\n";
+  };
+  const std::string path = folder.write("own.jsonl", row(500) + row(600) + row(1000));
+  const auto arrivals = [&](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"--trace", path});
+    return arrivals_of(made(flags));
+  };
+  const auto ms = [](auto... times) { return std::vector<Duration>{milliseconds(times)...}; };
+  EXPECT_EQ(arrivals({}), ms(500, 600, 1000));
+  EXPECT_EQ(arrivals({"--request-rate", "1"}), ms(1500, 1800, 3000));
+  // As a part of a trace it begins at 0.
+  EXPECT_EQ(arrivals({"--skip-prompts", "0"}), ms(0, 100, 500));
+  EXPECT_EQ(arrivals({"--skip-prompts", "1"}), ms(0, 400));
+  EXPECT_EQ(arrivals({"--skip-prompts", "1", "--request-rate", "1"}), ms(0, 2000));
+  // All at one moment is no pattern, whatever the moment.
+  const std::string once = folder.write("once.jsonl", row(500) + row(500));
+  const auto drawn = arrivals_of(made({"--trace", once, "--request-rate", "1"}));
+  EXPECT_EQ(drawn[1], milliseconds(2000));
+  EXPECT_LT(drawn[0], drawn[1]);
+}
+
+TEST(WorkloadFlags, AnOtherRateOfAWrittenWorkloadIsThatOfItsGenerator) {
+  const TemporaryFolder folder;
+  const std::vector<std::string> flags{"--num-prompts", "20", "--request-rate", "4"};
+  const Workload slow = made({"--num-prompts", "20", "--request-rate", "2"});
+  std::ostringstream text;
+  workload::write_jsonl(made(flags), text);
+  const Workload again =
+      made({"--trace", folder.write("w.jsonl", text.str()), "--request-rate", "2"});
+  ASSERT_EQ(again.requests.size(), slow.requests.size());
+  for (std::size_t i = 0; i < slow.requests.size(); ++i)
+    EXPECT_NEAR(to_ms(again.requests[i].arrival), to_ms(slow.requests[i].arrival), 1e-3);
 }
 
 TEST_F(WorkloadFlagsTrace, WindowsStartAtZero) {

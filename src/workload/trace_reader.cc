@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "workload/csv.h"
 #include "workload/trace_rows.h"
+#include "workload/transforms.h"
 
 namespace gimbal::workload {
 namespace {
@@ -162,10 +163,7 @@ Result<Workload> parse_trace(std::string_view text, const TraceOptions& options)
   std::stable_sort(
       workload.requests.begin(), workload.requests.end(),
       [](const RequestSpec& a, const RequestSpec& b) { return a.arrival < b.arrival; });
-  // A row that is earlier than the first would be before the start.
-  const Duration start = std::min(workload.requests.front().arrival, Duration{});
-  for (RequestSpec& request : workload.requests)
-    request.arrival -= start;
+  if (format != TraceFormat::kGimbal) begin_at_zero(workload);
   workload.name = fmt::format("{} trace", to_string(format));
   return workload;
 }

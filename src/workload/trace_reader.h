@@ -41,7 +41,7 @@ struct TraceOptions {
 [[nodiscard]] Result<TraceFormat> recognise_trace(std::string_view text);
 
 // Reads a trace. Requests are in order of arrival (rows with equal times in the trace's order),
-// times count from the trace's start: its zero where it has one, else its first row. A trace
+// times count from the first of them, but those of kGimbal are kept as they were written. A trace
 // without prefix identity gets a fresh part for each prompt. Rows without prompt or output tokens
 // are failed requests: they are left out and counted. Errors name line (or entry) and column (or
 // field).

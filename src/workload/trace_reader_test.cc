@@ -1,10 +1,12 @@
 #include "workload/trace_reader.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
 #include <fstream>
+#include <functional>
 #include <sstream>
 #include <thread>
 
@@ -222,7 +224,7 @@ TEST(TraceReader, ReadsBailianWithItsConversations) {
       "\n"
       R"({"chat_id":10,"parent_chat_id":3,"timestamp":71,"input_length":16,"output_length":9,"type":"text","turn":2,"hash_ids":[1]})");
   ASSERT_EQ(workload.requests.size(), 4u);
-  EXPECT_EQ(workload.requests[1].arrival, milliseconds(61'114));
+  EXPECT_EQ(workload.requests[1].arrival, milliseconds(61'114 - 1'500));
   EXPECT_EQ(workload.requests[1].user, "chat-7");
   EXPECT_EQ(workload.requests[2].user, "chat-7");
   EXPECT_EQ(workload.requests[3].user, "chat-10");  // its parent is before the trace
@@ -253,6 +255,44 @@ TEST(TraceReader, ReadsShareGptConversations) {
               HasSubstr("line 3, column 3: entry 1: conversations must be"));
   EXPECT_THAT(message_of(R"([[]])"), HasSubstr("line 1, column 2: entry 0"));
   EXPECT_THAT(message_of(R"([{"conversations":[1,2]}])"), HasSubstr("conversations[0]"));
+}
+
+TEST(TraceReader, TheFirstRequestOfATailArrivesAtZero) {
+  const auto arrivals = [](const std::string& text) {
+    std::vector<Duration> times;
+    for (const RequestSpec& request : parsed(text).requests)
+      times.push_back(request.arrival);
+    return times;
+  };
+  const auto row = [](const char* id, double time, int tokens) {
+    return fmt::format(R"({{{}"timestamp":{},"input_length":{},"output_length":1,"hash_ids":[]}})",
+                       id, time, tokens) +
+           "\n";
+  };
+  const auto mooncake = std::bind_front(row, "");
+  const auto bailian = std::bind_front(row, R"("chat_id":1,)");
+  const std::vector<Duration> times{{}, milliseconds(500), milliseconds(2000)};
+  // Also where a later row is the earliest, or the first one is a failed request.
+  EXPECT_EQ(arrivals(mooncake(3500, 9) + mooncake(3000, 9) + mooncake(5000, 9)), times);
+  EXPECT_EQ(arrivals(mooncake(2000, 0) + mooncake(3000, 9) + mooncake(3500, 9) + mooncake(5000, 9)),
+            times);
+  EXPECT_EQ(arrivals(bailian(70.5, 9) + bailian(70, 9) + bailian(72, 9)), times);
+  EXPECT_EQ(
+      arrivals("Timestamp,Request tokens,Response tokens\n50,0,1\n60,1,1\n60.5,1,1\n62,1,1\n"),
+      times);
+  EXPECT_EQ(
+      arrivals("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00,0,1\n"
+               "2023-11-16 18:00:05.5,1,1\n2023-11-16 18:00:05,1,1\n2023-11-16 18:00:07,1,1\n"),
+      times);
+}
+
+TEST(TraceReader, ItsOwnFormatKeepsItsTimes) {
+  Workload workload = parsed(kMooncake);
+  for (RequestSpec& request : workload.requests)
+    request.arrival += seconds(100);
+  std::ostringstream out;
+  write_jsonl(workload, out);
+  EXPECT_EQ(parsed(out.str()).requests, workload.requests);
 }
 
 TEST(TraceReader, StopsAtTheRowsAskedFor) {

@@ -85,14 +85,18 @@ void keep_first(Workload& workload, std::size_t count) {
   if (workload.requests.size() > count) workload.requests.resize(count);
 }
 
+void begin_at_zero(Workload& workload) {
+  if (workload.requests.empty()) return;
+  const Duration start = workload.requests.front().arrival;
+  for (RequestSpec& request : workload.requests)
+    request.arrival -= start;
+}
+
 void drop_first(Workload& workload, std::size_t count) {
   GIMBAL_CHECK(count < workload.requests.size());
-  const Duration before = workload.requests.front().arrival;
   workload.requests.erase(workload.requests.begin(),
                           workload.requests.begin() + static_cast<std::ptrdiff_t>(count));
-  const Duration earlier = workload.requests.front().arrival - before;
-  for (RequestSpec& request : workload.requests)
-    request.arrival -= earlier;
+  begin_at_zero(workload);
 }
 
 Workload sample_requests(const Workload& workload, std::size_t count, Rng& rng) {

@@ -22,8 +22,11 @@ void cap_lengths(Workload& workload, std::optional<std::int64_t> prompt_cap,
 // Keeps the first `count` requests in order of arrival.
 void keep_first(Workload& workload, std::size_t count);
 
-// Leaves out the first `count` requests; the others arrive earlier by as much as the workload then
-// starts later. Requires: count < the number of requests.
+// Moves all arrivals so that the first is 0. Requires: requests are in order of arrival.
+void begin_at_zero(Workload& workload);
+
+// Leaves out the first `count` requests; the others begin at 0. Requires: count < the number of
+// requests, which are in order of arrival.
 void drop_first(Workload& workload, std::size_t count);
 
 // Requests drawn from a workload without arrivals, in random order: without replacement up to its

@@ -90,6 +90,22 @@ TEST(Transforms, TextIsCutWithItsPrompt) {
   EXPECT_EQ(scaled.requests[0].text.size(), 9u);
 }
 
+TEST(Transforms, WhatIsLeftBeginsAtZero) {
+  using std::chrono::seconds;
+  Workload workload = numbered(4);
+  for (int i = 0; i < 4; ++i)
+    workload.requests[static_cast<std::size_t>(i)].arrival = seconds(100 + i * i);
+  Workload rest = workload;
+  drop_first(rest, 2);
+  ASSERT_EQ(rest.requests.size(), 2u);
+  EXPECT_EQ(rest.requests[0].prompt_tokens(), 3);
+  EXPECT_EQ(rest.requests[0].arrival, Duration{});
+  EXPECT_EQ(rest.requests[1].arrival, seconds(5));
+  drop_first(workload, 0);
+  EXPECT_EQ(workload.requests[0].arrival, Duration{});
+  EXPECT_EQ(workload.requests[3].arrival, seconds(9));
+}
+
 TEST(Transforms, SamplingTakesEachOnceBeforeItRepeats) {
   Rng rng(1);
   const Workload sampled = sample_requests(numbered(10), 25, rng);

@@ -75,9 +75,18 @@ def rates(times, weights, width, bins):
     return counts
 
 
+def start_times_of(result):
+    """Seconds since the run's start; vLLM's are readings of a clock, and count from the first."""
+    starts = result["start_times"]
+    if "scheduled_times" in result:
+        return starts
+    first = min(completed(result, starts) or starts, default=0.0)
+    return [start - first for start in starts]
+
+
 def draw_timeline(column, name, result):
     """TTFT of each request at the time it was sent; requests in flight; chunks a second."""
-    starts = result["start_times"]
+    starts = start_times_of(result)
     ends, sent, ttfts, tokens = [], [], [], []
     errors = result.get("errors") or [""] * len(starts)
     for start, ttft, gaps, error in zip(starts, result["ttfts"], result["itls"], errors):

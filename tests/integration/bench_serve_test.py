@@ -379,6 +379,26 @@ def test_results_are_drawn(bench_serve, gimbal, tmp_path):
         assert "<svg" in (tmp_path / "plots" / f"{title}.svg").read_text()
 
 
+@pytest.mark.skipif(report_env() is None, reason="build/report-env is not there")
+def test_the_timeline_of_a_result_of_vllm_begins_at_its_first_request(gimbal, tmp_path):
+    result = {
+        "label": "run", "duration": 2.0, "completed": 3, "errors": ["", "", "", "refused"],
+        "ttfts": [0.25, 0.5, 0.125, 0], "itls": [[0.125, 0.25], [0.125], [], []],
+        "input_lens": [8, 8, 8, 8], "output_lens": [3, 2, 1, 0],
+    }  # fmt: skip
+    sent = [0.5, 0.0, 1.25, 1.5]
+    boot = 2.0**20  # seconds that vLLM's clock shows before the run
+    vllm = result | {"start_times": [boot + at for at in sent]}
+    ours = result | {"start_times": sent, "scheduled_times": sent}
+    pictures = []
+    for name, document in (("vllm", vllm), ("ours", ours)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+        ran = gimbal("report", f"{name}.json", "--out", name, "--report-env", report_env())
+        assert ran.returncode == 0, ran.stderr
+        pictures.append((tmp_path / name / "timeline.png").read_bytes())
+    assert pictures[0] == pictures[1]
+
+
 def test_missing_matplotlib_is_said_clearly(bench_serve, gimbal, python_env, tmp_path):
     bench_serve("a.json", "--save-detailed")
     for environment in (python_env, tmp_path / "nowhere"):

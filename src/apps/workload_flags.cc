@@ -204,11 +204,13 @@ void add_common_options(CLI::App& command, WorkloadFlags& flags) {
   workload(
       "--burstiness", flags.burstiness,
       "shape of the gamma law of gaps, 1: Poisson; given with a trace, its times are replaced");
-  workload("--scale-lengths", flags.scale_lengths, "multiply all lengths")->capture_default_str();
+  workload("--scale-lengths", flags.scale_lengths, "multiply all lengths, after the caps")
+      ->capture_default_str();
   workload("--ls-share", flags.ls_share,
            "share of latency-sensitive requests, the others best-effort; qllm: 0.2");
-  workload("--prompt-cap", flags.prompt_cap, "longest prompt, longer ones are cut; qllm: 1024");
-  workload("--output-cap", flags.output_cap, "longest output");
+  workload("--prompt-cap", flags.prompt_cap,
+           "longest prompt before --scale-lengths, longer ones are cut; qllm: 1024");
+  workload("--output-cap", flags.output_cap, "longest output before --scale-lengths");
   workload("--users", flags.users, "users whom requests come from; multi-turn: 64");
   workload("--topics", flags.topics, "topics that users write about, each with its own tokens");
   workload("--pin-users", flags.pin_users, "engines that users are fixed to");

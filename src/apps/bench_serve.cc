@@ -59,6 +59,7 @@ struct Plan {
   loadgen::LoadOptions load;
   report::ServeResultOptions summary;
   report::ServeJsonOptions shown;
+  report::ServeJsonOptions saved;  // and TTFT to content, which every result has
   report::RunInfo info;
 };
 
@@ -92,6 +93,11 @@ Result<Plan> make_plan(const Arguments& arguments) {
   GIMBAL_ASSIGN_OR_RETURN(plan.shown.metrics, report::parse_metrics(arguments.percentile_metrics));
   GIMBAL_ASSIGN_OR_RETURN(plan.shown.percentiles,
                           report::parse_percentiles(arguments.metric_percentiles));
+  plan.saved = plan.shown;
+  auto& saved = plan.saved.metrics;
+  if (std::find(saved.begin(), saved.end(), report::Metric::kTtftContent) == saved.end()) {
+    saved.push_back(report::Metric::kTtftContent);
+  }
   for (const std::string& text : arguments.goodput) {
     GIMBAL_ASSIGN_OR_RETURN(const report::GoodputLimit limit, report::parse_goodput_limit(text));
     plan.summary.goodput.push_back(limit);
@@ -234,7 +240,7 @@ Result<int> bench_serve(const Arguments& arguments) {
   const bool stopped = plan.summary.unanswered > 0;
   if (stopped) fmt::print("stopped: {} dropped, {} not sent\n", run.dropped, run.unsent);
   if (file) {
-    nlohmann::json document = to_json(result, plan.info, plan.shown);
+    nlohmann::json document = to_json(result, plan.info, plan.saved);
     document["interrupted"] = stopped;
     document["server_metrics"] = measured.server_metrics;
     document["server_samples"] = measured.server_samples;
@@ -261,7 +267,7 @@ void add_result_options(CLI::App& command, Arguments& arguments) {
   add("--goodput", arguments.goodput, "limits as ttft:MS tpot:MS e2el:MS, all of which count")
       ->expected(1, 3);
   add("--percentile-metrics", arguments.percentile_metrics,
-      "of ttft, tpot, itl, e2el and ttft_content")
+      "of ttft, tpot, itl, e2el and ttft_content; a saved result always has the last")
       ->capture_default_str();
   add("--metric-percentiles", arguments.metric_percentiles, "")->capture_default_str();
   add("--max-lag-ms", arguments.max_lag_ms,

@@ -72,6 +72,9 @@ def test_every_request_is_measured_and_accounted_for(bench_serve, server):
     assert max(result["scheduled_times"]) == pytest.approx(PROMPTS / 100)
     assert result["p50_ttft_ms"] <= result["p99_ttft_ms"] <= result["p99_e2el_ms"]
     assert "mean_tpot_ms" not in result
+    # In every result, but printed where it is asked for.
+    assert "mean_ttft_content_ms" in result and "p99_ttft_content_ms" in result["classes"]["LS"]
+    assert "TTFT_CONTENT" not in text
     assert sum(part["completed"] for part in result["classes"].values()) == PROMPTS
     assert set(result["classes"]) == {"LS", "BE"}
     assert sum(part["completed"] for part in result["users"].values()) == PROMPTS

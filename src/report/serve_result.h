@@ -89,7 +89,9 @@ struct IdentityCheck {
 };
 
 struct ServeResult {
-  Duration duration{};  // first request due → last answer ended
+  // From the run's start, which is the workload's time 0, to the end of the last answer, or to
+  // where the run was stopped. Of a simulation: from the first arrival on.
+  Duration duration{};
   GroupResult all;
   std::map<std::string, GroupResult> classes;  // by traffic_class; empty without classes
   std::map<std::string, GroupResult> users;

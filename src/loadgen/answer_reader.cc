@@ -62,7 +62,8 @@ void AnswerReader::handle_chunk(Duration now, std::string_view data) {
     has_usage_ = true;
     record_.prompt_tokens = chunk->usage->prompt_tokens;
     record_.output_tokens = chunk->usage->completion_tokens;
-    record_.cached_tokens = chunk->usage->cached_tokens;
+    record_.tells_cached = chunk->usage->cached_tokens.has_value();
+    record_.cached_tokens = chunk->usage->cached_tokens.value_or(0);
   }
   if (!chunk->has_choice) return;
   if (chunks_ == 0) {

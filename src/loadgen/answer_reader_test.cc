@@ -61,6 +61,7 @@ TEST(AnswerReader, MeasuresAStream) {
   EXPECT_EQ(record.output_tokens, 3);
   EXPECT_FALSE(record.without_usage);
   EXPECT_EQ(record.cached_tokens, 2);
+  EXPECT_TRUE(record.tells_cached);
   EXPECT_EQ(record.text, "ab");
 }
 
@@ -71,6 +72,7 @@ TEST(AnswerReader, CountsChunksWhereThereIsNoUsage) {
   const RequestRecord record = reader.take();
   EXPECT_EQ(record.output_tokens, 2);
   EXPECT_TRUE(record.without_usage);
+  EXPECT_FALSE(record.tells_cached);
   EXPECT_EQ(record.prompt_tokens, 5);
   EXPECT_EQ(record.text, "");
   EXPECT_THAT(record.gaps, ElementsAre(Duration{}));

@@ -13,9 +13,9 @@ const Json* member(const Json& object, const char* name) {
   return found == object.end() || found->is_null() ? nullptr : &*found;
 }
 
-std::int64_t count_of(const Json& object, const char* name) {
+std::optional<std::int64_t> count_of(const Json& object, const char* name) {
   const Json* value = member(object, name);
-  if (value == nullptr || !value->is_number_integer()) return 0;
+  if (value == nullptr || !value->is_number_integer()) return {};
   return value->get<std::int64_t>();
 }
 
@@ -49,8 +49,9 @@ Result<CompletionChunk> parse_completion_chunk(std::string_view data) {
     chunk.text = text_of(choices->front());
   }
   if (const Json* usage = member(document, "usage")) {
-    chunk.usage = TokenUsage{.prompt_tokens = count_of(*usage, "prompt_tokens"),
-                             .completion_tokens = count_of(*usage, "completion_tokens")};
+    chunk.usage =
+        TokenUsage{.prompt_tokens = count_of(*usage, "prompt_tokens").value_or(0),
+                   .completion_tokens = count_of(*usage, "completion_tokens").value_or(0)};
     if (const Json* details = member(*usage, "prompt_tokens_details")) {
       chunk.usage->cached_tokens = count_of(*details, "cached_tokens");
     }

@@ -12,7 +12,7 @@ namespace gimbal::loadgen {
 struct TokenUsage {
   std::int64_t prompt_tokens = 0;
   std::int64_t completion_tokens = 0;
-  std::int64_t cached_tokens = 0;
+  std::optional<std::int64_t> cached_tokens = {};  // absent: the server does not say
 };
 
 // What one event of a stream of /v1/completions or /v1/chat/completions says.

@@ -1,5 +1,6 @@
 #include "loadgen/completion_chunk.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace gimbal::loadgen {
@@ -32,6 +33,13 @@ TEST(CompletionChunk, ReadsUsage) {
   EXPECT_EQ(chunk->usage->prompt_tokens, 9);
   EXPECT_EQ(chunk->usage->completion_tokens, 4);
   EXPECT_EQ(chunk->usage->cached_tokens, 8);
+  for (const char* details :
+       {"null", "{}", R"({"cached_tokens":null})", R"({"cached_tokens":"8"})"}) {
+    const auto silent = parse_completion_chunk(
+        fmt::format(R"({{"usage":{{"prompt_tokens":9,"prompt_tokens_details":{}}}}})", details));
+    ASSERT_TRUE(silent->usage) << details;
+    EXPECT_FALSE(silent->usage->cached_tokens) << details;
+  }
 }
 
 TEST(CompletionChunk, ReadsErrors) {

@@ -20,6 +20,7 @@ struct RequestRecord {
   std::int64_t prompt_tokens = 0;
   std::int64_t output_tokens = 0;
   std::int64_t cached_tokens = 0;  // of the prompt, found in a prefix cache
+  bool tells_cached = false;       // the answer said so; without, none counts as cached
   bool without_usage = false;      // the answer did not say its tokens: its chunks are counted
   std::string traffic_class = {};  // "LS" or "BE"; empty: the workload has no classes
   std::string user = {};           // empty: the workload has no users

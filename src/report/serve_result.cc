@@ -13,6 +13,13 @@ namespace {
 
 using Records = std::vector<const RequestRecord*>;
 
+// What groups of its requests are summed up with.
+struct Run {
+  Duration duration{};
+  bool cached_known = false;
+  const ServeResultOptions& options;
+};
+
 double seconds(Duration duration) {
   return to_ms(duration) * 1e-3;
 }
@@ -80,8 +87,7 @@ std::array<Sample, kMetrics.size()> latencies_of(const Records& completed) {
   return samples;
 }
 
-GroupResult group_result(const Records& records, Duration duration,
-                         const ServeResultOptions& options) {
+GroupResult group_result(const Records& records, const Run& run) {
   GroupResult group;
   Records completed;
   std::int64_t good = 0;
@@ -91,30 +97,30 @@ GroupResult group_result(const Records& records, Duration duration,
     group.total_input_tokens += record->prompt_tokens;
     group.total_output_tokens += record->output_tokens;
     group.total_cached_tokens += record->cached_tokens;
-    good += is_good(*record, options.goodput);
+    good += is_good(*record, run.options.goodput);
   }
-  const double span = seconds(duration);
+  group.cached_known = run.cached_known;
+  const double span = seconds(run.duration);
   group.completed = static_cast<std::int64_t>(completed.size());
   group.failed = static_cast<std::int64_t>(records.size()) - group.completed;
   group.request_throughput = static_cast<double>(group.completed) / span;
   group.output_throughput = static_cast<double>(group.total_output_tokens) / span;
   group.total_token_throughput =
       static_cast<double>(group.total_input_tokens + group.total_output_tokens) / span;
-  if (!options.goodput.empty()) group.request_goodput = static_cast<double>(good) / span;
+  if (!run.options.goodput.empty()) group.request_goodput = static_cast<double>(good) / span;
   group.latencies = latencies_of(completed);
   return group;
 }
 
 std::map<std::string, GroupResult> groups_by(std::span<const RequestRecord> records,
-                                             std::string RequestRecord::*name, Duration duration,
-                                             const ServeResultOptions& options) {
+                                             std::string RequestRecord::*name, const Run& run) {
   std::map<std::string, Records> members;
   for (const RequestRecord& record : records) {
     if (!(record.*name).empty()) members[record.*name].push_back(&record);
   }
   std::map<std::string, GroupResult> groups;
   for (const auto& [key, group] : members) {
-    groups.emplace(key, group_result(group, duration, options));
+    groups.emplace(key, group_result(group, run));
   }
   return groups;
 }
@@ -249,9 +255,13 @@ ServeResult summarize(std::span<const RequestRecord> records, std::span<const Du
   Records all;
   for (const RequestRecord& record : records)
     all.push_back(&record);
-  result.all = group_result(all, duration, options);
-  result.classes = groups_by(records, &RequestRecord::traffic_class, duration, options);
-  result.users = groups_by(records, &RequestRecord::user, duration, options);
+  const bool cached_known = std::any_of(
+      records.begin(), records.end(),
+      [](const RequestRecord& record) { return record.completed() && record.tells_cached; });
+  const Run run{.duration = duration, .cached_known = cached_known, .options = options};
+  result.all = group_result(all, run);
+  result.classes = groups_by(records, &RequestRecord::traffic_class, run);
+  result.users = groups_by(records, &RequestRecord::user, run);
   result.identity = check_identity(records);
   find_peaks(records, result);
   std::vector<double> late;

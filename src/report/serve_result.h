@@ -53,6 +53,7 @@ struct GroupResult {
   std::int64_t total_input_tokens = 0;  // of completed requests, as all totals here
   std::int64_t total_output_tokens = 0;
   std::int64_t total_cached_tokens = 0;
+  bool cached_known = false;        // some answer of the run said what was cached
   double request_throughput = 0.0;  // requests a second
   double output_throughput = 0.0;   // tokens a second
   double total_token_throughput = 0.0;
@@ -64,6 +65,11 @@ struct GroupResult {
     return total_input_tokens == 0
                ? 0.0
                : static_cast<double>(total_cached_tokens) / static_cast<double>(total_input_tokens);
+  }
+  // The same; absent where the server does not say what was cached, and without prompt tokens.
+  [[nodiscard]] std::optional<double> prefix_hit_rate() const {
+    if (!cached_known || total_input_tokens == 0) return {};
+    return cached_share();
   }
   [[nodiscard]] const Sample& latency(Metric metric) const {
     return latencies[static_cast<std::size_t>(metric)];

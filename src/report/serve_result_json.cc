@@ -28,6 +28,8 @@ void add_group(nlohmann::json& json, const GroupResult& group, const ServeJsonOp
   json["total_input_tokens"] = group.total_input_tokens;
   json["total_output_tokens"] = group.total_output_tokens;
   json["total_cached_tokens"] = group.total_cached_tokens;
+  json["prefix_hit_rate"] = nullptr;
+  if (const auto rate = group.prefix_hit_rate()) json["prefix_hit_rate"] = *rate;
   json["request_throughput"] = group.request_throughput;
   json["request_goodput"] = nullptr;
   if (group.request_goodput) json["request_goodput"] = *group.request_goodput;

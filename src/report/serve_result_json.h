@@ -38,7 +38,8 @@ struct ServeJsonOptions {
 
 // The field names of `vllm bench serve`: "duration" (s), "completed", "request_throughput",
 // "mean_ttft_ms", "p99_e2el_ms" …; ours beside them: "classes" and "users" (objects of such
-// objects), "total_cached_tokens", "identity_check", "scheduling_lag_ms", "valid".
+// objects), "total_cached_tokens", "prefix_hit_rate" (0 to 1, or null), "identity_check",
+// "scheduling_lag_ms", "valid".
 [[nodiscard]] nlohmann::json to_json(const ServeResult& result, const RunInfo& info,
                                      const ServeJsonOptions& options = {});
 

@@ -18,6 +18,7 @@ std::vector<RequestRecord> two() {
   first.prompt_tokens = 7;
   first.output_tokens = 3;
   first.cached_tokens = 4;
+  first.tells_cached = true;
   first.traffic_class = "LS";
   first.user = "a.b";
   RequestRecord second{.scheduled = milliseconds(9), .sent = milliseconds(9)};
@@ -53,6 +54,8 @@ TEST(ServeResultJson, HasTheNamesOfVllm) {
   EXPECT_EQ(json["classes"]["LS"]["mean_e2el_ms"], 150.0);
   EXPECT_EQ(json["classes"]["BE"]["failed"], 1);
   EXPECT_EQ(json["users"]["a.b"]["total_cached_tokens"], 4);
+  EXPECT_EQ(json["prefix_hit_rate"], 4.0 / 7.0);
+  EXPECT_TRUE(json["classes"]["BE"]["prefix_hit_rate"].is_null());  // none was answered
   EXPECT_EQ(json["identity_check"]["holds"], true);
   EXPECT_EQ(json["valid"], true);
 }
@@ -61,6 +64,7 @@ TEST(ServeResultJson, WritesWhatIsNotThereAsVllmDoes) {
   const auto json = to_json(summarize({}, {}, milliseconds(1000)), {});
   EXPECT_EQ(json["request_rate"], "inf");
   EXPECT_TRUE(json["request_goodput"].is_null());
+  EXPECT_TRUE(json["prefix_hit_rate"].is_null());
   EXPECT_TRUE(json["max_concurrency"].is_null());
 }
 

@@ -62,6 +62,23 @@ TEST(ServeResult, GroupsByClassAndUser) {
   EXPECT_EQ(result.users.at("ann").total_output_tokens, 4);
 }
 
+TEST(ServeResult, HasAPrefixHitRateWhereAnswersTellIt) {
+  auto records = three();
+  EXPECT_EQ(summarize(records, {}, milliseconds(2000)).all.prefix_hit_rate(), std::nullopt);
+  records[0].tells_cached = true;
+  records[0].cached_tokens = 60;
+  // Some servers say nothing where nothing was cached.
+  const ServeResult result = summarize(records, {}, milliseconds(2000));
+  EXPECT_EQ(result.all.prefix_hit_rate(), 0.2);
+  EXPECT_EQ(result.classes.at("LS").prefix_hit_rate(), 0.3);
+  EXPECT_EQ(result.classes.at("BE").prefix_hit_rate(), 0.0);
+  records[0].cached_tokens = 0;
+  EXPECT_EQ(summarize(records, {}, milliseconds(2000)).all.prefix_hit_rate(), 0.0);
+  records[0].error = "gone";
+  EXPECT_EQ(summarize(records, {}, milliseconds(2000)).all.prefix_hit_rate(), std::nullopt);
+  EXPECT_EQ(GroupResult{.cached_known = true}.prefix_hit_rate(), std::nullopt);
+}
+
 TEST(ServeResult, CountsGoodRequestsByAllTheirLimits) {
   const auto records = three();
   const auto goodput = [&](std::vector<GoodputLimit> limits) {

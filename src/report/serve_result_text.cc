@@ -82,6 +82,8 @@ std::string to_text(const ServeResult& result, const ServeJsonOptions& options) 
   out += number_line("Benchmark duration (s):", to_ms(result.duration) * 1e-3);
   out += count_line("Total input tokens:", all.total_input_tokens);
   out += count_line("  of them from the prefix cache:", all.total_cached_tokens);
+  if (const auto rate = all.prefix_hit_rate())
+    out += number_line("Prefix hit rate (%):", 100.0 * *rate);
   out += count_line("Total generated tokens:", all.total_output_tokens);
   out += number_line("Request throughput (req/s):", all.request_throughput);
   if (all.request_goodput) out += number_line("Request goodput (req/s):", *all.request_goodput);

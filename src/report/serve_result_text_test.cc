@@ -31,6 +31,16 @@ TEST(ServeResultText, HasTheLinesOfVllm) {
   EXPECT_THAT(text, HasSubstr("holds for 1 requests"));
 }
 
+TEST(ServeResultText, HasThePrefixHitRateWhereItIsKnown) {
+  std::vector<RequestRecord> records{one()};
+  records[0].prompt_tokens = 8;
+  EXPECT_THAT(to_text(summarize(records, {}, milliseconds(500))), Not(HasSubstr("hit rate")));
+  records[0].tells_cached = true;
+  records[0].cached_tokens = 2;
+  EXPECT_THAT(to_text(summarize(records, {}, milliseconds(500))),
+              HasSubstr("Prefix hit rate (%):                     25.00 "));
+}
+
 TEST(ServeResultText, SaysThatARunIsInvalid) {
   const std::vector<RequestRecord> records{one()};
   const std::vector<Duration> late{milliseconds(50)};

@@ -95,6 +95,7 @@ void RequestLog::add_group(report::GroupResult& group, const workload::TrafficCl
   std::vector<double> e2e;
   std::vector<double> itl;
   std::int64_t good = 0;
+  group.cached_known = true;
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     const RequestEntry& entry = entries_[i];
     if (only != nullptr && entry.traffic_class != *only) continue;

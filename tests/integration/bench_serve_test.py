@@ -131,11 +131,15 @@ def test_the_same_seed_asks_for_the_same(bench_serve):
 
 def test_a_shared_prefix_is_seen_as_cached(bench_serve):
     # One after the other: all but the first find the prefix, which fills whole pages.
-    _, result = bench_serve(
+    text, result = bench_serve(
         "a.json", "--save-result", "--random-prefix-len", 64, "--seed", 77, "--max-concurrency", 1
     )
     assert result["total_input_tokens"] == PROMPTS * (64 + INPUT)
     assert result["total_cached_tokens"] == (PROMPTS - 1) * 64
+    hit_rate = result["total_cached_tokens"] / result["total_input_tokens"]
+    assert result["prefix_hit_rate"] == pytest.approx(hit_rate)
+    (line,) = [line for line in text.splitlines() if line.startswith("Prefix hit rate (%):")]
+    assert float(line.split()[-1]) == pytest.approx(100 * hit_rate, abs=0.005)
 
 
 def test_the_warm_up_leaves_nothing_of_a_text_trace_in_the_cache(gimbal, server, tmp_path):

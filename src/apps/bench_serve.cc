@@ -23,6 +23,7 @@
 #include "apps/workload_flags.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "loadgen/expert_load.h"
 #include "loadgen/load_generator.h"
 #include "report/serve_result_json.h"
 #include "report/serve_result_text.h"
@@ -116,6 +117,7 @@ struct Measured {
   loadgen::LoadResult run;
   nlohmann::json server_metrics;  // rises of counters; null without /metrics
   nlohmann::json server_samples;  // null unless asked for
+  loadgen::ExpertLoad experts;
 };
 
 Result<Measured> measure(const Arguments& arguments, const Plan& plan, const ServeTarget& target) {
@@ -136,7 +138,10 @@ Result<Measured> measure(const Arguments& arguments, const Plan& plan, const Ser
   progress.finish();
   if (sampler) measured.server_samples = sampler->stop();
   const auto after = before ? read_metrics(target) : std::nullopt;
-  if (after) measured.server_metrics = loadgen::counter_rises(*before, *after);
+  if (after) {
+    measured.server_metrics = loadgen::counter_rises(*before, *after);
+    measured.experts = loadgen::expert_load(*before, *after);
+  }
   return measured;
 }
 
@@ -183,6 +188,26 @@ Result<void> save(ResultFile& file, const nlohmann::json& document,
   }
   fmt::print("{}\n", document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   return saved.error().within("the result is not saved but printed");
+}
+
+void print_experts(const loadgen::ExpertLoad& experts) {
+  if (experts.rank_load_max_over_mean) {
+    fmt::print("expert rows: {:.3f} times as many of the busiest rank as of the mean\n",
+               *experts.rank_load_max_over_mean);
+  }
+  if (experts.distinct_experts_per_step) {
+    fmt::print("distinct experts a step, of all layers: {:.1f}\n",
+               *experts.distinct_experts_per_step);
+  }
+}
+
+void add_experts(nlohmann::json& document, const loadgen::ExpertLoad& experts) {
+  const auto add = [&](const char* name, std::optional<double> value) {
+    document[name] = nullptr;
+    if (value) document[name] = *value;
+  };
+  add("rank_load_max_over_mean", experts.rank_load_max_over_mean);
+  add("distinct_experts_per_step", experts.distinct_experts_per_step);
 }
 
 void print_failures(const std::vector<report::RequestRecord>& records) {
@@ -236,6 +261,7 @@ Result<int> bench_serve(const Arguments& arguments) {
   const report::ServeResult result =
       report::summarize(run.records, run.lags, run.duration, plan.summary);
   fmt::print("{}", to_text(result, plan.shown));
+  print_experts(measured.experts);
   print_failures(run.records);
   const bool stopped = plan.summary.unanswered > 0;
   if (stopped) fmt::print("stopped: {} dropped, {} not sent\n", run.dropped, run.unsent);
@@ -244,6 +270,7 @@ Result<int> bench_serve(const Arguments& arguments) {
     document["interrupted"] = stopped;
     document["server_metrics"] = measured.server_metrics;
     document["server_samples"] = measured.server_samples;
+    add_experts(document, measured.experts);
     GIMBAL_RETURN_IF_ERROR(save(*file, document, run.records, arguments.save_detailed));
   }
   return stopped ? kStopped : result.all.completed > 0 ? 0 : 1;

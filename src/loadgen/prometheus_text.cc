@@ -123,12 +123,16 @@ Result<MetricPage> parse_prometheus_text(std::string_view text) {
   return reader.take();
 }
 
+double counter_rise(const MetricPage& before, const std::string& series, double value) {
+  const auto earlier = before.counters.find(series);
+  const bool continued = earlier != before.counters.end() && earlier->second <= value;
+  return continued ? value - earlier->second : value;
+}
+
 std::map<std::string, double> counter_rises(const MetricPage& before, const MetricPage& after) {
   std::map<std::string, double> rises;
   for (const auto& [series, value] : after.counters) {
-    const auto earlier = before.counters.find(series);
-    const bool continued = earlier != before.counters.end() && earlier->second <= value;
-    const double rise = continued ? value - earlier->second : value;
+    const double rise = counter_rise(before, series, value);
     if (rise > 0.0) rises.emplace(series, rise);
   }
   return rises;

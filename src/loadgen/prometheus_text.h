@@ -18,8 +18,11 @@ struct MetricPage {
 // values that are not finite. Errors name the line.
 [[nodiscard]] Result<MetricPage> parse_prometheus_text(std::string_view text);
 
-// By how much each counter rose, for those that did. A counter that fell (the server began anew)
-// counts from 0.
+// By how much a counter rose that is now at `value`. One that fell (the server began anew) counts
+// from 0.
+[[nodiscard]] double counter_rise(const MetricPage& before, const std::string& series,
+                                  double value);
+// The same of each counter, for those that rose.
 [[nodiscard]] std::map<std::string, double> counter_rises(const MetricPage& before,
                                                           const MetricPage& after);
 

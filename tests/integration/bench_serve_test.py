@@ -91,10 +91,31 @@ def test_what_the_server_counted_stands_beside(bench_serve):
     # warm-up's.
     assert abs(counted["vllm:request_success_total"] - PROMPTS) <= 1
     assert counted["vllm:prompt_tokens_total"] == PROMPTS * INPUT
+    # One engine: there are no ranks to hold against each other.
+    assert result["rank_load_max_over_mean"] is None
+    distinct = counted["gimbal:distinct_experts_total"] / counted["gimbal:steps_total"]
+    assert result["distinct_experts_per_step"] == pytest.approx(distinct)
     samples = result["server_samples"]
     assert samples["times"] == sorted(samples["times"]) and samples["times"]
     for values in samples["gauges"].values():
         assert len(values) == len(samples["times"])
+
+
+def test_ranks_that_share_experts_are_held_against_each_other(gimbal, start_server, tmp_path):
+    with start_server("--data-parallel-size", "2") as server:
+        ran = gimbal(
+            "bench", "serve", "--base-url", server.url, "--num-prompts", 4, "--num-warmups", 0,
+            "--random-input-len", INPUT, "--random-output-len", OUTPUT, "--ignore-eos",
+            "--save-result", "--result-filename", "a.json",
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        result = json.loads((tmp_path / "a.json").read_text())
+        (group,) = json.loads(server.get("/debug/experts")[2])["groups"]
+    rows = [service["rows"] for service in group["services"]]
+    load = max(rows) / (sum(rows) / len(rows))
+    assert result["rank_load_max_over_mean"] == pytest.approx(load, rel=0.05)
+    assert f"{result['rank_load_max_over_mean']:.3f} times" in ran.stdout
+    assert result["distinct_experts_per_step"] > 0
 
 
 def test_latencies_add_up(bench_serve):

@@ -296,13 +296,16 @@ void add_result_options(CLI::App& command, Arguments& arguments) {
   add("--percentile-metrics", arguments.percentile_metrics,
       "of ttft, tpot, itl, e2el and ttft_content; a saved result always has the last")
       ->capture_default_str();
-  add("--metric-percentiles", arguments.metric_percentiles, "")->capture_default_str();
+  add("--metric-percentiles", arguments.metric_percentiles,
+      "numbers above 0, at most 100, with commas between")
+      ->capture_default_str();
   add("--max-lag-ms", arguments.max_lag_ms,
       "the run is invalid when requests are sent later than this, p99")
+      ->check(at_least_zero())
       ->capture_default_str();
   add("--sample-metrics", arguments.sample_metrics,
       "read the server's gauges every so many seconds into the result; 0: do not")
-      ->check(number_range(0.0, 3600.0))
+      ->check(zero_or_range(0.001, 3600.0))
       ->capture_default_str();
   add("--result-dir", arguments.result_dir, "folder of the saved result");
   add("--result-filename", arguments.result_filename,

@@ -35,4 +35,10 @@ CLI::Validator number_range(double low, double high) {
                [low, high](double value) { return value >= low && value <= high; });
 }
 
+CLI::Validator zero_or_range(double low, double high) {
+  return range(fmt::format("0 or in [{} - {}]", low, high),
+               fmt::format("0 or from {} to {}", low, high),
+               [low, high](double value) { return value == 0 || (value >= low && value <= high); });
+}
+
 }  // namespace gimbal::apps

@@ -10,5 +10,7 @@ namespace gimbal::apps {
 [[nodiscard]] CLI::Validator above_zero();
 // Both ends belong to it.
 [[nodiscard]] CLI::Validator number_range(double low, double high);
+// 0, which turns something off, or that.
+[[nodiscard]] CLI::Validator zero_or_range(double low, double high);
 
 }  // namespace gimbal::apps

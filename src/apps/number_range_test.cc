@@ -41,9 +41,19 @@ TEST(NumberRange, EndsBelongToIt) {
   EXPECT_EQ(said_of(above_zero(), "1e-300"), "");
 }
 
+TEST(NumberRange, ZeroMayTurnSomethingOff) {
+  const CLI::Validator check = zero_or_range(0.001, 3600);
+  for (const char* value : {"0", "0.0", "-0", "0.001", "1", "3600"})
+    EXPECT_EQ(said_of(check, value), "") << value;
+  for (const char* value : {"1e-10", "0.0009", "-1", "3601", "1e308"})
+    EXPECT_NE(said_of(check, value), "") << value;
+  EXPECT_EQ(said_of(check, "1e-10"), "--x: must be 0 or from 0.001 to 3600, is 1e-10");
+}
+
 TEST(NumberRange, WhatIsNoFiniteNumberIsRefused) {
   for (const char* value : {"nan", "-nan", "inf", "-inf", "1e999", "x", "1x", "", " ", "--"}) {
-    for (const CLI::Validator& check : {at_least_zero(), above_zero(), number_range(-5, 5)})
+    for (const CLI::Validator& check :
+         {at_least_zero(), above_zero(), number_range(-5, 5), zero_or_range(1, 5)})
       EXPECT_NE(said_of(check, value), "") << value;
   }
 }
@@ -64,6 +74,7 @@ TEST(NumberRange, DescriptionsAreShort) {
   EXPECT_EQ(at_least_zero().get_description(), "NONNEGATIVE");
   EXPECT_EQ(above_zero().get_description(), "POSITIVE");
   EXPECT_THAT(number_range(0.5, 0.999).get_description(), HasSubstr("0.5 - 0.999"));
+  EXPECT_EQ(zero_or_range(0.001, 3600).get_description(), "0 or in [0.001 - 3600]");
 }
 
 }  // namespace

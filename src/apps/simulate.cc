@@ -284,7 +284,9 @@ void add_simulate(CLI::App& program, int& status) {
       ->capture_default_str();
   results("--goodput", arguments->goodput, "limits as ttft:MS tpot:MS e2el:MS, all of which count")
       ->expected(1, 3);
-  results("--metric-percentiles", arguments->metric_percentiles, "")->capture_default_str();
+  results("--metric-percentiles", arguments->metric_percentiles,
+          "numbers above 0, at most 100, with commas between")
+      ->capture_default_str();
   command
       ->add_flag("--compare-exact", arguments->flags.compare_exact,
                  "run everything twice, without and with --exact, and print how far they differ")

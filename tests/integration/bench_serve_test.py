@@ -314,6 +314,17 @@ def test_what_cannot_work_is_said_before_anything_is_sent(gimbal, server):
         assert named in ran.stderr, ran.stderr
 
 
+def test_numbers_out_of_range_are_refused(gimbal):
+    for flag, values in (
+        ("--sample-metrics", ("1e-10", "0.0009", "-1", "3601", "nan")),
+        ("--max-lag-ms", ("-1", "nan", "inf")),
+    ):
+        for value in values:
+            ran = gimbal("bench", "serve", "--num-prompts", 2, f"{flag}={value}")
+            assert ran.returncode > 1, (flag, value)
+            assert f"{flag}: must be" in ran.stderr, ran.stderr
+
+
 def test_results_are_compared(bench_serve, gimbal, tmp_path):
     for side, length in (("a", 8), ("b", 16)):
         (tmp_path / side).mkdir()

@@ -3,8 +3,6 @@
 What is measured is not looked at: the machine is shared, and a benchmark is no test."""
 
 import json
-import os
-import pathlib
 import signal
 import subprocess
 
@@ -14,20 +12,6 @@ from server_process import wait_for
 
 PROMPTS = 24
 INPUT, OUTPUT = 32, 8
-
-
-@pytest.fixture
-def gimbal(program, tmp_path):
-    def call(*arguments):
-        return subprocess.run(
-            [program, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            timeout=240,
-            cwd=tmp_path,
-        )
-
-    return call
 
 
 @pytest.fixture
@@ -399,51 +383,3 @@ def test_a_result_that_cannot_be_saved_is_printed(gimbal, server):
     (line,) = [line for line in ran.stdout.splitlines() if line.startswith("{")]
     result = json.loads(line)
     assert result["completed"] == 2 and "ttfts" not in result
-
-
-def report_env():
-    """Where `make report-env` puts matplotlib; None where it was not made."""
-    place = pathlib.Path(os.environ["GIMBAL_PYTHON_ENV"]).parent / "report-env"
-    return place if (place / "bin" / "python3").exists() else None
-
-
-@pytest.mark.skipif(report_env() is None, reason="build/report-env is not there")
-def test_results_are_drawn(bench_serve, gimbal, tmp_path):
-    bench_serve("a.json", "--save-detailed", "--ls-share", 0.5, "--sample-metrics", 0.02)
-    bench_serve("b.json", "--save-detailed", "--label", "other")
-    ran = gimbal("report", "a.json", "b.json", "--out", "plots", "--report-env", report_env())
-    assert ran.returncode == 0, ran.stderr
-    for title in ("latency-cdf", "latency-cdf-by-class", "timeline", "server-pressure"):
-        assert (tmp_path / "plots" / f"{title}.png").read_bytes().startswith(b"\x89PNG")
-        assert "<svg" in (tmp_path / "plots" / f"{title}.svg").read_text()
-
-
-@pytest.mark.skipif(report_env() is None, reason="build/report-env is not there")
-def test_the_timeline_of_a_result_of_vllm_begins_at_its_first_request(gimbal, tmp_path):
-    result = {
-        "label": "run", "duration": 2.0, "completed": 3, "errors": ["", "", "", "refused"],
-        "ttfts": [0.25, 0.5, 0.125, 0], "itls": [[0.125, 0.25], [0.125], [], []],
-        "input_lens": [8, 8, 8, 8], "output_lens": [3, 2, 1, 0],
-    }  # fmt: skip
-    sent = [0.5, 0.0, 1.25, 1.5]
-    boot = 2.0**20  # seconds that vLLM's clock shows before the run
-    vllm = result | {"start_times": [boot + at for at in sent]}
-    ours = result | {"start_times": sent, "scheduled_times": sent}
-    pictures = []
-    for name, document in (("vllm", vllm), ("ours", ours)):
-        (tmp_path / f"{name}.json").write_text(json.dumps(document))
-        ran = gimbal("report", f"{name}.json", "--out", name, "--report-env", report_env())
-        assert ran.returncode == 0, ran.stderr
-        pictures.append((tmp_path / name / "timeline.png").read_bytes())
-    assert pictures[0] == pictures[1]
-
-
-def test_missing_matplotlib_is_said_clearly(bench_serve, gimbal, python_env, tmp_path):
-    bench_serve("a.json", "--save-detailed")
-    for environment in (python_env, tmp_path / "nowhere"):
-        ran = gimbal("report", "a.json", "--report-env", environment)
-        assert ran.returncode == 1
-        assert "make report-env" in ran.stderr and str(environment) in ran.stderr
-    bench_serve("b.json", "--save-result")
-    ran = gimbal("report", "b.json")
-    assert ran.returncode == 1 and "--save-detailed" in ran.stderr

@@ -15,6 +15,22 @@ def program():
     return os.environ["GIMBAL_PROGRAM"]
 
 
+@pytest.fixture
+def gimbal(program, tmp_path):
+    """Runs the program with the arguments given, in the test's folder."""
+
+    def call(*arguments):
+        return subprocess.run(
+            [program, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            cwd=tmp_path,
+        )
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def python_env():
     return os.environ["GIMBAL_PYTHON_ENV"]

@@ -11,6 +11,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "cluster/expert_rows.h"
+#include "cluster/expert_work.h"
 #include "policy/prefill_cost.h"
 #include "policy/queue_profile.h"
 #include "policy/step_forecast.h"
@@ -122,6 +123,10 @@ class Engine {
   // the request ended before. Unknown ids are ignored.
   virtual void cancel(RequestId request) = 0;
   [[nodiscard]] virtual EngineSnapshot snapshot() const = 0;
+  // By layer and rank, what experts ran of this engine's rows: beside the snapshot, because
+  // [layers, ranks] is too much to copy every step. Counts of a run that just ends may be seen in
+  // part. Empty: not known, or several engines (Inspector::engine_status has those of each).
+  [[nodiscard]] virtual ExpertWork expert_work() const { return {}; }
   [[nodiscard]] virtual const EngineLimits& limits() const = 0;
   // False once the engine can serve no more; `why` says it for people.
   [[nodiscard]] virtual bool healthy(std::string* why) const = 0;

@@ -64,6 +64,17 @@ Json traffic_to_json(const ExpertInspector& inspector, std::size_t group,
   return layers;
 }
 
+Json rows_of_table(std::span<const std::uint64_t> cells, int columns) {
+  Json rows = Json::array();
+  const auto width = static_cast<std::size_t>(columns);
+  for (std::size_t at = 0; at < cells.size(); at += width) {
+    Json& row = rows.emplace_back(Json::array());
+    for (const std::uint64_t cell : cells.subspan(at, width))
+      row.push_back(cell);
+  }
+  return rows;
+}
+
 }  // namespace
 
 double balancedness(const GroupReading& group) {
@@ -95,6 +106,18 @@ Json experts_to_json(const ExpertInspector& inspector) {
                       {"map", policy::expert_map_to_json(*map)}});
   }
   return {{"groups", std::move(groups)}};
+}
+
+Json sources_to_json(std::span<const EngineStatus> engines) {
+  Json sources = Json::array();
+  for (const EngineStatus& engine : engines) {
+    const ExpertWork& work = engine.expert_work;
+    if (work.ranks == 0) continue;
+    sources.push_back({{"engine", engine.engine.value()},
+                       {"rows", rows_of_table(work.rows, work.ranks)},
+                       {"distinct_experts", rows_of_table(work.distinct_experts, work.ranks)}});
+  }
+  return sources;
 }
 
 Result<Json> swap_expert_map(ExpertInspector& inspector, Json json) {

@@ -24,6 +24,13 @@ const char* name_of(policy::Freshness freshness) {
   return "unknown";
 }
 
+// By rank: 58 layers of 32 ranks would hide the rest. /debug/experts has them.
+Json work_to_json(const ExpertWork& work) {
+  if (work.ranks == 0) return nullptr;
+  return {{"rows", by_rank(work.rows, work.ranks)},
+          {"distinct_experts", by_rank(work.distinct_experts, work.ranks)}};
+}
+
 }  // namespace
 
 DispatchStatus dispatch_status_of(const Dispatcher& dispatcher) {
@@ -38,6 +45,7 @@ EngineStatus engine_status_of(const Dispatcher& dispatcher, EngineId engine, Tim
   const EngineWatch& watch = dispatcher.watch(engine);
   return {.engine = engine,
           .snapshot = {},
+          .expert_work = {},
           .failure = {},
           .view = dispatcher.view(engine, now),
           .expert_pressure = dispatcher.expert_pressure(engine),
@@ -62,6 +70,7 @@ Json status_to_json(const std::vector<EngineStatus>& engines, const DispatchStat
                     {"excluded_ms", engine.excluded_ms},
                     {"dispatched", engine.dispatched},
                     {"kv_usage", usage ? Json(*usage) : Json(nullptr)},
+                    {"expert_work", work_to_json(engine.expert_work)},
                     {"view", write_fields(view)},
                     {"snapshot", snapshot_to_json(engine.snapshot)}});
   }

@@ -19,6 +19,7 @@ namespace gimbal::cluster {
 struct EngineStatus {
   EngineId engine;
   EngineSnapshot snapshot;
+  ExpertWork expert_work;  // of its rows; empty: not known
   bool healthy = true;
   std::string failure;      // where it is not
   policy::EngineView view;  // what a rule would be shown, but for a request's prefix hits
@@ -54,7 +55,7 @@ class Inspector {
 
 class Dispatcher;
 [[nodiscard]] DispatchStatus dispatch_status_of(const Dispatcher& dispatcher);
-// What the dispatcher has of the engine's status: all but the snapshot and its health.
+// What the dispatcher has of the engine's status: all but the snapshot, the work and its health.
 [[nodiscard]] EngineStatus engine_status_of(const Dispatcher& dispatcher, EngineId engine,
                                             TimePoint now);
 

@@ -375,7 +375,7 @@ bool DataParallelEngine::healthy(std::string* why) const {
 }
 
 std::vector<cluster::EngineStatus> DataParallelEngine::engine_status() const {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   fetch_published();
   const TimePoint now = clock_.now();
   std::vector<cluster::EngineStatus> all;
@@ -386,6 +386,9 @@ std::vector<cluster::EngineStatus> DataParallelEngine::engine_status() const {
     status.snapshot = *dispatcher_->watch(id).snapshot();
     status.healthy = fleet_->engine(i).healthy(&status.failure);
   }
+  lock.unlock();  // the rest needs none, and is many counters
+  for (cluster::EngineStatus& status : all)
+    status.expert_work = engine(status.engine).expert_work();
   return all;
 }
 

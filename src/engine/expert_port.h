@@ -4,6 +4,7 @@
 #include <span>
 
 #include "base/clock.h"
+#include "cluster/expert_work.h"
 #include "engine/expert_row_counts.h"
 #include "sched/expert_post.h"
 
@@ -48,6 +49,8 @@ class ExpertPort {
   virtual void leave(std::uint64_t gang_step, std::uint64_t members) = 0;
 
   [[nodiscard]] virtual const Totals& totals() const = 0;
+  // What services have run of this port's rows, by layer and rank. Any thread.
+  [[nodiscard]] virtual cluster::ExpertWork work() const = 0;
 };
 
 }  // namespace gimbal::engine

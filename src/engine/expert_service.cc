@@ -2,12 +2,21 @@
 
 #include <algorithm>
 
+#include "base/check.h"
+#include "sched/gang_holds.h"
+
 namespace gimbal::engine {
 namespace {
 
 std::unique_ptr<policy::ExpertQueuePolicy> default_policy() {
   auto made = policy::make_expert_queue_policy("run-all", {});
   return std::move(made).value();
+}
+
+// One writer: no need for atomic additions.
+void add(std::atomic<std::uint64_t>& count, int more) {
+  count.store(count.load(std::memory_order_relaxed) + static_cast<std::uint64_t>(more),
+              std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -29,7 +38,11 @@ ExpertService::ExpertService(const model::Model& model, const model::RowStore& r
       traffic_(static_cast<std::size_t>(model.config().num_layers()) * sources_ *
                experts_per_layer_),
       rows_run_(static_cast<std::size_t>(model.config().num_layers())),
-      distinct_(rows_run_.size()) {}
+      distinct_(rows_run_.size()),
+      source_rows_(rows_run_.size() * sources_),
+      source_distinct_(source_rows_.size()) {
+  GIMBAL_CHECK(sources <= sched::kMostGangRanks);
+}
 
 std::span<const sched::ExpertEntry> ExpertService::run(const kernels::KernelContext& context) {
   const TimePoint started = clock_.now();
@@ -67,20 +80,39 @@ std::span<const sched::ExpertEntry> ExpertService::run(const kernels::KernelCont
   return run_.entries;
 }
 
-// One writer: no need for atomic additions.
 void ExpertService::count_traffic() {
-  const auto add = [](std::atomic<std::uint64_t>& count, int more) {
-    count.store(count.load(std::memory_order_relaxed) + static_cast<std::uint64_t>(more),
-                std::memory_order_relaxed);
-  };
   for (const sched::ExpertRun::Group& group : run_.groups) {
     const auto layer = static_cast<std::size_t>(group.layer.value());
     add(rows_run_[layer], group.count);
     add(distinct_[layer], 1);
-    for (int i = group.first; i < group.first + group.count; ++i) {
-      const Rank source{run_.entries[static_cast<std::size_t>(i)].source};
-      add(traffic_[cell(group.layer, source, group.expert)], 1);
-    }
+    count_sources(group);
+  }
+}
+
+// Rows of one source mostly stand side by side: what it posted, as it did.
+void ExpertService::count_sources(const sched::ExpertRun::Group& group) {
+  sched::RankSet seen = 0;
+  const int end = group.first + group.count;
+  for (int i = group.first; i < end;) {
+    const int first = i;
+    const Rank source{run_.entries[static_cast<std::size_t>(first)].source};
+    while (i < end && run_.entries[static_cast<std::size_t>(i)].source == source.value())
+      ++i;
+    add(traffic_[cell(group.layer, source, group.expert)], i - first);
+    const std::size_t place = source_cell(group.layer, source);
+    add(source_rows_[place], i - first);
+    if ((seen & sched::rank_bit(source)) == 0) add(source_distinct_[place], 1);
+    seen |= sched::rank_bit(source);
+  }
+}
+
+void ExpertService::report_work(Rank source, Rank own, cluster::ExpertWork& to) const {
+  for (int layer = 0; layer < layers(); ++layer) {
+    const std::size_t from = source_cell(LayerIndex{layer}, source);
+    const std::size_t place = static_cast<std::size_t>(layer) * static_cast<std::size_t>(to.ranks) +
+                              static_cast<std::size_t>(own.value());
+    to.rows[place] = source_rows_[from].load(std::memory_order_relaxed);
+    to.distinct_experts[place] = source_distinct_[from].load(std::memory_order_relaxed);
   }
 }
 

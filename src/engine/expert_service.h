@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/duration_histogram.h"
+#include "cluster/expert_work.h"
 #include "kernels/kernel_context.h"
 #include "model/batch_rows.h"
 #include "model/forward.h"
@@ -71,14 +72,22 @@ class ExpertService {
     return distinct_[static_cast<std::size_t>(layer.value())].load(std::memory_order_relaxed);
   }
 
+  [[nodiscard]] int layers() const { return static_cast<int>(rows_run_.size()); }
+  // Writes what it has run of the source's rows to the cells of `to` that are of rank `own`. Any
+  // thread. Requires: to has layers() layers.
+  void report_work(Rank source, Rank own, cluster::ExpertWork& to) const;
+
  private:
+  [[nodiscard]] std::size_t source_cell(LayerIndex layer, Rank source) const {
+    return static_cast<std::size_t>(layer.value()) * sources_ +
+           static_cast<std::size_t>(source.value());
+  }
   [[nodiscard]] std::size_t cell(LayerIndex layer, Rank source, ExpertId expert) const {
-    return (static_cast<std::size_t>(layer.value()) * sources_ +
-            static_cast<std::size_t>(source.value())) *
-               experts_per_layer_ +
+    return source_cell(layer, source) * experts_per_layer_ +
            static_cast<std::size_t>(expert.value());
   }
   void count_traffic();
+  void count_sources(const sched::ExpertRun::Group& group);
 
   const model::Model& model_;
   const model::RowStore& rows_;
@@ -93,9 +102,11 @@ class ExpertService {
   Counters counters_;
   DurationHistogram run_times_;
   DurationHistogram waits_;
-  std::vector<std::atomic<std::uint64_t>> traffic_;   // [layers, sources, experts]
-  std::vector<std::atomic<std::uint64_t>> rows_run_;  // [layers]
-  std::vector<std::atomic<std::uint64_t>> distinct_;  // [layers]
+  std::vector<std::atomic<std::uint64_t>> traffic_;          // [layers, sources, experts]
+  std::vector<std::atomic<std::uint64_t>> rows_run_;         // [layers]
+  std::vector<std::atomic<std::uint64_t>> distinct_;         // [layers]
+  std::vector<std::atomic<std::uint64_t>> source_rows_;      // [layers, sources]
+  std::vector<std::atomic<std::uint64_t>> source_distinct_;  // [layers, sources]
 };
 
 }  // namespace gimbal::engine

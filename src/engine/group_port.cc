@@ -144,6 +144,13 @@ bool GroupPort::serve(Rank rank) {
   return ran;
 }
 
+cluster::ExpertWork GroupPort::work() const {
+  cluster::ExpertWork work(group_.station(rank_).service().layers(), group_.ranks());
+  for (int rank = 0; rank < group_.ranks(); ++rank)
+    group_.station(Rank{rank}).service().report_work(rank_, Rank{rank}, work);
+  return work;
+}
+
 std::optional<Duration> GroupPort::time_to_next_arrival() const {
   if (!group_.options().profile) return std::nullopt;
   std::optional<TimePoint> next;

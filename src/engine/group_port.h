@@ -34,6 +34,7 @@ class GroupPort final : public ExpertPort, public Interrupt {
   [[nodiscard]] std::uint32_t map_version() const override;
   void leave(std::uint64_t gang_step, std::uint64_t members) override;
   [[nodiscard]] const Totals& totals() const override { return totals_; }
+  [[nodiscard]] cluster::ExpertWork work() const override;
   [[nodiscard]] ExpertRowCounts* row_counts() override { return &counts_; }
 
   void between_tasks() override;

@@ -35,6 +35,11 @@ class LocalExperts final : public ExpertPort {
   [[nodiscard]] std::uint32_t map_version() const override { return 0; }
   void leave(std::uint64_t, std::uint64_t) override {}
   [[nodiscard]] const Totals& totals() const override { return totals_; }
+  [[nodiscard]] cluster::ExpertWork work() const override {
+    cluster::ExpertWork work(service_.layers(), 1);
+    service_.report_work(rank(), rank(), work);
+    return work;
+  }
 
  private:
   ExpertService& service_;

@@ -50,6 +50,9 @@ class ServingEngine final : public cluster::Engine {
   Result<void> submit(std::vector<sched::Request> group) override;
   void cancel(RequestId request) override;
   [[nodiscard]] cluster::EngineSnapshot snapshot() const override;
+  [[nodiscard]] cluster::ExpertWork expert_work() const override {
+    return executor_.experts().work();
+  }
   [[nodiscard]] const cluster::EngineLimits& limits() const override { return limits_; }
   [[nodiscard]] bool healthy(std::string* why) const override;
   // The others have given it up, because its thread gives no sign of life. It may hang for ever,

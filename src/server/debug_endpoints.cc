@@ -79,8 +79,10 @@ cluster::ExpertInspector* experts_of(const ServingContext& context) {
 
 HttpResponse debug_experts(const ServingContext& context) {
   const cluster::ExpertInspector* const experts = experts_of(context);
-  return json(experts != nullptr ? cluster::experts_to_json(*experts)
-                                 : Json{{"groups", Json::array()}});
+  Json shown =
+      experts != nullptr ? cluster::experts_to_json(*experts) : Json{{"groups", Json::array()}};
+  shown["sources"] = cluster::sources_to_json(engine_status(context));
+  return json(std::move(shown));
 }
 
 HttpResponse debug_swap_map(const ServingContext& context, std::string_view body) {
@@ -97,7 +99,9 @@ HttpResponse debug_swap_map(const ServingContext& context, std::string_view body
 
 std::vector<cluster::EngineStatus> engine_status(const ServingContext& context) {
   if (context.insight.inspector != nullptr) return context.insight.inspector->engine_status();
-  cluster::EngineStatus status{.engine = EngineId{0}, .snapshot = context.engine.snapshot()};
+  cluster::EngineStatus status{.engine = EngineId{0},
+                               .snapshot = context.engine.snapshot(),
+                               .expert_work = context.engine.expert_work()};
   status.healthy = context.engine.healthy(&status.failure);
   return {std::move(status)};
 }

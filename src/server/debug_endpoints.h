@@ -18,7 +18,8 @@ namespace gimbal::server {
 // 100 of each. 404: no decision is known of it.
 [[nodiscard]] HttpResponse debug_decisions(const ServingContext& context, std::string_view query);
 
-// GET /debug/experts: experts that engines share, see cluster::experts_to_json.
+// GET /debug/experts: experts that engines share, see cluster::experts_to_json, and in "sources"
+// what each engine's rows made experts do, see cluster::sources_to_json.
 [[nodiscard]] HttpResponse debug_experts(const ServingContext& context);
 
 // POST /debug/expert-map: swaps the map of a group, see cluster::swap_expert_map. 400: no map of

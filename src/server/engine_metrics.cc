@@ -133,6 +133,23 @@ void read_counters(Readings& out, const cluster::EngineSnapshot& snapshot) {
               real(snapshot.distinct_experts));
 }
 
+// Per layer it would be too many: /debug/experts has those.
+void read_work(Readings& out, const cluster::ExpertWork& work, const Labels& common) {
+  const auto rows = cluster::by_rank(work.rows, work.ranks);
+  const auto distinct = cluster::by_rank(work.distinct_experts, work.ranks);
+  for (std::size_t rank = 0; rank < rows.size(); ++rank) {
+    Labels labels = common;
+    labels.push_back({"rank", std::to_string(rank)});
+    out.set_labels(std::move(labels));
+    out.counter("gimbal:expert_source_rows_total",
+                "The engine's (row, expert) pairs that a rank of its group has run.",
+                static_cast<double>(rows[rank]));
+    out.counter("gimbal:expert_source_distinct_experts_total",
+                "Experts of a rank that ran rows of the engine, summed over runs.",
+                static_cast<double>(distinct[rank]));
+  }
+}
+
 // What the dispatcher knows of an engine beside its snapshot.
 void read_dispatch(Readings& out, const cluster::EngineStatus& engine) {
   const policy::EngineView& view = engine.view;
@@ -183,10 +200,13 @@ void add_engine_families(const EngineReadings& readings, const std::string& mode
                          std::vector<prometheus::MetricFamily>& families) {
   Readings out(families);
   for (const cluster::EngineStatus& engine : readings.engines) {
-    out.set_labels({{"engine", std::to_string(engine.engine.value())}, {"model_name", model_name}});
+    const Labels labels = {{"engine", std::to_string(engine.engine.value())},
+                           {"model_name", model_name}};
+    out.set_labels(labels);
     read_requests(out, engine.snapshot);
     read_counters(out, engine.snapshot);
     if (readings.dispatch != nullptr) read_dispatch(out, engine);
+    read_work(out, engine.expert_work, labels);
   }
   if (readings.dispatch != nullptr) {
     read_decisions(out, *readings.dispatch, {{"model_name", model_name}});

@@ -25,6 +25,9 @@ class FakeInspector final : public cluster::Inspector {
       status.dispatched = 7;
     }
     all[0].expert_pressure = 1.25;
+    all[0].expert_work = cluster::ExpertWork(2, 2);
+    all[0].expert_work.rows = {1, 20, 300, 4000};
+    all[0].expert_work.distinct_experts = {1, 2, 3, 4};
     all[1].healthy = false;
     all[1].failure = "gone";
     all[1].view.freshness = policy::Freshness::kExcluded;
@@ -86,11 +89,24 @@ TEST_F(ServerDebugTest, EnginesAreOnePicture) {
   EXPECT_EQ(json.at("engines")[1].at("freshness"), "excluded");
   EXPECT_EQ(json.at("engines")[1].at("snapshot").at("generated_tokens"), 11);
   EXPECT_EQ(json.at("engines")[1].at("view").at("ledger").at("requests"), 3);
+  EXPECT_EQ(json.at("engines")[0].at("expert_work"),
+            (Json{{"rows", {301, 4020}}, {"distinct_experts", {4, 6}}}));
+  EXPECT_TRUE(json.at("engines")[1].at("expert_work").is_null());
   EXPECT_EQ(json.at("dispatch"), (Json{{"rule", "gimbal"},
                                        {"binding", "late"},
                                        {"queued_groups", 2},
                                        {"queued_prefill_tokens", 0.0},
                                        {"decisions", {{"tie", 5}}}}));
+}
+
+TEST_F(ServerDebugTest, ExpertsAreShownByLayerForEachEngine) {
+  start_several();
+  const Json json = json_of(get("/debug/experts"));
+  EXPECT_EQ(json.at("groups").size(), 2U);
+  ASSERT_EQ(json.at("sources").size(), 1U);  // of the other engine nothing is known
+  EXPECT_EQ(json.at("sources")[0], (Json{{"engine", 0},
+                                         {"rows", {{1, 20}, {300, 4000}}},
+                                         {"distinct_experts", {{1, 2}, {3, 4}}}}));
 }
 
 TEST_F(ServerDebugTest, DecisionsAreFoundByAnswerAndByNumber) {
@@ -131,6 +147,11 @@ TEST_F(ServerDebugTest, MetricsHaveALabelAnEngine) {
   EXPECT_THAT(text, HasSubstr(R"(gimbal:ledger_requests{engine="0",model_name="tiny"} 3)"));
   EXPECT_THAT(text, HasSubstr(R"(gimbal:expert_pressure{engine="0",model_name="tiny"} 1.25)"));
   EXPECT_THAT(text, Not(HasSubstr(R"(gimbal:expert_pressure{engine="1")")));
+  EXPECT_THAT(text, HasSubstr(R"(gimbal:expert_source_rows_total{engine="0",model_name="tiny",)"
+                              R"(rank="1"} 4020)"));
+  EXPECT_THAT(text, HasSubstr(R"(gimbal:expert_source_distinct_experts_total{engine="0",)"
+                              R"(model_name="tiny",rank="0"} 4)"));
+  EXPECT_THAT(text, Not(HasSubstr(R"(gimbal:expert_source_rows_total{engine="1")")));
   EXPECT_THAT(text, HasSubstr(R"(gimbal:dispatch_decisions_total{model_name="tiny",reason="tie",)"
                               R"(rule="gimbal"} 5)"));
   // Each family is said once.
@@ -146,6 +167,7 @@ TEST_F(ServerDebugTest, OneEngineShowsItself) {
   EXPECT_EQ(json_of(get("/debug/decisions")).at("decisions"), Json::array());
   EXPECT_EQ(get("/debug/decisions?request=1").status, 404);
   EXPECT_THAT(get("/metrics").body, Not(HasSubstr("gimbal:engine_healthy")));
+  EXPECT_EQ(json_of(get("/debug/experts")).at("groups"), Json::array());
 }
 
 TEST_F(ServerDebugTest, IsClosedToThoseWithoutAKey) {

@@ -34,8 +34,11 @@ def test_tokens_do_not_depend_on_pace_or_workers(start_server, expected, pace, w
         "--data-parallel-size", "2", "--expert-pace", pace, "--rank-workers", workers
     ) as running:
         assert _texts(_generate(running)) == expected
-        (group,) = _get(running, "/debug/experts")["groups"]
+        experts = _get(running, "/debug/experts")
+        (group,) = experts["groups"]
         assert group["pace"] == pace
+        caused = [sum(map(sum, source["rows"])) for source in experts["sources"]]
+        assert len(caused) == 2 and sum(caused) == sum(s["rows"] for s in group["services"])
         assert sum(map(sum, group["rows"])) == sum(s["rows"] for s in group["services"]) > 0
         assert all(service["alive"] for service in group["services"])
 
@@ -46,7 +49,13 @@ def test_groups_and_engines_apart(start_server, expected):
         assert len(_get(running, "/debug/experts")["groups"]) == 2
     with start_server("--data-parallel-size", "2", "--expert-parallel-size", "1") as running:
         assert _texts(_generate(running)) == expected
-        assert _get(running, "/debug/experts") == {"groups": []}
+        experts = _get(running, "/debug/experts")
+        assert experts["groups"] == []
+        for source in experts["sources"]:  # each is its own rank
+            assert [len(ranks) for ranks in source["rows"]] == [1] * LAYERS
+            assert running.metric(
+                "gimbal:expert_source_rows_total", engine=str(source["engine"]), rank="0"
+            ) == sum(map(sum, source["rows"]))
 
 
 def test_flags_without_effect_are_named(start_server, tmp_path):

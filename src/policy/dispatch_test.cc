@@ -176,6 +176,11 @@ TEST(DispatchTest, LmetricMultipliesUncachedTokensAndRequests) {
   engines[0].hit_tokens = 40;
   EXPECT_EQ(rule(engines, {.prompt_tokens = 100}), (Outcome{1, kBest}));
   EXPECT_EQ(rule.decision.scores[0].score, 240);
+  // Requests that wait count like those that run.
+  engines[0].hit_tokens = 60;
+  engines[0].waiting_requests = 2;
+  EXPECT_EQ(rule(engines, {.prompt_tokens = 100}), (Outcome{1, kBest}));
+  EXPECT_EQ(rule.decision.scores[0].score, 240);
 }
 
 TEST(DispatchTest, CacheAwareBalancesFirstThenFollowsPrefixes) {

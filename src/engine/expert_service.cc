@@ -71,12 +71,14 @@ std::span<const sched::ExpertEntry> ExpertService::run(const kernels::KernelCont
   ++counters_.runs;
   counters_.rows += run_.entries.size();
   counters_.distinct_experts += run_.groups.size();
-  const Duration time = clock_.now() - started;
+  const TimePoint ended = clock_.now();
+  const Duration time = ended - started;
   counters_.busy += time;
   queues_.note_time(run_, time);
   run_times_.record(time);
   for (const sched::ExpertRun::Group& group : run_.groups)
     waits_.record(started - group.oldest);
+  trace_.ran(run_, started, ended);
   return run_.entries;
 }
 

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/duration_histogram.h"
 #include "cluster/expert_work.h"
+#include "engine/expert_trace.h"
 #include "kernels/kernel_context.h"
 #include "model/batch_rows.h"
 #include "model/forward.h"
@@ -40,6 +41,9 @@ class ExpertService {
   void set_policy(std::unique_ptr<policy::ExpertQueuePolicy> policy) {
     policy_ = std::move(policy);
   }
+
+  // Draws runs and how long their rows waited. Requires: nothing has run; the trace outlives it.
+  void set_trace(Trace& trace, std::int32_t process) { trace_.set(trace, process); }
 
   void post(const sched::ExpertPost& post) { post_since(post, clock_.now()); }
   // Of rows that wait for the service since then.
@@ -100,6 +104,7 @@ class ExpertService {
   sched::ExpertRun run_;
   std::vector<model::ExpertRows> experts_;
   Counters counters_;
+  ExpertTrace trace_;
   DurationHistogram run_times_;
   DurationHistogram waits_;
   std::vector<std::atomic<std::uint64_t>> traffic_;          // [layers, sources, experts]

@@ -48,7 +48,8 @@ ExpertStation::ExpertStation(const model::Model& model, const model::RowStore& r
 
 void ExpertStation::set_trace(Trace& trace, std::int32_t process) {
   trace_ = &trace;
-  runs_track_ = trace.add_track(process, "runs");
+  trace_spans_ = Trace::spans_before(process);
+  service_.set_trace(trace, process);
   holds_track_ = trace.add_track(process, "holds");
 }
 
@@ -198,16 +199,9 @@ void ExpertStation::forget_the_dead() {
 bool ExpertStation::run_once(const kernels::KernelContext& context) {
   if (service_.waiting() == 0) return false;
   const ExpertService::Counters before = service_.counters();
-  const TimePoint started = trace_ != nullptr ? clock_.now() : TimePoint{};
   const std::span<const sched::ExpertEntry> entries = service_.run(context);
   if (entries.empty()) return false;
   const ExpertService::Counters& after = service_.counters();
-  if (trace_ != nullptr) {
-    trace_->complete(
-        runs_track_, "run", started, clock_.now(),
-        {{"rows", static_cast<double>(entries.size())},
-         {"experts", static_cast<double>(after.distinct_experts - before.distinct_experts)}});
-  }
   add(totals_.runs, std::uint64_t{1});
   add(totals_.rows, static_cast<std::uint64_t>(entries.size()));
   add(totals_.distinct_experts, after.distinct_experts - before.distinct_experts);

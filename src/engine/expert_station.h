@@ -46,8 +46,8 @@ class ExpertStation {
     service_.set_policy(std::move(policy));
   }
 
-  // Draws runs and holds, on a line each. Requires: nobody serves yet; the trace outlives the
-  // station.
+  // Draws the service's runs and queues, and holds, on a line each. Requires: nobody serves yet;
+  // the trace outlives the station.
   void set_trace(Trace& trace, std::int32_t process);
 
   // Whether deliver() would find room for a message of so many rows. The source's thread.
@@ -160,7 +160,6 @@ class ExpertStation {
   Totals totals_;
   DurationHistogram hold_times_;
   Trace* trace_ = nullptr;
-  TraceTrack runs_track_;
   TraceTrack holds_track_;
   std::uint64_t trace_spans_ = 0;
 };

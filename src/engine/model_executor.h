@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -100,6 +101,12 @@ class ModelExecutor final : public sched::BatchExecutor {
 
   // Draws batches, layers and stages on the track. Null: not any more.
   void set_trace(Trace* trace, TraceTrack track) { trace_.set(trace, track); }
+  // Draws the executor's own expert service, in a process of its own. Nothing where it has none: in
+  // a group, or without experts. Requires: nothing has run; the trace outlives it.
+  void trace_own_experts(Trace& trace, std::string_view process_name) {
+    if (own_service_ && model_.config().moe_layers() > 0)
+      own_service_->set_trace(trace, trace.add_process(process_name));
+  }
   // Records the router's choices of every row, as from `source`. Null: not any more.
   void set_routing_recorder(RoutingRecorder* recorder, Rank source) {
     routing_ = recorder;

@@ -60,6 +60,8 @@ void ServingEngine::observe() {
   const std::int32_t process =
       trace.add_process(trace.intern(fmt::format("engine {}", options_.id.value())));
   executor_.set_trace(&trace, trace.add_track(process, "batches"));
+  executor_.trace_own_experts(
+      trace, trace.intern(fmt::format("experts of engine {}", options_.id.value())));
   spans_.emplace(trace, trace.add_track(process, "requests"));
 }
 

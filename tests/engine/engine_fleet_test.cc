@@ -240,13 +240,105 @@ TEST_F(EngineFleetTest, ATraceHasBatchesServicesAndRequests) {
     if (phase == "b" || phase == "e")
       spans[event["name"].get<std::string>()] += phase == "b" ? 1 : -1;
   }
-  for (const char* name : {"attention", "router", "experts", "layer", "run"})
+  for (const char* name : {"attention", "router", "experts", "layer", "run", "queue"})
     EXPECT_GT(names[name], 0) << name;
   EXPECT_GT(names["batch"] + names["gang batch"], 0);
   for (const char* name : {"queued", "prefill", "decode"}) {
     EXPECT_EQ(names[name], 2 * 6) << name;  // a begin and an end for each request
     EXPECT_EQ(spans[name], 0) << name;
   }
+}
+
+// What a trace has of one expert service.
+struct DrawnService {
+  std::set<std::string> tracks;
+  std::set<double> run_starts;
+  double rows_of_runs = 0;
+  double rows_of_queues = 0;
+  std::map<std::string, double> queued_since;  // by span
+  int queues = 0;
+};
+
+// By the name of their process.
+std::map<std::string, DrawnService> services_in(const Json& trace) {
+  std::map<int, std::string> processes;
+  std::map<std::string, DrawnService> services;
+  for (const Json& event : trace["traceEvents"]) {
+    const int process = event["pid"];
+    const std::string name = event["name"];
+    if (name == "process_name") processes[process] = event["args"]["name"];
+    if (!processes[process].starts_with("experts")) continue;
+    DrawnService& service = services[processes[process]];
+    if (name == "thread_name") service.tracks.insert(event["args"]["name"]);
+    if (name == "run") {
+      service.run_starts.insert(event["ts"].get<double>());
+      service.rows_of_runs += event["args"]["rows"].get<double>();
+    }
+    if (name != "queue") continue;
+    double& since = service.queued_since[event["id"]];
+    if (event["ph"] == "b") {
+      since = event["ts"];
+      service.rows_of_queues += event["args"]["rows"].get<double>();
+      EXPECT_GE(event["args"]["rows"], event["args"]["queues"]);
+      EXPECT_GE(event["args"]["mean_ms"], 0);
+    } else {
+      ++service.queues;
+      EXPECT_LE(since, event["ts"]);
+      EXPECT_TRUE(service.run_starts.contains(event["ts"])) << "it waits for a run";
+    }
+  }
+  return services;
+}
+
+TEST_F(EngineFleetTest, ATraceHasTheQueuesOfEveryService) {
+  for (const int size : {1, 2}) {
+    SCOPED_TRACE(size);
+    std::stringstream text;
+    std::vector<std::uint64_t> rows(2);  // that each service ran
+    {
+      Trace trace(text);
+      EngineFleetOptions of = options(2, size);
+      of.engine.trace = &trace;
+      const auto fleet = start(of);
+      const std::size_t ended = sink_.stories().size();
+      for (std::uint64_t id = ended + 1; id <= ended + 6; ++id)
+        ASSERT_TRUE(fleet->engine(static_cast<int>(id % 2)).submit({request(id, 30, 6)}).ok());
+      sink_.wait_for_ends(ended + 6);
+      for (int engine = 0; engine < 2; ++engine) {
+        const cluster::ExpertWork work = fleet->engine(engine).expert_work();
+        for (std::size_t cell = 0; cell < work.rows.size(); ++cell)
+          rows[size == 1 ? static_cast<std::size_t>(engine) : cell % 2] += work.rows[cell];
+      }
+      ASSERT_TRUE(trace.finish().ok());
+    }
+    const auto json = parse_json(text.str());
+    ASSERT_TRUE(json.ok()) << json.error().message;
+    const auto services = services_in(*json);
+    ASSERT_EQ(services.size(), 2U);
+    for (int engine = 0; engine < 2; ++engine) {
+      const auto& service = services.at("experts of engine " + std::to_string(engine));
+      EXPECT_TRUE(service.tracks.contains("runs") && service.tracks.contains("queues"));
+      EXPECT_EQ(service.tracks.contains("holds"), size > 1);
+      EXPECT_GT(service.rows_of_runs, 0);
+      EXPECT_EQ(service.rows_of_runs, service.rows_of_queues);
+      EXPECT_EQ(service.rows_of_runs, static_cast<double>(rows[static_cast<std::size_t>(engine)]));
+      EXPECT_EQ(static_cast<std::size_t>(service.queues), service.queued_since.size());
+    }
+  }
+}
+
+TEST_F(EngineFleetTest, ADenseModelHasNoServicesInATrace) {
+  model_ = tests::make_and_load(tests::tiny_options(synthetic::Family::kQwen3),
+                                tensor::DType::kBF16, pool_);
+  std::stringstream text;
+  Trace trace(text);
+  EngineFleetOptions fleet = options(1, 1);
+  fleet.engine.trace = &trace;
+  serve(*start(fleet), 2);
+  ASSERT_TRUE(trace.finish().ok());
+  const auto json = parse_json(text.str());
+  ASSERT_TRUE(json.ok()) << json.error().message;
+  EXPECT_TRUE(services_in(*json).empty());
 }
 
 TEST_F(EngineFleetTest, ARoutingRecordHasEveryRowOnce) {

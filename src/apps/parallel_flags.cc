@@ -97,21 +97,25 @@ void ParallelFlags::warn_of_unused(const CLI::App& command, const SchedulerFlags
   const std::string& rule = dispatch.dispatch;
   const std::string& order = scheduler.options.order;
   const std::string& former = scheduler.options.former;
-  std::vector<Use> uses{{"--aging", "--order", order, {"sjf-aging"}},
-                        {"--promote-after", "--order", order, {"sjf-priority-aging"}},
-                        {"--drain-steps", "--batch-former", former, {"gimbal"}},
-                        {"--prefill-floor", "--batch-former", former, {"gimbal"}},
-                        {"--target-itl-ms", "--batch-former", former, {"gimbal"}}};
+  std::vector<Use> uses{
+      {"--aging", "--order", order, {"sjf-aging"}},
+      {"--promote-after", "--order", order, {"sjf-priority-aging"}},
+      {"--ms-per-priority-level", "--order", order, {"sjf-aging", "sjf-priority-aging"}},
+      {"--drain-steps", "--batch-former", former, {"gimbal"}},
+      {"--prefill-floor", "--batch-former", former, {"gimbal"}},
+      {"--target-itl-ms", "--batch-former", former, {"gimbal"}}};
   if (engines() > 1) {
+    uses.insert(uses.end(), {{"--dispatch-lambda", "--dispatch", rule, {"gimbal"}},
+                             {"--dispatch-omega", "--dispatch", rule, {"gimbal"}},
+                             {"--dispatch-tie-ms", "--dispatch", rule, {"gimbal"}},
+                             {"--dispatch-tie-fraction", "--dispatch", rule, {"gimbal"}},
+                             {"--dispatch-exchange-ms", "--dispatch", rule, {"gimbal"}},
+                             {"--running-load", "--dispatch", rule, {"gimbal-v1"}},
+                             {"--feedback", "--dispatch", rule, {"gimbal", "gimbal-v2"}}});
+  }
+  if (engines() > 1 && experts.expert_parallel_size != 1) {
     uses.insert(uses.end(),
-                {{"--dispatch-lambda", "--dispatch", rule, {"gimbal"}},
-                 {"--dispatch-omega", "--dispatch", rule, {"gimbal"}},
-                 {"--dispatch-tie-ms", "--dispatch", rule, {"gimbal"}},
-                 {"--dispatch-tie-fraction", "--dispatch", rule, {"gimbal"}},
-                 {"--dispatch-exchange-ms", "--dispatch", rule, {"gimbal"}},
-                 {"--running-load", "--dispatch", rule, {"gimbal-v1"}},
-                 {"--feedback", "--dispatch", rule, {"gimbal", "gimbal-v2"}},
-                 {"--gang-patience", "--expert-pace", experts.expert_pace, {"gang"}},
+                {{"--gang-patience", "--expert-pace", experts.expert_pace, {"gang"}},
                  {"--gang-planner", "--expert-pace", experts.expert_pace, {"gang"}},
                  {"--max-stage-ms", "--expert-pace", experts.expert_pace, {"gang"}},
                  {"--expert-quantum-ms", "--expert-queues", experts.expert_queues, {"ls-first"}},

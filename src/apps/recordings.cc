@@ -65,6 +65,11 @@ Recordings::~Recordings() {
   }
 }
 
+void Recordings::flush() {
+  if (trace_) trace_->flush();
+  decisions_->flush();
+}
+
 void Recordings::flush_now_and_then(std::stop_token stop) {
   std::mutex mutex;
   std::condition_variable_any stopped;

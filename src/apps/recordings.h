@@ -32,6 +32,8 @@ class Recordings {
   [[nodiscard]] Result<void> open_routing(const ParallelFlags& flags, const ModelFlags& model_flags,
                                           const model::Model& model);
   ~Recordings();  // ends the files; says in the log what could not be written
+  // Writes to the disk what there is, for a process that ends without the destructor.
+  void flush();
   void give_to(engine::ServingEngineOptions& engine);
   // `order`: of the cluster's engines.
   void give_to(sim::SimulatedClusterOptions& cluster, const cluster::OrderRule& order);

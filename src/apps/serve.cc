@@ -244,7 +244,9 @@ Result<void> serve_model(Arguments& arguments, server::Server& server, Signals& 
            to_ms(clock.now() - started) / 1000.0);
   serve_until_signal(arguments, server, signals, text.chat_template != nullptr, engines.drain);
   if (engines.hangs()) {
-    log_warning("an engine's thread hangs: ending without it");
+    log_warning(
+        "an engine's thread hangs: ending without it; --record files lack their last lines");
+    recordings->flush();
     std::fflush(nullptr);
     std::_Exit(0);
   }

@@ -51,9 +51,10 @@ struct GroupTraits {
 // The groups that have no engine, by class, each in the RequestOrder of late binding: who waits
 // longer than its threshold comes first, and a of sjf-aging moves where that is asked for
 // (aging_auto; what a group waits for is to be bound, so that work counts as done then). A group
-// keeps the rank that its job size gave it when it came until it is bound.
+// keeps the job size that it came with.
 //
-// Costs: O(log n) a call. One thread. Options and order must outlive it.
+// Costs: O(log n) a call, but where a moves and for requests(). One thread. Options and order must
+// outlive it.
 class DispatchQueue {
  public:
   DispatchQueue(const DispatcherOptions& options, const policy::RequestOrder& order);

@@ -213,6 +213,8 @@ class Replayer {
                         kind == "submit" ? "new" : "with an engine", excerpt(each)),
             "requests");
       }
+      if (!group.empty() && request.request_class != group.front().request_class)
+        return invalid_argument("requests of a group must be of one class", "requests");
       group.push_back(std::move(request));
     }
     if (kind == "submit") {

@@ -184,7 +184,9 @@ std::optional<Dispatched> Dispatcher::next(TimePoint now) {
     known_.find_hits(*group);  // caches have changed since it came
     known_.show(*group, users_.expert_rows(group->user, now), now);
     const policy::DispatchRequest request = describe(*group);
-    const auto why = options_.late ? known_.limit_to_soon(request) : policy::LateHold::kNone;
+    // Where all that it has not tried are gone, waiting would not help.
+    const bool waits = options_.late && known_.anybody_left(*group, now);
+    const auto why = waits ? known_.limit_to_soon(request) : policy::LateHold::kNone;
     if (why == policy::LateHold::kNone) return decide(*group, request, now);
     hold(*group, request, why, now);
     if (why == policy::LateHold::kPages) break;  // best-effort work would take the pages

@@ -73,12 +73,6 @@ void EngineViews::note_expert_map(EngineId engine, std::uint64_t fingerprint) {
 
 void EngineViews::note_health(EngineId engine, bool healthy, TimePoint now) {
   of(engine).watch.note_health(healthy, now);
-  if (healthy) return;
-  // If it comes back, its cache is empty, and the next snapshot says what it has fitted.
-  if (mirror_.pages(engine) > 0) mirror_.forget(engine);
-  Digest& digest = digests_[static_cast<std::size_t>(engine.value())];
-  digest.fitted = false;
-  digest.ms_per_token = 0;
 }
 
 void EngineViews::note_sent(EngineId engine, const LedgerEntry& entry) {
@@ -162,12 +156,14 @@ void EngineViews::fill_view(std::size_t index, TimePoint now, policy::EngineView
   if (options_.feedback) view.expert_pressure = engine.pressure;
 }
 
-// Step costs of the engine that has seen most prompts; nullopt: each engine's own count.
-std::optional<policy::StepCosts> EngineViews::shared_costs() const {
+// Step costs of the engine that has seen most prompts, of those that are not excluded; nullopt:
+// each engine's own count.
+std::optional<policy::StepCosts> EngineViews::shared_costs(TimePoint now) const {
   if (!options_.engines_alike) return std::nullopt;
   const Digest* most = nullptr;
-  for (const Digest& digest : digests_) {
-    if (!digest.fitted) continue;
+  for (std::size_t i = 0; i < digests_.size(); ++i) {
+    const Digest& digest = digests_[i];
+    if (!digest.fitted || excluded(i, now)) continue;
     if (most == nullptr || digest.prefill_rows > most->prefill_rows) most = &digest;
   }
   if (most == nullptr) return std::nullopt;
@@ -204,11 +200,11 @@ policy::EngineView EngineViews::view(EngineId engine, TimePoint now) const {
   begin_view(index, view);
   view.room = has_room(index, 1);
   fill_view(index, now, view);
-  if (const auto costs = shared_costs()) view.costs = costs;
+  if (const auto costs = shared_costs(now)) view.costs = costs;
   return view;
 }
 
-// Where the engine's order would put the group's first request, if it were sent now.
+// Where the engine's order would put the group's first request by its key, if it were sent now.
 std::optional<double> EngineViews::tokens_ahead(const DispatchGroup& group, std::size_t index,
                                                 TimePoint now) const {
   const Digest& digest = digests_[index];
@@ -234,7 +230,7 @@ std::optional<double> EngineViews::tokens_ahead(const DispatchGroup& group, std:
 const std::vector<policy::EngineView>& EngineViews::show(const DispatchGroup& group,
                                                          const ExpertRows* rows, TimePoint now) {
   refresh_counts(now);
-  const std::optional<policy::StepCosts> costs = shared_costs();
+  const std::optional<policy::StepCosts> costs = shared_costs(now);
   const double all =
       rows == nullptr ? 0 : std::accumulate(rows->by_rank.begin(), rows->by_rank.end(), 0.0);
   for (std::size_t i = 0; i < engines_.size(); ++i) {

@@ -109,7 +109,7 @@ class EngineViews {
   [[nodiscard]] Engine& of(EngineId engine);
   void refresh_counts(TimePoint now);
   void close_excluded(const DispatchGroup& group, TimePoint now);
-  [[nodiscard]] std::optional<policy::StepCosts> shared_costs() const;
+  [[nodiscard]] std::optional<policy::StepCosts> shared_costs(TimePoint now) const;
   [[nodiscard]] std::optional<double> local_share(std::size_t index, const ExpertRows& rows,
                                                   double all) const;
   // What stays until the next snapshot, and what may change with every decision.

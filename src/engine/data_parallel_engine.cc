@@ -254,7 +254,7 @@ void DataParallelEngine::on_outputs(EngineId from, std::span<TokenOutput> output
   tell(told);
 }
 
-// A rank is gone. If its engine hangs, nobody else may have news for long.
+// An engine is gone. If it hangs, nobody else may have news for long.
 void DataParallelEngine::on_retired() {
   Outputs told;
   {

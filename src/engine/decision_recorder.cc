@@ -54,6 +54,11 @@ void DecisionRecorder::note_dispatch(const cluster::DecisionRecord& record) {
   write(json, record.time);
 }
 
+void DecisionRecorder::flush() {
+  const std::lock_guard lock(mutex_);
+  file_.flush();
+}
+
 std::vector<cluster::OrderRecord> DecisionRecorder::orders_of(RequestId request) const {
   const std::lock_guard lock(mutex_);
   return orders_.of(request);

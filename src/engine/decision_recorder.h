@@ -32,6 +32,8 @@ class DecisionRecorder final : public cluster::OrderInspector {
   void note_orders(std::optional<EngineId> engine, TimePoint time, const cluster::OrderRule& rule,
                    std::span<const sched::OrderDecision> decisions);
   void note_dispatch(const cluster::DecisionRecord& record);
+  // What was written is on the disk.
+  void flush();
 
   [[nodiscard]] std::vector<cluster::OrderRecord> orders_of(RequestId request) const override;
   [[nodiscard]] std::vector<cluster::OrderRecord> last_orders(std::size_t most) const override;

@@ -87,6 +87,10 @@ Result<std::uint32_t> ExpertGroup::set_map(policy::ExpertMap map) {
 }
 
 bool ExpertGroup::retire(Rank rank) {
+  // Also of one that was declared dead before, and served yet.
+  for (const auto& station : stations_) {
+    if (station->server() == rank) broken_.store(true);
+  }
   {
     const std::lock_guard lock(map_mutex_);
     if (!life_.retire(rank.value())) return false;
@@ -95,10 +99,8 @@ bool ExpertGroup::retire(Rank rank) {
       map_version_.store(map_->version());
     }
   }
-  for (const auto& station : stations_) {
-    if (station->server() == rank) broken_.store(true);
+  for (const auto& station : stations_)
     station->forget(rank);
-  }
   ring_all();
   life_.announce(rank.value());
   return true;

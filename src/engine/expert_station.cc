@@ -75,10 +75,11 @@ void ExpertStation::forget(Rank rank) {
   pending_.store(true);
 }
 
-bool ExpertStation::serve(const kernels::KernelContext& context, Rank server) {
+bool ExpertStation::serve(const kernels::KernelContext& context, Rank server, LifeSigns& life) {
   bool ran = false;
   while (has_work()) {
     // Who comes second may go: this thread looks at has_work() again after it has let go.
+    life.beat(server.value());
     int nobody = kNobody;
     if (!server_.compare_exchange_strong(nobody, server.value())) return ran;
     // An exchange, not a store: what was sent before the flag was set is seen below.

@@ -15,6 +15,7 @@
 #include "comm/in_process/doorbell.h"
 #include "engine/expert_message.h"
 #include "engine/expert_service.h"
+#include "engine/life_signs.h"
 #include "kernels/kernel_context.h"
 #include "model/batch_rows.h"
 #include "model/forward.h"
@@ -68,8 +69,9 @@ class ExpertStation {
   // When the next message arrives that is under way; nullopt: none is known. Any thread.
   [[nodiscard]] std::optional<TimePoint> next_arrival() const;
 
-  // Takes the mail and runs what is there, on the thread of rank `server`. True: something was run.
-  bool serve(const kernels::KernelContext& context, Rank server);
+  // Takes the mail and runs what is there, on the thread of rank `server`, which beats before each
+  // run. True: something was run.
+  bool serve(const kernels::KernelContext& context, Rank server, LifeSigns& life);
   // Whose thread serves now; for good, if it threw or hangs in there: then what it had taken is
   // lost. Any thread.
   [[nodiscard]] std::optional<Rank> server() const {

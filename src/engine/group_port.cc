@@ -67,7 +67,7 @@ void GroupPort::send(Rank to, const PostHeader& header, std::span<const PostedEn
   // pile up where its rank does not get to run: then its mail is taken here, whoever may serve it.
   while (!station.has_room(rank_, entries.size())) {
     if (group_.broken()) throw std::runtime_error("a rank ended while it ran experts");
-    if (!station.serve(serving_, rank_)) std::this_thread::yield();
+    if (!station.serve(serving_, rank_, group_.life())) std::this_thread::yield();
   }
   station.deliver(rank_, timed, entries);
   if (to != rank_) group_.life().bell(to.value()).ring();
@@ -127,6 +127,7 @@ void GroupPort::between_tasks() {
 bool GroupPort::serve() {
   if (thrown_) std::rethrow_exception(thrown_);
   group_.life().beat(rank_.value());
+  if (!group_.alive(rank_)) return false;
   bool ran = serve(rank_);
   if (!group_.options().shared_workers && !group_.life().anybody_gone()) return ran;
   for (int rank = 0; rank < group_.ranks(); ++rank) {
@@ -139,7 +140,7 @@ bool GroupPort::serve(Rank rank) {
   ExpertStation& station = group_.station(rank);
   if (!station.has_work()) return false;
   const TimePoint started = group_.clock().now();
-  const bool ran = station.serve(serving_, rank_);
+  const bool ran = station.serve(serving_, rank_, group_.life());
   totals_.serving += group_.clock().now() - started;
   return ran;
 }

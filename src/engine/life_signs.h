@@ -6,7 +6,6 @@
 #include <mutex>
 #include <vector>
 
-#include "base/thread_pool.h"
 #include "comm/in_process/doorbell.h"
 
 namespace gimbal::engine {
@@ -66,17 +65,6 @@ class LifeSigns {
   std::atomic<int> gone_{0};
   std::mutex mutex_;
   std::function<void(int)> listener_;  // guarded by mutex_
-};
-
-// Beats between the tasks of long stages.
-class Pulse final : public Interrupt {
- public:
-  Pulse(LifeSigns& life, int place) : life_(life), place_(place) {}
-  void between_tasks() override { life_.beat(place_); }
-
- private:
-  LifeSigns& life_;
-  int place_;
 };
 
 }  // namespace gimbal::engine

@@ -23,6 +23,7 @@ std::span<const int> LifeWatch::look(TimePoint now) {
     if (place == self_ || !life_.alive(place)) continue;
     Seen& seen = seen_[static_cast<std::size_t>(place)];
     const std::uint64_t beats = life_.beats(place);
+    if (beats == 0) continue;  // it has not started yet
     if (beats != seen.beats) {
       seen = {.beats = beats};
       continue;

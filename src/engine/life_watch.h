@@ -11,8 +11,9 @@ namespace gimbal::engine {
 
 // Looks for threads that are stuck. A thread that is well shows signs of life while it works and
 // answers its bell when it rests; one that does neither, though it was rung again and again for
-// `dead_after`, is dead. Rings count, not time alone: who did not look for long, because it worked
-// or the machine stood still, has not rung. One thread. The signs must outlive it.
+// `dead_after`, is dead, once it has shown the first one. Rings count, not time alone: who did not
+// look for long, because it worked or the machine stood still, has not rung. One thread. The signs
+// must outlive it.
 class LifeWatch {
  public:
   // `self`: the place of the thread that looks.

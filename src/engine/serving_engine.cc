@@ -37,7 +37,6 @@ ServingEngine::ServingEngine(const model::Model& model, ServingEngineOptions opt
       life_(life_of(options_, seat, own_life_)),
       place_(place_of(options_, seat)),
       bell_(life_.bell(place_)),
-      pulse_(life_, place_),
       watch_(life_, place_, options_.dead_after),
       member_(seat == nullptr
                   ? nullptr
@@ -67,8 +66,7 @@ void ServingEngine::observe() {
 
 // Of the executor's kernels.
 kernels::KernelContext ServingEngine::context() {
-  Interrupt* interrupt = life_.places() > 1 ? &pulse_ : nullptr;
-  if (member_) interrupt = &member_->port();
+  Interrupt* const interrupt = life_.places() > 1 ? this : nullptr;
   return {.pool = pool_, .isa = options_.isa, .interrupt = interrupt};
 }
 
@@ -165,7 +163,7 @@ bool ServingEngine::idle() const {
 }
 
 cluster::EngineSnapshot ServingEngine::snapshot() const {
-  const bool ended = ended_.load() || !life_.alive(place_);
+  const bool ended = ended_.load() || given_up();
   return ended ? cluster::without_work(snapshot_.read()) : snapshot_.read();
 }
 
@@ -175,15 +173,18 @@ void ServingEngine::take_prefix_events(std::vector<kv::PrefixEvent>& events) {
 
 bool ServingEngine::healthy(std::string* why) const {
   const std::lock_guard lock(inbox_mutex_);
-  const bool dead = !life_.alive(place_);
-  if (failure_.empty() && !dead) return true;
+  if (failure_.empty() && !given_up()) return true;
   if (why != nullptr) *why = failure_.empty() ? "the engine hangs and was declared dead" : failure_;
   return false;
 }
 
 bool ServingEngine::declared_dead() const {
   const std::lock_guard lock(inbox_mutex_);
-  return failure_.empty() && !life_.alive(place_);
+  return failure_.empty() && given_up();
+}
+
+bool ServingEngine::given_up() const {
+  return !life_.alive(place_) || (member_ && member_->broken());
 }
 
 bool ServingEngine::take_inbox(std::vector<sched::Event>& events) {
@@ -217,10 +218,26 @@ void ServingEngine::retire(int place) {
 
 void ServingEngine::look_after_life() {
   life_.beat(place_);
+  if (thrown_) std::rethrow_exception(thrown_);
   if (!life_.alive(place_))
     throw std::runtime_error("this engine gave no sign of life and was declared dead");
   if (member_ && member_->broken())
     throw std::runtime_error("an engine of its group failed while it ran experts for the others");
+  look_out();
+}
+
+void ServingEngine::between_tasks() {
+  life_.beat(place_);
+  if (member_) member_->port().between_tasks();
+  if (thrown_) return;
+  try {
+    look_out();
+  } catch (...) {
+    thrown_ = std::current_exception();
+  }
+}
+
+void ServingEngine::look_out() {
   for (const int place : watch_.look(clock_.now())) {
     log_error("{} {} gave no sign of life for {:.1f} s: declared dead", member_ ? "rank" : "engine",
               place, to_ms(watch_.dead_after()) / 1000.0);

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <fstream>
 #include <memory>
 #include <mutex>
@@ -38,7 +39,7 @@ namespace gimbal::engine {
 // An engine in this process: one thread that drives a scheduler (sched::StepLoop) and the executor
 // of a model. Between any two stages it looks at its inbox, so a cancelled request leaves within
 // one stage. Thread-safe, as cluster::Engine is. Outputs go to `sink` on the engine's thread.
-class ServingEngine final : public cluster::Engine {
+class ServingEngine final : public cluster::Engine, private Interrupt {
  public:
   // Starts the thread. References must outlive the engine. Errors: options out of range, or a
   // KV cache too small for one request of max_model_len; they name the option.
@@ -87,6 +88,11 @@ class ServingEngine final : public cluster::Engine {
   bool take_inbox(std::vector<sched::Event>& events);
   // Shows that the thread lives, and looks whether the others do. Throws when it was declared dead.
   void look_after_life();
+  // The same within a stage, and runs experts for others (an Interrupt of the pool).
+  void between_tasks() override;
+  void look_out();
+  // Nobody hears of this engine any more, or of a rank that it cannot do without.
+  [[nodiscard]] bool given_up() const;
   void retire(int place);
   // Waits for the bell, for no longer than something is due by itself.
   void rest(std::uint32_t rung, Progress progress);
@@ -107,8 +113,8 @@ class ServingEngine final : public cluster::Engine {
   comm::Doorbell& bell_;  // rung for whatever the thread is to look at
 
   // The engine thread's own.
-  Pulse pulse_;
   LifeWatch watch_;
+  std::exception_ptr thrown_;           // between tasks, where nothing may be thrown
   std::unique_ptr<RankMember> member_;  // in a group
   model::KvStorage kv_;
   ModelExecutor executor_;

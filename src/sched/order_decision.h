@@ -23,10 +23,10 @@ enum class OrderReason : std::uint8_t {
 [[nodiscard]] std::string_view to_string(OrderReason reason);
 inline constexpr int kOrderReasons = static_cast<int>(OrderReason::kRetuned) + 1;
 
-// Where a request was put in the queue of its class, an engine's or a dispatcher's, which counts
-// groups by their first request, with all that decided it: the order, given
-// `ordered`, gives `key` again, and `ordered.job_ms` is what `cost` makes of `job_tokens`. Requests
-// with smaller keys run earlier; of one that is promoted, `waited` is above what the order makes of
+// Where a request was put in the queue of its class, an engine's or a dispatcher's (which counts
+// groups, by their first request), with all that decided it: the order, given `ordered`, gives
+// `key` again, and `ordered.job_ms` is what `cost` makes of `job_tokens`. Requests with smaller
+// keys run earlier; of one that is promoted, `waited` is above what the order makes of
 // `median_wait`. Value type.
 struct OrderDecision {
   RequestId request;

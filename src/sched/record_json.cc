@@ -14,7 +14,6 @@ constexpr int kVersion = 3;
 constexpr std::int64_t kMaxPoolTokens = std::int64_t{1} << 28;  // a record asks for no more memory
 constexpr std::int64_t kInt32Max = std::numeric_limits<std::int32_t>::max();
 constexpr std::int64_t kInt64Max = std::numeric_limits<std::int64_t>::max();
-constexpr std::int64_t kMostTime = kInt64Max / 2;  // nanoseconds: differences do not overflow
 constexpr double kHuge = std::numeric_limits<double>::max();
 constexpr double kHugeFloat = std::numeric_limits<float>::max();
 
@@ -131,7 +130,7 @@ Result<Request> request_from_json(const Json& json) {
   if (object.has("dispatch_sequence")) {
     GIMBAL_ASSIGN_OR_RETURN(request.dispatch_sequence, word(object, "dispatch_sequence"));
   }
-  GIMBAL_ASSIGN_OR_RETURN(const auto arrival, object.integer("arrival", -kMostTime, kMostTime));
+  GIMBAL_ASSIGN_OR_RETURN(const auto arrival, object.integer("arrival", 0, kInt64Max));
   if (arrival) request.arrival = TimePoint{Duration{*arrival}};
   return request;
 }

@@ -29,8 +29,8 @@ class WaitingOrder {
 
   WaitingOrder(const StepLoopOptions& options, const Collaborators& collaborators);
 
-  // Queues a new sequence, now; `cost` freezes its job size, for which `ahead`, the
-  // one before it in its group, does not count: choices of one prompt keep one rank.
+  // Queues a new sequence, now; `cost` freezes its job size, for which `ahead`, the one before it
+  // in its group, does not count: choices of one prompt keep one rank.
   void enqueue(Sequence& sequence, TimePoint now, const policy::PrefillCost& cost,
                const Sequence* ahead);
   // Queues a sequence again that has lost its pages, with its old rank.

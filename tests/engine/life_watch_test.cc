@@ -12,6 +12,10 @@ namespace {
 
 class LifeWatchTest : public testing::Test {
  protected:
+  LifeWatchTest() {
+    for (int place = 0; place < 3; ++place)
+      life_.beat(place);
+  }
   static TimePoint at(double seconds) { return TimePoint{} + from_ms(seconds * 1000); }
   std::vector<int> look(double seconds) {
     const std::span<const int> dead = watch_.look(at(seconds));
@@ -54,6 +58,14 @@ TEST_F(LifeWatchTest, TimeWithoutRingsIsNobodysDeath) {
   for (int second = 101; second < 108; ++second)
     EXPECT_TRUE(look(second).empty());
   EXPECT_EQ(look(108).size(), 2U);
+}
+
+TEST_F(LifeWatchTest, WhoHasNotStartedIsNotLookedFor) {
+  LifeSigns life(2);
+  LifeWatch watch(life, 0, std::chrono::seconds(9));
+  for (int second = 0; second < 40; ++second)
+    EXPECT_TRUE(watch.look(at(second)).empty());
+  EXPECT_EQ(life.bell(1).rings(), 0U);
 }
 
 TEST_F(LifeWatchTest, LooksOnlyWhenTheNextLookIsDue) {

@@ -72,11 +72,6 @@ class Trace {
                   std::string_view name, TimePoint time, std::initializer_list<TraceArg> args = {});
   void end_span(TraceTrack track, std::string_view category, std::uint64_t id,
                 std::string_view name, TimePoint time, std::initializer_list<TraceArg> args = {});
-  // The number before that of the first span of a process which numbers its spans itself: viewers
-  // may tell spans of one category apart by number alone.
-  [[nodiscard]] static constexpr std::uint64_t spans_before(std::int32_t process) {
-    return static_cast<std::uint64_t>(process) << 40;
-  }
   // Curves over time: each arg is one of those stacked under `name`. One name a group.
   void counter(std::int32_t process, std::string_view name, TimePoint time,
                std::initializer_list<TraceArg> values);

@@ -48,7 +48,6 @@ ExpertStation::ExpertStation(const model::Model& model, const model::RowStore& r
 
 void ExpertStation::set_trace(Trace& trace, std::int32_t process) {
   trace_ = &trace;
-  trace_spans_ = Trace::spans_before(process);
   service_.set_trace(trace, process);
   holds_track_ = trace.add_track(process, "holds");
 }

@@ -9,7 +9,6 @@ void ExpertTrace::set(Trace& trace, std::int32_t process) {
   trace_ = &trace;
   runs_track_ = trace.add_track(process, "runs");
   queues_track_ = trace.add_track(process, "queues");
-  spans_ = Trace::spans_before(process);
 }
 
 void ExpertTrace::draw(const sched::ExpertRun& run, TimePoint started, TimePoint ended) {

@@ -40,14 +40,16 @@ class ExpertTraceTest : public testing::Test {
       if (phase == "X") text += " " + std::to_string(event["dur"].get<int>());
       if (event.contains("args")) text += " " + event["args"].dump();
       events.push_back(text);
-      if (phase != "X") ids_.push_back(event["id"]);
+      if (phase != "X")
+        ids_.push_back(std::to_string(event["pid"].get<int>()) + " " +
+                       event["id2"]["local"].get<std::string>());
     }
     return events;
   }
 
   std::ostringstream out_;
   Trace trace_{out_};
-  std::vector<std::string> ids_;  // of spans, as drawn
+  std::vector<std::string> ids_;  // "process id" of spans, as drawn
 };
 
 TEST_F(ExpertTraceTest, ARunHasASpanForEachLayerFromItsOldestRow) {
@@ -77,8 +79,7 @@ TEST_F(ExpertTraceTest, SpansOfServicesAreToldApartByTheirNumbers) {
   }
   EXPECT_EQ(drawn().size(), 4U * 3);
   EXPECT_THAT(ids_,
-              ElementsAre("0x10000000001", "0x10000000001", "0x10000000002", "0x10000000002",
-                          "0x20000000001", "0x20000000001", "0x20000000002", "0x20000000002"));
+              ElementsAre("1 0x1", "1 0x1", "1 0x2", "1 0x2", "2 0x1", "2 0x1", "2 0x2", "2 0x2"));
 }
 
 TEST_F(ExpertTraceTest, WithoutATraceNothingIsDrawn) {

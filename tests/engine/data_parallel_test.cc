@@ -202,15 +202,19 @@ TEST_F(DataParallelTest, RecordsReplayDecisionForDecision) {
       ASSERT_TRUE(simulated.ok()) << simulated.error().message;
       EXPECT_EQ(simulated->plans, report->plans);
     }
-    // Every request was queued once, where it had been sent, and again when it was evicted; some
-    // were cancelled before.
+    // Every request was queued once, where it had been sent, and again when it was evicted; with
+    // late binding also before; some were cancelled then.
     const auto queued = recorder->last_orders(1000);
-    const auto arrived = static_cast<std::size_t>(
-        std::ranges::count_if(queued, [](const cluster::OrderRecord& record) {
-          return record.decision.reason == sched::OrderReason::kArrived;
-        }));
-    EXPECT_LE(arrived, kThreads * kEach);
-    EXPECT_GT(arrived, late ? 0U : kThreads * kEach - 1);
+    const auto arrived = [&](bool at_an_engine) {
+      return static_cast<std::size_t>(
+          std::ranges::count_if(queued, [&](const cluster::OrderRecord& record) {
+            return record.engine.has_value() == at_an_engine &&
+                   record.decision.reason == sched::OrderReason::kArrived;
+          }));
+    };
+    EXPECT_LE(arrived(true), kThreads * kEach);
+    EXPECT_GT(arrived(true), late ? 0U : kThreads * kEach - 1);
+    EXPECT_EQ(arrived(false), late ? kThreads * kEach : 0);
     recorder.reset();
     std::ifstream decisions(path);
     std::uint64_t dispatches = 0;

@@ -275,7 +275,7 @@ std::map<std::string, DrawnService> services_in(const Json& trace) {
       service.rows_of_runs += event["args"]["rows"].get<double>();
     }
     if (name != "queue") continue;
-    double& since = service.queued_since[event["id"]];
+    double& since = service.queued_since[event["id2"]["local"]];
     if (event["ph"] == "b") {
       since = event["ts"];
       service.rows_of_queues += event["args"]["rows"].get<double>();

@@ -12,6 +12,18 @@
 
 namespace gimbal::cluster {
 
+namespace {
+
+// A record has a view of every engine: of many engines fewer are kept, some 50 MB of them at most.
+constexpr std::size_t kMostLoggedViews = 65'536;
+
+std::size_t kept_records(const DispatcherOptions& options) {
+  const auto engines = static_cast<std::size_t>(options.engines);
+  return std::min(options.log_records, std::max<std::size_t>(1, kMostLoggedViews / engines));
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Dispatcher>> Dispatcher::make(const DispatcherOptions& options,
                                                      DispatchRecorder* recorder) {
   GIMBAL_RETURN_IF_ERROR(check_options(options));
@@ -29,7 +41,7 @@ Dispatcher::Dispatcher(const DispatcherOptions& options, Rules rules, DispatchRe
       rules_(std::move(rules)),
       known_(options_, *rules_.order),
       users_(options.users),
-      log_(options.log_records),
+      log_(kept_records(options)),
       queue_(options_, *rules_.order) {
   if (recorder_ != nullptr) recorder_->header(options_);
 }

@@ -35,7 +35,7 @@ struct DispatcherOptions {
   std::uint64_t model_salt = 0;
   EngineWatchOptions watch;
   StickyUsersOptions users;
-  std::size_t log_records = 1024;  // decisions kept in memory
+  std::size_t log_records = 1024;  // decisions kept in memory; fewer of more than 64 engines
   std::uint64_t seed = 0;
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 
 #include "base/json_place.h"
@@ -132,6 +133,8 @@ Result<Json> parse_json(std::string_view text, const JsonParseOptions& options, 
 }
 
 Result<Json> read_json_file(const std::string& path, std::size_t max_bytes) {
+  std::error_code none;
+  if (std::filesystem::is_directory(path, none)) return io_error(path, EISDIR);
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) return io_error(path, errno);
   const auto size = static_cast<std::streamoff>(file.tellg());

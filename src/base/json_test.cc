@@ -107,5 +107,14 @@ TEST(JsonObject, NotANumberIsOutOfEveryRange) {
   EXPECT_FALSE(object.number("x", -1e300, 1e300).ok());
 }
 
+TEST(ReadJsonFile, SaysWhatCannotBeRead) {
+  const auto folder = read_json_file("/");
+  ASSERT_FALSE(folder.ok());
+  EXPECT_THAT(folder.error().message, testing::HasSubstr("directory"));
+  const auto missing = read_json_file("/no such file");
+  ASSERT_FALSE(missing.ok());
+  EXPECT_THAT(missing.error().message, testing::HasSubstr("/no such file"));
+}
+
 }  // namespace
 }  // namespace gimbal

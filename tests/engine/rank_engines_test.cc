@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <functional>
@@ -292,56 +293,66 @@ TEST_F(RankEngines, ADyingRankTakesNobodyWithIt) {
   }
 }
 
-// At its `when`-th decision it does `what`.
+// Does `what` once, at the next decision after it was armed.
 class FaultyPolicy final : public policy::ExpertQueuePolicy {
  public:
-  FaultyPolicy(int when, std::function<void()> what) : when_(when), what_(std::move(what)) {}
+  FaultyPolicy(std::atomic<bool>& armed, std::function<void()> what)
+      : armed_(armed), what_(std::move(what)) {}
   void choose(const policy::ExpertQueueView& view,
               policy::ExpertQueueDecision& decision) const override {
-    if (++decisions_ == when_) what_();
+    if (armed_.exchange(false)) what_();
     rule_->choose(view, decision);
   }
 
  private:
-  int when_;
+  std::atomic<bool>& armed_;
   std::function<void()> what_;
   std::unique_ptr<policy::ExpertQueuePolicy> rule_ =
       policy::make_expert_queue_policy(policy::ExpertQueueRule{}).value();
-  mutable int decisions_ = 0;  // its callers follow each other
 };
 
 TEST_F(RankEngines, WhoFailsWhileItRunsExpertsTakesItsGroupWithIt) {
-  for (const bool shared : {true, false}) {
-    for (const bool hangs : {true, false}) {
-      SCOPED_TRACE(testing::Message() << (shared ? "shared" : "own") << hangs);
-      std::atomic<bool> released{false};
-      const auto fault = [&] {
-        if (!hangs) throw std::bad_alloc();
-        released.wait(false);
-      };
-      before_start_ = [&] {
-        group_->station(Rank{1}).set_policy(std::make_unique<FaultyPolicy>(5, fault));
-      };
-      start_group({.pace = cluster::GangPace::kImmediate,
-                   .shared = shared,
-                   .dead_after = hangs ? Duration(std::chrono::seconds(2))
-                                       : Duration(std::chrono::minutes(10))});
-      const std::size_t before = sink_.stories().size();
-      const std::uint64_t first = 1000 + before;
-      for (std::uint64_t i = 0; i < 6; ++i)
-        submit(i % 2, first + i, 20, 30);
-      // The thread that hangs says nothing of its own requests; the dispatcher gives them up.
-      sink_.wait_for_ends(before + (hangs ? 3 : 6));
-      EXPECT_TRUE(group_->broken());
-      EXPECT_FALSE(engines_[0]->healthy(nullptr));
-      EXPECT_FALSE(engines_[1]->healthy(nullptr));
-      released = true;
-      released.notify_all();
-      sink_.wait_for_ends(before + 6);
-      for (std::uint64_t i = 0; i < 6; ++i)
-        EXPECT_EQ(sink_.stories().at(RequestId{first + i}).finish, sched::FinishReason::kFailed);
-      stop_group();
-    }
+  for (const int round : {0, 1, 2, 3, 4, 5, 6, 7}) {
+    const bool shared = (round & 1) != 0;
+    const bool hangs = (round & 2) != 0;
+    const std::uint64_t ranks = (round & 4) != 0 ? 3 : 2;
+    SCOPED_TRACE(testing::Message()
+                 << (shared ? "shared " : "own ") << (hangs ? "hangs " : "throws ") << ranks);
+    std::atomic<bool> armed{false};
+    std::atomic<bool> released{false};
+    const auto fault = [&] {
+      if (!hangs) throw std::bad_alloc();
+      released.wait(false);
+    };
+    before_start_ = [&] {
+      group_->station(Rank{1}).set_policy(std::make_unique<FaultyPolicy>(armed, fault));
+    };
+    start_group({.ranks = static_cast<int>(ranks),
+                 .pace = cluster::GangPace::kImmediate,
+                 .shared = shared,
+                 .dead_after = hangs ? Duration(std::chrono::seconds(2))
+                                     : Duration(std::chrono::minutes(10))});
+    const std::size_t before = sink_.stories().size();
+    const std::uint64_t first = 1000 + before;
+    for (std::uint64_t i = 0; i < 3 * ranks; ++i)
+      submit(i % ranks, first + i, 20, 100);
+    armed = true;
+    // Also of who waits for the turn of the shared workers, which the one that hangs may have.
+    const auto all_given_up = [&] {
+      return std::ranges::none_of(engines_,
+                                  [](const auto& engine) { return engine->healthy(nullptr); });
+    };
+    const TimePoint limit = clock_.now() + std::chrono::minutes(2);
+    while (!all_given_up() && clock_.now() < limit)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    EXPECT_TRUE(all_given_up());
+    EXPECT_TRUE(group_->broken());
+    released = true;
+    released.notify_all();
+    sink_.wait_for_ends(before + 3 * ranks);
+    for (std::uint64_t i = 0; i < 3 * ranks; ++i)
+      EXPECT_EQ(sink_.stories().at(RequestId{first + i}).finish, sched::FinishReason::kFailed);
+    stop_group();
   }
 }
 

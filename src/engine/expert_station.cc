@@ -65,8 +65,9 @@ TimePoint ExpertStation::arrival(Rank source, TimePoint now, std::size_t rows) {
 }
 
 std::optional<TimePoint> ExpertStation::next_arrival() const {
-  if (due_.load(std::memory_order_relaxed) == kNever) return std::nullopt;
-  return TimePoint{due()};
+  const Duration next = due();  // once: who serves may change it meanwhile
+  if (next.count() == kNever) return std::nullopt;
+  return TimePoint{next};
 }
 
 void ExpertStation::forget(Rank rank) {

@@ -51,7 +51,7 @@ DispatchGroup make_group(std::vector<sched::Request> requests, const GroupTraits
 }
 
 DispatchQueue::DispatchQueue(const DispatcherOptions& options, const policy::RequestOrder& order)
-    : options_(options), order_(order), order_of_(order) {
+    : options_(options), order_(order), queues_(order) {
   if (!options.late || options.order != "sjf-aging" || !options.order_options.aging_auto) return;
   tuners_.assign(2, sched::AgingTuner(options.order_options.aging));
 }
@@ -74,7 +74,7 @@ void DispatchQueue::advance(TimePoint now) {
   for (const RequestClass request_class :
        {RequestClass::kLatencySensitive, RequestClass::kBestEffort}) {
     if (!tuner(request_class)->tune(now)) continue;
-    order_of_.reorder(request_class, [&](RequestId id) {
+    queues_.reorder(request_class, [&](RequestId id) {
       Waiting& waiting = groups_.at(id);
       waiting.entry.key = order_.key(ordered(waiting));
       return waiting.entry.key;
@@ -118,14 +118,14 @@ void DispatchQueue::insert(Waiting waiting) {
   for (const sched::Request& request : waiting.group.requests)
     GIMBAL_CHECK(places_.emplace(request.id, first).second, "a request came twice");
   count(waiting.group, 1);
-  order_of_.push(waiting.entry);
+  queues_.push(waiting.entry);
   groups_.emplace(first, std::move(waiting));
 }
 
 DispatchQueue::Waiting DispatchQueue::take(RequestId request) {
   auto node = groups_.extract(places_.at(request));
   Waiting& waiting = node.mapped();
-  order_of_.erase(waiting.entry);
+  queues_.erase(waiting.entry);
   count(waiting.group, -1);
   for (const sched::Request& each : waiting.group.requests)
     places_.erase(each.id);
@@ -136,7 +136,7 @@ std::optional<RequestId> DispatchQueue::first(bool best_effort) const {
   std::optional<RequestId> found;
   const auto request_class =
       best_effort ? RequestClass::kBestEffort : RequestClass::kLatencySensitive;
-  order_of_.for_each(request_class, now_, [&](RequestId request) {
+  queues_.for_each(request_class, now_, [&](RequestId request) {
     found = request;
     return false;
   });
@@ -153,13 +153,13 @@ DispatchGroup DispatchQueue::bind_front(bool best_effort) {
   GIMBAL_CHECK(found.has_value());
   Waiting bound = take(*found);
   const Duration waited = now_ - bound.group.arrival;
-  const auto promote_after = order_.promote_after(order_of_.median_wait());
+  const auto promote_after = order_.promote_after(queues_.median_wait());
   if (promote_after && waited > *promote_after) {
     tell(bound, OrderReason::kPromoted);
   } else if (bound.entry.key != bound.told_key) {
     tell(bound, OrderReason::kRetuned);
   }
-  order_of_.note_wait(waited);
+  queues_.note_wait(waited);
   if (sched::AgingTuner* tuner = this->tuner(bound.entry.request_class)) {
     tuner->admitted(RequestId{bound.group.number}, now_);
     tuner->progressed(RequestId{bound.group.number}, now_, bound.job_tokens);
@@ -200,17 +200,17 @@ void DispatchQueue::tell(Waiting& waiting, OrderReason reason) {
                    .cost = waiting.cost,
                    .ordered = ordered(waiting),
                    .key = waiting.entry.key,
-                   .waiting_requests = order_of_.size(request_class),
-                   .waiting_tokens = order_of_.prefill_tokens(request_class),
+                   .waiting_requests = queues_.size(request_class),
+                   .waiting_tokens = queues_.prefill_tokens(request_class),
                    .waited = now_ - waiting.group.arrival,
-                   .median_wait = order_of_.median_wait()});
+                   .median_wait = queues_.median_wait()});
 }
 
 std::vector<RequestId> DispatchQueue::requests() const {
   std::vector<RequestId> ids;
   for (const RequestClass request_class :
        {RequestClass::kLatencySensitive, RequestClass::kBestEffort}) {
-    order_of_.for_each(request_class, now_, [&](RequestId first) {
+    queues_.for_each(request_class, now_, [&](RequestId first) {
       for (const sched::Request& request : groups_.at(first).group.requests)
         ids.push_back(request.id);
       return true;

@@ -114,8 +114,8 @@ class DispatchQueue {
   const DispatcherOptions& options_;
   const policy::RequestOrder& order_;
   std::function<void(TimePoint, const sched::OrderDecision&)> listener_;
-  sched::ClassQueues order_of_;                    // of groups, by their first requests
-  std::unordered_map<RequestId, Waiting> groups_;  // by the request that stands for it in order_of_
+  sched::ClassQueues queues_;                        // of groups, by their first requests
+  std::unordered_map<RequestId, Waiting> groups_;    // by the request that stands for it in queues_
   std::unordered_map<RequestId, RequestId> places_;  // all requests → the one in groups_
   std::vector<sched::AgingTuner> tuners_;            // by class; none unless a moves
   TimePoint now_{};

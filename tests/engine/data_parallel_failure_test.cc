@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "data_parallel_fixture.h"
 #include "policy/dispatch.h"
@@ -191,40 +193,41 @@ TEST_F(DataParallelFailureTest, RequestsOfAnEngineThatHangsGoOnWithoutIt) {
   sink.release();
 }
 
-TEST_F(DataParallelFailureTest, RequestsOfAnEngineThatHangsGoOnThoughNobodyAsksForMore) {
-  HangingSink sink(sink_, RequestId{0});
-  DataParallelOptions options{.fleet = {.engines = 2}};
-  options.fleet.pace = cluster::GangPace::kImmediate;  // the other one does not wait for it
-  options.fleet.engine.dead_after = std::chrono::seconds(2);
-  options.dispatch.rule = "round-robin";
-  auto engine = start_several(options, &sink);
-  ASSERT_TRUE(engine->submit({request(0, 60, 30)}).ok());
-  ASSERT_TRUE(engine->submit({request(1, 2, 1)}).ok());
-  ASSERT_TRUE(engine->submit({request(2, 100, 20)}).ok());  // behind the first
-  sink_.wait_for_ends(3);
-  EXPECT_EQ(sink_.stories().at(RequestId{0}).finish, FinishReason::kFailed);
-  EXPECT_EQ(sink_.stories().at(RequestId{1}).finish, FinishReason::kLength);
-  EXPECT_EQ(sink_.stories().at(RequestId{2}).finish, FinishReason::kLength);
-  sink.release();
+class HangingEngineTest : public DataParallelFailureTest {
+ protected:
+  // Engine 0 hangs with the first request, of which a token was told, and another waits behind it;
+  // nobody asks for more.
+  std::unique_ptr<DataParallelEngine> hang_engine_0(EngineFleetOptions fleet) {
+    DataParallelOptions options{.fleet = std::move(fleet)};
+    options.fleet.engines = 2;
+    options.fleet.engine.dead_after = std::chrono::seconds(2);
+    options.dispatch.rule = "round-robin";
+    auto engine = start_several(options, &hanging_);
+    EXPECT_TRUE(engine->submit({request(0, 60, 30)}).ok());
+    EXPECT_TRUE(engine->submit({request(1, 2, 1)}).ok());
+    EXPECT_TRUE(engine->submit({request(2, 100, 20)}).ok());
+    sink_.wait_for_ends(3);
+    EXPECT_EQ(sink_.stories().at(RequestId{0}).finish, FinishReason::kFailed);
+    EXPECT_EQ(sink_.stories().at(RequestId{1}).finish, FinishReason::kLength);
+    EXPECT_EQ(sink_.stories().at(RequestId{2}).finish, FinishReason::kLength);
+    return engine;
+  }
+
+  HangingSink hanging_{sink_, RequestId{0}};
+};
+
+TEST_F(HangingEngineTest, ItsRequestsGoOnThoughNobodyAsksForMore) {
+  // The other one does not wait for it.
+  auto engine = hang_engine_0({.pace = cluster::GangPace::kImmediate});
+  hanging_.release();
 }
 
-TEST_F(DataParallelFailureTest, EnginesThatShareNoExpertsLookAfterEachOther) {
-  HangingSink sink(sink_, RequestId{0});
-  DataParallelOptions options{.fleet = {.engines = 2, .expert_parallel_size = 1}};
-  options.fleet.engine.dead_after = std::chrono::seconds(2);
-  options.dispatch.rule = "round-robin";
-  auto engine = start_several(options, &sink);
-  ASSERT_TRUE(engine->submit({request(0, 60, 30)}).ok());
-  ASSERT_TRUE(engine->submit({request(1, 2, 1)}).ok());
-  ASSERT_TRUE(engine->submit({request(2, 100, 20)}).ok());  // behind the first
-  sink_.wait_for_ends(3);
-  EXPECT_EQ(sink_.stories().at(RequestId{0}).finish, FinishReason::kFailed);
-  EXPECT_EQ(sink_.stories().at(RequestId{1}).finish, FinishReason::kLength);
-  EXPECT_EQ(sink_.stories().at(RequestId{2}).finish, FinishReason::kLength);
+TEST_F(HangingEngineTest, EnginesThatShareNoExpertsLookAfterEachOther) {
+  auto engine = hang_engine_0({.expert_parallel_size = 1});
   EXPECT_TRUE(engine->healthy(nullptr));
   EXPECT_FALSE(engine->engine_status().at(0).healthy);
   EXPECT_EQ(engine->snapshots().at(0).running_requests, 0);
-  sink.release();
+  hanging_.release();
 }
 
 TEST_F(DataParallelFailureTest, AnEngineThatHangsGetsNothingMore) {

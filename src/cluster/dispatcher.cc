@@ -139,8 +139,14 @@ Result<void> Dispatcher::check_bounds(const DispatchGroup& group, TimePoint now)
 }
 
 Result<void> Dispatcher::submit(std::vector<sched::Request> requests, TimePoint now) {
+  const sched::Request& first = requests.front();
+  const auto of_its_class = [&](const sched::Request& each) {
+    return each.request_class == first.request_class;
+  };
+  if (!std::ranges::all_of(requests, of_its_class))
+    return invalid_argument("requests of a group must be of one class", "request_class");
   if (recorder_ != nullptr) recorder_->submit(requests, now);
-  const int pinned = requests.front().pinned_engine;
+  const int pinned = first.pinned_engine;
   if (pinned >= options_.engines) {
     return invalid_argument(fmt::format("a request must be pinned to one of the engines 0 to {}, "
                                         "is to {}",

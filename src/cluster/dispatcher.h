@@ -84,7 +84,7 @@ class Dispatcher {
   void note_expert_rows(RequestId request, const ExpertRows& rows);
 
   // Queues a group. kResourceExhausted: full. kInvalidArgument: pinned to an engine that there is
-  // not. Requires: not empty; the ids are not known here.
+  // not, or not all of one class. Requires: not empty; the ids are not known here.
   [[nodiscard]] Result<void> submit(std::vector<sched::Request> group, TimePoint now);
   // The next group to send and where; nullopt: nothing can be bound now. Call until then.
   [[nodiscard]] std::optional<Dispatched> next(TimePoint now);

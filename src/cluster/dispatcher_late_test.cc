@@ -315,6 +315,15 @@ TEST(DispatcherLateTest, WhatWaitsIsCountedByClass) {
   EXPECT_EQ(sum.waiting_best_effort_prefill_tokens, 520);
 }
 
+TEST(DispatcherLateTest, AGroupIsOfOneClass) {
+  auto dispatcher = make(late_options());
+  const auto refused = dispatcher->submit({request(1, 10), flexible(2, 10)}, at_ms(0));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(refused.error().field, "request_class");
+  EXPECT_EQ(dispatcher->queued_groups(), 0U);
+}
+
 TEST(DispatcherLateTest, CancelledChoicesLeaveTheOthers) {
   auto dispatcher = make(late_options());
   EXPECT_GE(send(*dispatcher, request(1, 400)), 0);

@@ -183,7 +183,10 @@ class DataParallelFaults : public EngineFixture {
     for (std::uint64_t i = 0; i < kGroups; ++i) {
       const std::uint64_t id = static_cast<std::uint64_t>(client) * kMost + 2 * i;
       std::vector<sched::Request> group{random_request(id, rng)};
-      if (rng.below(4) == 0) group.push_back(random_request(id + 1, rng));
+      if (rng.below(4) == 0) {
+        group.push_back(random_request(id + 1, rng));
+        group.back().request_class = group.front().request_class;
+      }
       submit(engine, sink, group, asked);
       if (rng.below(5) == 0) {
         const RequestId any{rng.below(kClients * kMost)};

@@ -12,6 +12,13 @@ void DecisionLog::add(DecisionRecord record) {
   records_.push_back(std::move(record));
 }
 
+DecisionRecord DecisionLog::take_oldest() {
+  if (records_.empty() || records_.size() < most_records_) return {};
+  DecisionRecord oldest = std::move(records_.front());
+  records_.pop_front();
+  return oldest;
+}
+
 std::vector<DecisionRecord> DecisionLog::of(RequestId request) const {
   std::vector<DecisionRecord> found;
   for (const DecisionRecord& record : records_) {

@@ -39,6 +39,9 @@ class DecisionLog {
   explicit DecisionLog(std::size_t most_records) : most_records_(most_records) {}
 
   void add(DecisionRecord record);
+  // If the log is full its oldest record, to be written over: of many engines it is large, and its
+  // memory is warm. Else an empty one.
+  [[nodiscard]] DecisionRecord take_oldest();
   // A decision of which no record is kept. Requires: !keeps_records().
   void count(policy::DispatchReason reason) { ++reasons_[static_cast<std::size_t>(reason)]; }
   [[nodiscard]] bool keeps_records() const { return most_records_ > 0; }

@@ -268,23 +268,23 @@ void Dispatcher::record(const DispatchGroup& group, const policy::DispatchReques
     return log_.count(decision_.reason);
   }
   const std::uint64_t turn = turns_ == 0 ? 0 : turns_ - 1;
-  DecisionRecord made{.number = decisions_,
-                      .time = now,
-                      .requests = {},
-                      .user = group.user,
-                      .rule = options_.rule,
-                      .options = options_.rule_options,
-                      .request = request,
-                      .engines = known_.shown(),
-                      .turn = turn,
-                      .random = hash_combine(options_.seed, turn),
-                      .late_steps = {},
-                      .engine = decision_.engine,
-                      .reason = decision_.reason,
-                      .scores = decision_.scores};
-  if (options_.late) made.late_steps = options_.late_steps;
+  DecisionRecord made = log_.take_oldest();
+  made.number = decisions_;
+  made.time = now;
+  made.requests.clear();
   for (const sched::Request& each : group.requests)
     made.requests.push_back(each.id);
+  made.user = group.user;
+  made.rule = options_.rule;
+  made.options = options_.rule_options;
+  made.request = request;
+  made.engines = known_.shown();
+  made.turn = turn;
+  made.random = hash_combine(options_.seed, turn);
+  if (options_.late) made.late_steps = options_.late_steps;
+  made.engine = decision_.engine;
+  made.reason = decision_.reason;
+  made.scores = decision_.scores;
   if (listener_) listener_(made);
   if (recorder_ != nullptr) recorder_->decision(made);
   log_.add(std::move(made));

@@ -35,10 +35,6 @@ struct Arguments {
   std::string json_path;
 };
 
-double seconds(Duration duration) {
-  return to_ms(duration) * 1e-3;
-}
-
 int largest(const std::vector<int>& values) {
   return values.empty() ? 0 : *std::max_element(values.begin(), values.end());
 }
@@ -145,7 +141,7 @@ MachineLimits::Sample Session::sample_limits() {
 
 void Session::add(const EngineBenchRun::Work& work, int output_rows,
                   const MachineLimits::Sample& limit, Samples& samples) const {
-  const double time = seconds(work.time);
+  const double time = to_seconds(work.time);
   const auto steps = static_cast<double>(work.steps);
   const double distinct = static_cast<double>(work.distinct_experts) / steps;
   const double bytes = step_weight_bytes(config_, element_bytes_, distinct);
@@ -184,7 +180,7 @@ EngineBenchRow Session::repeat(std::string test, int batch, int output_rows,
   row.compute_fraction = spread_of(samples.compute_fractions).median;
   row.distinct_experts = samples.distinct_experts / steps / std::max(1, config_.moe_layers());
   row.bytes_touched = samples.bytes / steps;
-  row.service_fraction = seconds(samples.service) / seconds(samples.time);
+  row.service_fraction = to_seconds(samples.service) / to_seconds(samples.time);
   return row;
 }
 

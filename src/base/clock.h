@@ -21,6 +21,9 @@ using TimePoint = TimeLine::time_point;
 [[nodiscard]] constexpr double to_ms(Duration duration) {
   return static_cast<double>(duration.count()) * 1e-6;
 }
+[[nodiscard]] constexpr double to_seconds(Duration duration) {
+  return std::chrono::duration<double>(duration).count();
+}
 [[nodiscard]] constexpr Duration from_ms(double ms) {
   return Duration{static_cast<Duration::rep>(ms * 1e6)};
 }

@@ -5,15 +5,9 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "cost/units.h"
 
 namespace gimbal::cost {
-namespace {
-
-constexpr double kMsOfUs = 1e-3;
-constexpr double kMsOfGb = 1e-6;     // ms = bytes / (GB/s) · this
-constexpr double kMsOfTflop = 1e-9;  // ms = flops / (TFLOP/s) · this
-
-}  // namespace
 
 Result<CostModel> CostModel::make(const ModelShape& model, const HardwareProfile& profile,
                                   int attention_tp) {

@@ -6,13 +6,12 @@
 #include <vector>
 
 #include "cost/profile_fit.h"
+#include "cost/units.h"
 
 namespace gimbal::cost {
 namespace {
 
 constexpr std::size_t kLeastGangSteps = 20;
-constexpr double kMsOfUs = 1e-3;
-constexpr double kMsOfGb = 1e-6;   // ms = bytes / (GB/s) · this
 constexpr double kMostRate = 1e6;  // GB/s: bytes take nothing
 
 // A gang step as its members measured it.

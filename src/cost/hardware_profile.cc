@@ -8,13 +8,12 @@
 
 #include "cost/profile_fields.h"
 #include "cost/shipped_files.h"
+#include "cost/units.h"
 
 namespace gimbal::cost {
 namespace {
 
 constexpr int kVersion = 1;
-constexpr double kMsOfGb = 1e-6;     // ms = bytes / (GB/s) · this
-constexpr double kMsOfTflop = 1e-9;  // ms = flops / (TFLOP/s) · this
 constexpr std::size_t kMostNotes = 256;
 
 Result<void> refuse_unread(JsonObject& object) {

@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model_config/size_limits.h"
+
 namespace gimbal::model_config {
 namespace {
 
-constexpr int kMaxPositions = 1 << 27;
 constexpr double kMaxTheta = 1e15;
 constexpr double kMaxFactor = 1e6;
 

@@ -262,16 +262,16 @@ std::unique_ptr<BatchFormer> make(const BatchFormerOptions& options) {
   return std::make_unique<Former>(options);
 }
 
-struct Entry {
+struct NamedFormer {
   std::string_view name;
   std::unique_ptr<BatchFormer> (*make)(const BatchFormerOptions&);
 };
 
 constexpr std::array kFormers{
-    Entry{"vllm", make<VllmFormer>},
-    Entry{"tgi", make<TgiFormer>},
-    Entry{"qllm", make<QllmFormer>},
-    Entry{"gimbal", make<GimbalFormer>},
+    NamedFormer{"vllm", make<VllmFormer>},
+    NamedFormer{"tgi", make<TgiFormer>},
+    NamedFormer{"qllm", make<QllmFormer>},
+    NamedFormer{"gimbal", make<GimbalFormer>},
 };
 
 Result<void> check(const BatchFormerOptions& options) {
@@ -304,7 +304,7 @@ Result<void> check(const BatchFormerOptions& options) {
 Result<std::unique_ptr<BatchFormer>> make_batch_former(std::string_view name,
                                                        const BatchFormerOptions& options) {
   GIMBAL_RETURN_IF_ERROR(check(options));
-  for (const Entry& entry : kFormers) {
+  for (const NamedFormer& entry : kFormers) {
     if (entry.name == name) return entry.make(options);
   }
   return invalid_argument(fmt::format("batch former must be one of {}, is {}",
@@ -314,7 +314,7 @@ Result<std::unique_ptr<BatchFormer>> make_batch_former(std::string_view name,
 
 std::vector<std::string_view> batch_former_names() {
   std::vector<std::string_view> names;
-  for (const Entry& entry : kFormers)
+  for (const NamedFormer& entry : kFormers)
     names.push_back(entry.name);
   return names;
 }

@@ -11,23 +11,23 @@
 namespace gimbal::policy {
 namespace {
 
-struct Entry {
+struct NamedRule {
   std::string_view name;
   DispatchMaker* make;
 };
 
 constexpr std::array kRules{
-    Entry{"gimbal", make_gimbal_dispatch},
-    Entry{"gimbal-v2", make_gimbal_v2_dispatch},
-    Entry{"gimbal-v1", make_gimbal_v1_dispatch},
-    Entry{"vllm", make_vllm_dispatch},
-    Entry{"round-robin", make_round_robin_dispatch},
-    Entry{"least-requests", make_least_requests_dispatch},
-    Entry{"least-prefill", make_least_prefill_dispatch},
-    Entry{"lmetric", make_lmetric_dispatch},
-    Entry{"cache-aware", make_cache_aware_dispatch},
-    Entry{"random", make_random_dispatch},
-    Entry{"power-of-two", make_power_of_two_dispatch},
+    NamedRule{"gimbal", make_gimbal_dispatch},
+    NamedRule{"gimbal-v2", make_gimbal_v2_dispatch},
+    NamedRule{"gimbal-v1", make_gimbal_v1_dispatch},
+    NamedRule{"vllm", make_vllm_dispatch},
+    NamedRule{"round-robin", make_round_robin_dispatch},
+    NamedRule{"least-requests", make_least_requests_dispatch},
+    NamedRule{"least-prefill", make_least_prefill_dispatch},
+    NamedRule{"lmetric", make_lmetric_dispatch},
+    NamedRule{"cache-aware", make_cache_aware_dispatch},
+    NamedRule{"random", make_random_dispatch},
+    NamedRule{"power-of-two", make_power_of_two_dispatch},
 };
 
 constexpr std::array<std::string_view, kDispatchReasons> kReasonNames{
@@ -80,7 +80,7 @@ Result<void> check_dispatch_options(const DispatchOptions& options) {
 Result<std::unique_ptr<Dispatch>> make_dispatch(std::string_view name,
                                                 const DispatchOptions& options) {
   GIMBAL_RETURN_IF_ERROR(check_dispatch_options(options));
-  for (const Entry& entry : kRules) {
+  for (const NamedRule& entry : kRules) {
     if (entry.name == name) return entry.make(options);
   }
   return invalid_argument(
@@ -90,7 +90,7 @@ Result<std::unique_ptr<Dispatch>> make_dispatch(std::string_view name,
 
 std::vector<std::string_view> dispatch_names() {
   std::vector<std::string_view> names;
-  for (const Entry& entry : kRules)
+  for (const NamedRule& entry : kRules)
     names.push_back(entry.name);
   return names;
 }

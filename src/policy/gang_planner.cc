@@ -8,10 +8,6 @@
 namespace gimbal::policy {
 namespace {
 
-double clipped(double value) {
-  return std::max(value, 0.0);
-}
-
 // The greatest number in [low, high] for which `holds`, which holds up to some number; low if none.
 template <class Condition>
 int most_that(int low, int high, Condition holds) {

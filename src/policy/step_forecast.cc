@@ -18,10 +18,6 @@ constexpr int kStride = 4;
 constexpr double kNothing = -30;    // an exponent
 constexpr double kRounding = 1e-9;  // of a count of steps, by which a sum may be off
 
-double positive(double value) {
-  return std::max(value, 0.0);
-}
-
 // e^x for x <= 0, of which nothing below 1e-13 matters.
 double decayed(double x) {
   return x < kNothing ? 0 : std::exp(x);
@@ -54,22 +50,22 @@ GroupForecast::Rank GroupForecast::rank_of(const RankLoad& load) {
   const auto& e = load.costs.fitted.service;
   const ExpertShape& experts = load.costs.experts;
   Rank rank;
-  rank.per_row_attention = positive(a[1]);
-  rank.per_decode_attention = positive(a[2]);
-  rank.per_decode_context = positive(a[3]);
-  rank.per_context_attention = positive(a[4]);
-  const double decodes = positive(load.decodes);
-  rank.base_attention = positive(a[0]) + rank.per_decode_attention * decodes +
-                        rank.per_decode_context * positive(load.decode_context);
-  rank.mixed_attention = positive(a[5]) * positive(load.decode_context);
-  rank.per_row_service = positive(e[1]);
-  rank.base_service = positive(e[0]) + rank.per_row_service * decodes;
-  rank.per_expert = positive(e[2]);
+  rank.per_row_attention = clipped(a[1]);
+  rank.per_decode_attention = clipped(a[2]);
+  rank.per_decode_context = clipped(a[3]);
+  rank.per_context_attention = clipped(a[4]);
+  const double decodes = clipped(load.decodes);
+  rank.base_attention = clipped(a[0]) + rank.per_decode_attention * decodes +
+                        rank.per_decode_context * clipped(load.decode_context);
+  rank.mixed_attention = clipped(a[5]) * clipped(load.decode_context);
+  rank.per_row_service = clipped(e[1]);
+  rank.base_service = clipped(e[0]) + rank.per_row_service * decodes;
+  rank.per_expert = clipped(e[2]);
   rank.all_experts = load.costs.expert_ratio * experts.experts;
   rank.log_missed = missed_.log;
   rank.missed_decodes = decayed(rank.log_missed * decodes);
-  rank.pressure = positive(load.pressure);
-  rank.backlog = positive(load.backlog);
+  rank.pressure = clipped(load.pressure);
+  rank.backlog = clipped(load.backlog);
   rank.ceiling = std::max(1.0, load.budget.ceiling - decodes);
   rank.floor = rank.ceiling;
   if (decodes > 0 && load.budget.drain_steps > 1) {
@@ -118,7 +114,7 @@ std::pair<double, double> GroupForecast::decay_to(double drain_steps, double rat
 }
 
 double GroupForecast::steps_until(const Rank& rank, double done, double backlog) const {
-  const double target = positive(backlog - done);  // what is left then
+  const double target = clipped(backlog - done);  // what is left then
   double left = backlog;
   double steps = 0;
   if (rank.drain_steps > 0) {
@@ -149,7 +145,7 @@ double GroupForecast::rest_after(const Rank& rank, double backlog, int steps) co
                  : backlog * std::pow(1 - 1 / rank.drain_steps, steps);
     }
   }
-  return positive(rest);
+  return clipped(rest);
 }
 
 void GroupForecast::reset(std::span<const RankLoad> ranks) {
@@ -210,7 +206,7 @@ GroupForecast::Part GroupForecast::sum_until(double steps) const {
     sum.attention += more * pace.attention;
     sum.service += more * pace.service;
   }
-  const double after = positive(steps - std::max(drain_steps_, stepped));
+  const double after = clipped(steps - std::max(drain_steps_, stepped));
   sum.attention += after * rest_.attention;
   sum.service += after * rest_.service;
   return sum;
@@ -246,7 +242,7 @@ double GroupForecast::drain_with_ms(int rank, const ForecastWork& work) const {
   const double ms = time_of(rank, steps, tokens, context);
   if (sums_.empty() || steps >= drain_steps_) return ms;
   const Part until = sum_until(steps);
-  return ms + positive(drain_ms_ - until.attention - until.service);
+  return ms + clipped(drain_ms_ - until.attention - until.service);
 }
 
 double GroupForecast::decode_step_ms(int rank, double context) const {

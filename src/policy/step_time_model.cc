@@ -22,10 +22,6 @@ std::array<double, 6> attention_features(const StepShape& step) {
   return {1, step.prefill, step.decodes, step.decode_context, step.prefill_context, beside_prefill};
 }
 
-double clipped(double coefficient) {
-  return std::max(coefficient, 0.0);
-}
-
 // Adds the sample with a residual that counts relative to its time.
 template <std::size_t N>
 void learn(RecursiveLeastSquares<N>& fit, double& mean_ms, const std::array<double, N>& features,

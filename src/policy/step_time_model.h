@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -34,6 +35,11 @@ struct StepShape {
     prefill_context += rows * (position + (rows + 1) / 2);
   }
 };
+
+// Of what is fitted, which may be below 0 where it must not.
+[[nodiscard]] inline double clipped(double value) {
+  return std::max(value, 0.0);
+}
 
 // ms = a0 + a1·q + a2·D + a3·C + a4·q·context + a5·C·[q > 0], and e0 + e1·rows + e2·distinct
 // experts, as fitted: unconstrained, so one that the steps do not tell from another may be below 0.

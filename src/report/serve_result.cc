@@ -20,10 +20,6 @@ struct Run {
   const ServeResultOptions& options;
 };
 
-double seconds(Duration duration) {
-  return to_ms(duration) * 1e-3;
-}
-
 // The parts of "a,b,c".
 std::vector<std::string_view> parts_of(std::string_view list) {
   std::vector<std::string_view> parts;
@@ -100,7 +96,7 @@ GroupResult group_result(const Records& records, const Run& run) {
     good += is_good(*record, run.options.goodput);
   }
   group.cached_known = run.cached_known;
-  const double span = seconds(run.duration);
+  const double span = to_seconds(run.duration);
   group.completed = static_cast<std::int64_t>(completed.size());
   group.failed = static_cast<std::int64_t>(records.size()) - group.completed;
   group.request_throughput = static_cast<double>(group.completed) / span;

@@ -14,10 +14,6 @@ namespace {
 constexpr std::size_t kMaxResultBytes = std::size_t{4} << 30;
 constexpr double kLongestSeconds = 1e9;
 
-double seconds(Duration duration) {
-  return to_ms(duration) * 1e-3;
-}
-
 Duration of_seconds(double value) {
   return Duration{std::llround(value * 1e9)};
 }
@@ -189,7 +185,7 @@ nlohmann::json to_json(const ServeResult& result, const RunInfo& info,
   if (info.max_concurrency) json["max_concurrency"] = *info.max_concurrency;
   json["seed"] = nullptr;
   if (info.seed) json["seed"] = *info.seed;
-  json["duration"] = seconds(result.duration);
+  json["duration"] = to_seconds(result.duration);
   add_group(json, result.all, options);
   json["max_output_tokens_per_s"] = result.max_output_tokens_per_s;
   json["max_concurrent_requests"] = result.max_concurrent_requests;
@@ -219,16 +215,16 @@ nlohmann::json details_json(std::span<const RequestRecord> records) {
   for (const RequestRecord& record : records) {
     nlohmann::json gaps = nlohmann::json::array();
     for (const Duration gap : record.gaps)
-      gaps.push_back(seconds(gap));
+      gaps.push_back(to_seconds(gap));
     json["input_lens"].push_back(record.prompt_tokens);
     json["output_lens"].push_back(record.output_tokens);
-    json["start_times"].push_back(seconds(record.sent));
-    json["ttfts"].push_back(seconds(record.ttft));
+    json["start_times"].push_back(to_seconds(record.sent));
+    json["ttfts"].push_back(to_seconds(record.ttft));
     json["itls"].push_back(std::move(gaps));
     json["generated_texts"].push_back(record.text);
     json["errors"].push_back(record.error);
-    json["scheduled_times"].push_back(seconds(record.scheduled));
-    json["ttfts_content"].push_back(seconds(record.ttft_content));
+    json["scheduled_times"].push_back(to_seconds(record.scheduled));
+    json["ttfts_content"].push_back(to_seconds(record.ttft_content));
     json["cached_lens"].push_back(record.cached_tokens);
     json["classes_of"].push_back(record.traffic_class);
     json["users_of"].push_back(record.user);

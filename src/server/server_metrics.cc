@@ -18,10 +18,6 @@ namespace {
 
 using Labels = std::vector<prometheus::ClientMetric::Label>;
 
-double seconds(Duration duration) {
-  return to_ms(duration) * 1e-3;
-}
-
 // 1, 2, 5, 10, … up to `last`.
 std::vector<double> token_buckets(double last) {
   std::vector<double> buckets;
@@ -119,10 +115,10 @@ ServerMetrics::ServerMetrics(const std::string& model_name, const std::string& e
 ServerMetrics::~ServerMetrics() = default;
 
 void ServerMetrics::first_token(Duration since_arrival) {
-  families_->first_token.Observe(seconds(since_arrival));
+  families_->first_token.Observe(to_seconds(since_arrival));
 }
 void ServerMetrics::next_token(Duration since_previous) {
-  families_->inter_token.Observe(seconds(since_previous));
+  families_->inter_token.Observe(to_seconds(since_previous));
 }
 void ServerMetrics::unknown_fields(std::int64_t count) {
   if (count > 0) families_->unknown.Increment(static_cast<double>(count));
@@ -133,11 +129,11 @@ void ServerMetrics::refused(Refusal reason) {
 
 void ServerMetrics::ended(const EndedChoice& choice) {
   families_->ends[static_cast<std::size_t>(choice.end)]->Increment();
-  families_->latency.Observe(seconds(choice.latency));
+  families_->latency.Observe(to_seconds(choice.latency));
   families_->prompt_tokens.Observe(static_cast<double>(choice.prompt_tokens));
   families_->generated_tokens.Observe(static_cast<double>(choice.generated_tokens));
   if (choice.generated_tokens > 1) {
-    families_->per_token.Observe(seconds(choice.decode) /
+    families_->per_token.Observe(to_seconds(choice.decode) /
                                  static_cast<double>(choice.generated_tokens - 1));
   }
 }

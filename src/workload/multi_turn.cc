@@ -16,8 +16,6 @@
 namespace gimbal::workload {
 namespace {
 
-constexpr std::int64_t kMostTokens = 10'000'000;
-
 struct User {
   std::vector<PromptPart> history = {};  // of the conversation, the system prompt included
   std::int64_t turns_left = 0;

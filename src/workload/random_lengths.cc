@@ -11,8 +11,6 @@
 namespace gimbal::workload {
 namespace {
 
-constexpr std::int64_t kMostTokens = 10'000'000;
-
 std::int64_t draw(std::int64_t length, const RandomLengthsOptions& options, Rng& rng) {
   const auto middle = static_cast<double>(length);
   if (options.sigma > 0.0) {

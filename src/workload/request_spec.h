@@ -20,6 +20,9 @@ enum class TrafficClass : std::uint8_t { kNone, kLatencySensitive, kBestEffort }
 // Of a part that no topic owns: its tokens come from the whole vocabulary.
 inline constexpr int kAnyTopic = -1;
 
+// What options may ask for at most, in tokens.
+inline constexpr std::int64_t kMostTokens = 10'000'000;
+
 // A run of prompt tokens, by name instead of by value. The same identity and topic stand for the
 // same endless sequence of tokens, of which the part is the first `tokens`; so prompts with equal
 // leading parts share a prefix, and nothing has to store or compare the tokens themselves.

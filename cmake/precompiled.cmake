@@ -13,9 +13,11 @@ if(GIMBAL_TESTS)
     <variant> <vector> <fmt/format.h> <nlohmann/json.hpp> <gmock/gmock.h> <gtest/gtest.h>)
 endif()
 
-# gimbal_build_quickly(TARGET): TARGET has gimbal_quick_options and starts from that header.
+# gimbal_build_quickly(TARGET): TARGET has gimbal_quick_options and starts from that header; several of its sources are
+# compiled as one, so what stands in their unnamed namespaces needs names of its own in TARGET.
 function(gimbal_build_quickly target)
   target_link_libraries(${target} PRIVATE gimbal_quick_options)
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
   if(TARGET gimbal_precompiled)
     target_precompile_headers(${target} REUSE_FROM gimbal_precompiled)
     # As GoogleTest's own target says: the compiler wants it the same wherever the header is used.

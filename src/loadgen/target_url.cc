@@ -8,7 +8,7 @@
 namespace gimbal::loadgen {
 namespace {
 
-Error wrong(std::string_view url, std::string_view reason) {
+Error wrong_url(std::string_view url, std::string_view reason) {
   return invalid_argument(fmt::format("{}: {}", reason, url), "base_url");
 }
 
@@ -20,7 +20,7 @@ Result<std::uint16_t> parse_port(std::string_view text, std::string_view url) {
   unsigned port = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), port);
   if (error != std::errc() || end != text.data() + text.size() || port < 1 || port > 65535) {
-    return wrong(url, "a port is from 1 to 65535");
+    return wrong_url(url, "a port is from 1 to 65535");
   }
   return static_cast<std::uint16_t>(port);
 }
@@ -35,11 +35,11 @@ std::string TargetUrl::authority() const {
 Result<TargetUrl> parse_target_url(std::string_view url) {
   if (url.starts_with("https://")) return unsupported("https is not supported by this client");
   constexpr std::string_view kScheme = "http://";
-  if (!url.starts_with(kScheme)) return wrong(url, "a URL begins with http://");
+  if (!url.starts_with(kScheme)) return wrong_url(url, "a URL begins with http://");
   std::string_view rest = url.substr(kScheme.size());
-  if (!is_plain(rest)) return wrong(url, "a URL has no spaces or control characters");
+  if (!is_plain(rest)) return wrong_url(url, "a URL has no spaces or control characters");
   if (rest.find_first_of("?#@") != std::string_view::npos) {
-    return wrong(url, "a base URL has no user, query or fragment");
+    return wrong_url(url, "a base URL has no user, query or fragment");
   }
   TargetUrl target;
   const auto slash = rest.find('/');
@@ -50,21 +50,22 @@ Result<TargetUrl> parse_target_url(std::string_view url) {
   std::string_view port;
   if (rest.starts_with('[')) {
     const auto close = rest.find(']');
-    if (close == std::string_view::npos) return wrong(url, "a bracket does not close");
+    if (close == std::string_view::npos) return wrong_url(url, "a bracket does not close");
     target.host = rest.substr(1, close - 1);
     rest.remove_prefix(close + 1);
-    if (!rest.empty() && !rest.starts_with(':')) return wrong(url, "a port comes after the host");
+    if (!rest.empty() && !rest.starts_with(':'))
+      return wrong_url(url, "a port comes after the host");
     port = rest.empty() ? rest : rest.substr(1);
-    if (!rest.empty() && port.empty()) return wrong(url, "a port is from 1 to 65535");
+    if (!rest.empty() && port.empty()) return wrong_url(url, "a port is from 1 to 65535");
   } else {
     const auto colon = rest.find(':');
     target.host = rest.substr(0, colon);
     if (colon != std::string_view::npos) {
       port = rest.substr(colon + 1);
-      if (port.empty()) return wrong(url, "a port is from 1 to 65535");
+      if (port.empty()) return wrong_url(url, "a port is from 1 to 65535");
     }
   }
-  if (target.host.empty()) return wrong(url, "a URL names a host");
+  if (target.host.empty()) return wrong_url(url, "a URL names a host");
   if (!port.empty()) {
     GIMBAL_ASSIGN_OR_RETURN(target.port, parse_port(port, url));
   }

@@ -32,15 +32,15 @@ include(precompiled)
 # All test programs, without the rest.
 add_custom_target(gimbal_tests)
 
-# gimbal_module(NAME [THREADED] HDRS header... SRCS source... DEPS module... LIBS library... TESTS source...
+# gimbal_module(NAME [THREADED] [TESTS_APART] HDRS header... SRCS source... DEPS module... LIBS library... TESTS source...
 #               TEST_DEPS module... TEST_LABELS label...)
 #
 # Makes the library gimbal_NAME (alias gimbal::NAME) of src/NAME, lets all_verify_interface_header_sets compile alone
 # the headers that nothing includes first, and makes one test program gimbal_NAME_test whose tests CTest runs one by one.
 # Paths are relative to src/NAME. DEPS and LIBS are public. THREADED: its tests start threads and need
-# no Python, so they run under ThreadSanitizer too.
+# no Python, so they run under ThreadSanitizer too. TESTS_APART: its tests are not compiled several as one.
 function(gimbal_module name)
-  cmake_parse_arguments(ARG "THREADED" "" "HDRS;SRCS;DEPS;LIBS;PRIVATE_LIBS;TESTS;TEST_DEPS;TEST_LIBS;TEST_LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "THREADED;TESTS_APART" "" "HDRS;SRCS;DEPS;LIBS;PRIVATE_LIBS;TESTS;TEST_DEPS;TEST_LIBS;TEST_LABELS" ${ARGN})
   if(ARG_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "gimbal_module(${name}): unknown arguments ${ARG_UNPARSED_ARGUMENTS}")
   endif()
@@ -84,6 +84,9 @@ function(gimbal_module name)
     list(TRANSFORM ARG_TEST_DEPS PREPEND gimbal::)
     add_executable(${target}_test ${ARG_TESTS})
     gimbal_build_quickly(${target}_test)
+    if(ARG_TESTS_APART)
+      set_target_properties(${target}_test PROPERTIES UNITY_BUILD OFF)
+    endif()
     target_link_libraries(${target}_test PRIVATE gimbal::${name} ${ARG_TEST_DEPS} ${ARG_TEST_LIBS} GTest::gmock
                           GTest::gtest_main)
     add_dependencies(gimbal_tests ${target}_test)

@@ -12,7 +12,7 @@ namespace gimbal::cost {
 namespace {
 
 constexpr std::size_t kLeastGangSteps = 20;
-constexpr double kMostRate = 1e6;  // GB/s: bytes take nothing
+constexpr double kFreeRate = 1e6;  // GB/s: bytes take nothing
 
 // A gang step as its members measured it.
 struct GangStep {
@@ -101,7 +101,7 @@ Result<HardwareProfile> fit_group_steps(const ModelShape& model,
   const Line line = fit_line(bytes, exchange);
   profile.same_node.latency_us = line.base / messages / kMsOfUs;
   profile.same_node.gb_per_s =
-      line.slope > 0 ? std::clamp(kMsOfGb / line.slope, 1e-3, kMostRate) : kMostRate;
+      line.slope > 0 ? std::clamp(kMsOfGb / line.slope, 1e-3, kFreeRate) : kFreeRate;
   profile.step.step_us = 0;
   profile.step.sampled_us = 0;
   FitNote note{.what = "gang steps, from plan to plan: what attention and service leave",

@@ -7,13 +7,10 @@
 #include <cmath>
 #include <set>
 
+#include "cost/test_routing_shape.h"
+
 namespace gimbal::cost {
 namespace {
-
-RoutingShape shape_of(int layers, int experts, int k) {
-  return {.experts_of_layer = std::vector<int>(static_cast<std::size_t>(layers), experts),
-          .experts_per_token = k};
-}
 
 policy::ExpertMap linear(const RoutingShape& shape, int ranks) {
   return policy::ExpertMap::linear({shape.experts_of_layer, ranks});

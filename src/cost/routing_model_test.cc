@@ -9,17 +9,13 @@
 #include <set>
 #include <sstream>
 
+#include "cost/test_routing_shape.h"
 #include "sched/routing_record.h"
 
 namespace gimbal::cost {
 namespace {
 
 using ::testing::HasSubstr;
-
-RoutingShape shape_of(int layers, int experts, int k) {
-  return {.experts_of_layer = std::vector<int>(static_cast<std::size_t>(layers), experts),
-          .experts_per_token = k};
-}
 
 double sum(std::span<const float> values) {
   return std::accumulate(values.begin(), values.end(), 0.0);

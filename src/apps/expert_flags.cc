@@ -80,8 +80,8 @@ void ExpertFlags::add_to(CLI::App& command) {
       ->check(number_range(1.0, kMostDeadAfter))
       ->capture_default_str();
   command.add_option("--expert-map", expert_map,
-                     "JSON file that says which engine of a group runs which experts; default: an "
-                     "equal number of consecutive ones each");
+                     "JSON file that says which engine of a group runs which experts; default: "
+                     "consecutive ones, about as many each");
   command.add_option("--exchange-profile", exchange_profile,
                      "JSON file with latencies and bandwidths to impose on the exchange of rows");
 }

@@ -78,7 +78,11 @@ Result<void> ParallelFlags::check_engines(const CLI::App& command) const {
 }
 
 Result<void> ParallelFlags::apply_preset(const CLI::App& command, SchedulerFlags& scheduler) {
-  if (preset.empty()) return {};
+  if (preset.empty()) {  // the defaults are gimbal's
+    GIMBAL_ASSIGN_OR_RETURN(const policy::Preset defaults, policy::find_preset("gimbal"));
+    if (const std::string gaps = policy::preset_gaps(defaults); !gaps.empty()) log_info("{}", gaps);
+    return {};
+  }
   GIMBAL_ASSIGN_OR_RETURN(const policy::Preset chosen, policy::find_preset(preset));
   scheduler.apply(chosen, command);
   experts.apply(chosen, command);
@@ -117,6 +121,7 @@ void ParallelFlags::warn_of_unused(const CLI::App& command, const SchedulerFlags
     uses.insert(uses.end(),
                 {{"--gang-patience", "--expert-pace", experts.expert_pace, {"gang"}},
                  {"--gang-planner", "--expert-pace", experts.expert_pace, {"gang"}},
+                 {"--gang-planner", "--batch-former", former, {"gimbal"}},
                  {"--max-stage-ms", "--expert-pace", experts.expert_pace, {"gang"}},
                  {"--expert-quantum-ms", "--expert-queues", experts.expert_queues, {"ls-first"}},
                  {"--expert-max-defer", "--expert-queues", experts.expert_queues, {"ls-first"}}});

@@ -20,10 +20,10 @@ bool given(const CLI::App& command, const char* name) {
 
 }  // namespace
 
-void SchedulerFlags::add_to(CLI::App& command, const std::string& kv_default) {
+void SchedulerFlags::add_to(CLI::App& command, const std::string& kv_memory) {
   command
       .add_option("--kv-cache-memory-bytes", kv_cache_bytes,
-                  "memory for keys and values of an engine; 0: " + kv_default)
+                  "memory for keys and values" + kv_memory)
       ->check(at_least_zero())
       ->capture_default_str();
   command.add_flag("--enable-prefix-caching,!--no-enable-prefix-caching", options.prefix_caching,

@@ -23,8 +23,8 @@ struct SchedulerFlags {
   std::string prefill_floor = "auto";
   std::int64_t max_waiting_prefill_tokens = 0;
 
-  // `kv_default`: what 0 bytes of KV cache mean, for the help.
-  void add_to(CLI::App& command, const std::string& kv_default);
+  // `kv_memory`: whose the KV cache's bytes are, and what 0 means; for the help.
+  void add_to(CLI::App& command, const std::string& kv_memory);
   // Takes the preset's columns for options that the command line does not give.
   void apply(const policy::Preset& preset, const CLI::App& command);
   // Fills in what may be the word auto, and checks names and ranges. Errors name the flag.

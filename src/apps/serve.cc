@@ -295,7 +295,9 @@ void add_serve(CLI::App& program, int& status) {
                       "a Hugging Face checkpoint folder; default: a small demo model, made once");
   add_server_flags(*command, *arguments);
   arguments->model.add_to(*command, true);
-  arguments->scheduler.add_to(*command, "a quarter of what is free, at most 1 GiB");
+  arguments->scheduler.add_to(
+      *command,
+      ", which several engines share evenly; 0: a quarter of what is free, at most 1 GiB");
   command->add_option("--block-size", arguments->block_size, "tokens of a KV page; only 16")
       ->check(CLI::IsMember({kernels::kPageTokens}))
       ->capture_default_str();

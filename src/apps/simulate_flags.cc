@@ -110,7 +110,7 @@ void SimulateFlags::add_to(CLI::App& command) {
       ->check(at_least_zero())
       ->capture_default_str();
   scheduler.options.max_num_batched_tokens = kGpuBatchedTokens;
-  scheduler.add_to(command, "what the device's memory leaves");
+  scheduler.add_to(command, " of an engine; 0: what the device's memory leaves");
   experts.rank_workers = "own";  // as simulated devices are
   experts.add_to(command);
   dispatch.add_to(command);

@@ -199,6 +199,9 @@ void print_experts(const loadgen::ExpertLoad& experts) {
     fmt::print("distinct experts a step, of all layers: {:.1f}\n",
                *experts.distinct_experts_per_step);
   }
+  if (experts.exchange_bytes) {
+    fmt::print("exchanged between engines: {:.1f} MB\n", *experts.exchange_bytes * 1e-6);
+  }
 }
 
 void add_experts(nlohmann::json& document, const loadgen::ExpertLoad& experts) {
@@ -208,6 +211,7 @@ void add_experts(nlohmann::json& document, const loadgen::ExpertLoad& experts) {
   };
   add("rank_load_max_over_mean", experts.rank_load_max_over_mean);
   add("distinct_experts_per_step", experts.distinct_experts_per_step);
+  add("exchange_bytes", experts.exchange_bytes);
 }
 
 void print_failures(const std::vector<report::RequestRecord>& records) {

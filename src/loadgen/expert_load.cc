@@ -79,6 +79,10 @@ ExpertLoad expert_load(const MetricPage& before, const MetricPage& after) {
   const double distinct = sum_of(rises_of("gimbal:distinct_experts_total", before, after));
   const double steps = sum_of(rises_of("gimbal:steps_total", before, after));
   if (distinct > 0.0 && steps > 0.0) load.distinct_experts_per_step = distinct / steps;
+  if (groups_of(after) > 0) {
+    load.exchange_bytes = sum_of(rises_of("gimbal:expert_exchange_in_bytes_total", before, after)) +
+                          sum_of(rises_of("gimbal:expert_exchange_out_bytes_total", before, after));
+  }
   return load;
 }
 

@@ -16,10 +16,13 @@ struct ExpertLoad {
   // shared experts reads for several engines is divided among them by rows. Absent where none were
   // read.
   std::optional<double> distinct_experts_per_step = {};
+  // Rows that went to experts at other engines, and outputs that came back, in bytes. Absent where
+  // no engines share experts.
+  std::optional<double> exchange_bytes = {};
 };
 
-// From `gimbal:expert_service_rows_total`, `gimbal:distinct_experts_total` and
-// `gimbal:steps_total`; groups are those of `gimbal:expert_map_version`, of as many consecutive
+// From `gimbal:expert_service_rows_total`, `gimbal:distinct_experts_total`, `gimbal:steps_total`
+// and `gimbal:expert_exchange_{in,out}_bytes_total`; groups are those of `gimbal:expert_map_version`, of as many consecutive
 // engines each.
 [[nodiscard]] ExpertLoad expert_load(const MetricPage& before, const MetricPage& after);
 

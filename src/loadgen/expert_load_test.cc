@@ -53,9 +53,22 @@ TEST(ExpertLoad, AServerThatBeganAnewCountsFromZero) {
   EXPECT_DOUBLE_EQ(load.distinct_experts_per_step.value(), 2.0);
 }
 
+TEST(ExpertLoad, BytesAreThoseOfBothWays) {
+  const auto exchanged = [](double in, double out) {
+    MetricPage made = page({1, 1}, 1, 0, 0);
+    made.counters["gimbal:expert_exchange_in_bytes_total{engine=\"0\"}"] = in;
+    made.counters["gimbal:expert_exchange_in_bytes_total{engine=\"1\"}"] = 2 * in;
+    made.counters["gimbal:expert_exchange_out_bytes_total{engine=\"0\"}"] = out;
+    return made;
+  };
+  const ExpertLoad load = expert_load(exchanged(100, 10), exchanged(1100, 1010));
+  EXPECT_DOUBLE_EQ(load.exchange_bytes.value(), 4000.0);
+}
+
 TEST(ExpertLoad, IsAbsentWhereThereIsNothingToTell) {
   const ExpertLoad none = expert_load({}, {});
   EXPECT_FALSE(none.rank_load_max_over_mean || none.distinct_experts_per_step);
+  EXPECT_FALSE(none.exchange_bytes);
   const MetricPage same = page({5, 6}, 1, 7, 8);
   const ExpertLoad idle = expert_load(same, same);
   EXPECT_FALSE(idle.rank_load_max_over_mean || idle.distinct_experts_per_step);

@@ -100,6 +100,10 @@ def test_ranks_that_share_experts_are_held_against_each_other(gimbal, start_serv
     assert result["rank_load_max_over_mean"] == pytest.approx(load, rel=0.05)
     assert f"{result['rank_load_max_over_mean']:.3f} times" in ran.stdout
     assert result["distinct_experts_per_step"] > 0
+    assert result["exchange_bytes"] == pytest.approx(
+        sum(rise for series, rise in result["server_metrics"].items() if "expert_exchange" in series)
+    )
+    assert result["exchange_bytes"] > 0
 
 
 def test_latencies_add_up(bench_serve):

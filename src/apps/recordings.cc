@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/thread_name.h"
 #include "checkpoint/fingerprint.h"
 
 namespace gimbal::apps {
@@ -71,6 +72,7 @@ void Recordings::flush() {
 }
 
 void Recordings::flush_now_and_then(std::stop_token stop) {
+  name_thread("trace");
   std::mutex mutex;
   std::condition_variable_any stopped;
   std::unique_lock lock(mutex);

@@ -24,6 +24,7 @@
 #include "apps/started_engines.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread_name.h"
 #include "server/server.h"
 #include "server/text_codec.h"
 
@@ -175,6 +176,7 @@ class Signals {
     pthread_sigmask(SIG_BLOCK, &set, nullptr);
     std::signal(SIGPIPE, SIG_IGN);
     std::thread([state = state_, set] {
+      name_thread("signals");
       int signal = 0;
       sigwait(&set, &signal);
       if (!state->ready.load()) std::_Exit(0);

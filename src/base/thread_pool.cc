@@ -1,11 +1,13 @@
 #include "base/thread_pool.h"
 
+#include <fmt/format.h>
 #include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
 
 #include "base/niceness.h"
+#include "base/thread_name.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -189,7 +191,9 @@ void ThreadPool::join(Lane& lane, int worker) {
 }
 
 void ThreadPool::work(int worker) {
-  if (pin_) bind_to(cpus_[worker % cpus_.size()]);
+  const int cpu = cpus_[worker % cpus_.size()];
+  name_thread(fmt::format("worker {}", pin_ ? cpu : worker));
+  if (pin_) bind_to(cpu);
   be_nicer(nice_);
   std::uint32_t seen = 0;
   while (true) {

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/niceness.h"
+#include "base/thread_name.h"
 #include "cluster/engine_snapshot.h"
 #include "sched/request_group.h"
 
@@ -198,6 +199,7 @@ bool ServingEngine::take_inbox(std::vector<sched::Event>& events) {
 }
 
 void ServingEngine::work() {
+  name_thread(fmt::format("engine {}", options_.id.value()));
   try {
     serve();
     fail_all(sched::FinishReason::kCancelled, "the engine was stopped");

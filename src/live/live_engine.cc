@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/thread_name.h"
 #include "cluster/engine_snapshot.h"
 #include "sched/request_check.h"
 
@@ -91,6 +92,7 @@ TimePoint LiveEngine::clock_time(TimePoint virtual_time) const {
 }
 
 void LiveEngine::work() {
+  name_thread("simulation");
   prctl(PR_SET_TIMERSLACK, 1UL);  // wakes as exactly as it can
   std::unique_lock lock(inbox_mutex_);
   while (!stopping_) {

@@ -19,6 +19,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/thread_name.h"
 #include "server/http_connection.h"
 
 namespace gimbal::server {
@@ -195,6 +196,7 @@ Result<void> HttpServer::start() {
   for (int index = 0; index < parts.options.io_threads; ++index) {
     parts.watch(index);
     parts.threads.emplace_back([loop = parts.loops[static_cast<std::size_t>(index)].get()] {
+      name_thread(fmt::format("http {}", loop->index));
       const auto stay = asio::make_work_guard(loop->context);
       loop->context.run();
     });

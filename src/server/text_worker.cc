@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "base/thread_name.h"
+
 namespace gimbal::server {
 
 TextWorker::TextWorker(std::size_t max_bytes) : max_bytes_(max_bytes) {
@@ -33,6 +35,7 @@ void TextWorker::stop() {
 }
 
 void TextWorker::serve() {
+  name_thread("text worker");
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });

@@ -91,6 +91,6 @@ function(gimbal_module name)
                           GTest::gtest_main)
     add_dependencies(gimbal_tests ${target}_test)
     gtest_discover_tests(${target}_test DISCOVERY_MODE PRE_TEST
-                         PROPERTIES LABELS "${ARG_TEST_LABELS}" TIMEOUT 300)
+                         PROPERTIES LABELS "${ARG_TEST_LABELS}" TIMEOUT 900)
   endif()
 endfunction()

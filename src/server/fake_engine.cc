@@ -9,7 +9,7 @@
 namespace gimbal::server {
 namespace {
 
-constexpr auto kPatience = std::chrono::seconds(20);
+constexpr auto kPatience = std::chrono::minutes(2);
 
 // The character that stands for a byte in byte-level vocabularies, in UTF-8.
 std::string byte_level_character(int byte) {

@@ -161,7 +161,7 @@ TEST_F(ServerTest, DrainsWhatRunsAndRefusesTheRest) {
   EXPECT_EQ(get("/ready").status, 503);
   EXPECT_EQ(post("/v1/completions", R"({"prompt":"p"})").status, 503);
   engine->say(id, 'y', sched::FinishReason::kLength);
-  EXPECT_TRUE(server->drain(std::chrono::seconds(20)));
+  EXPECT_TRUE(server->drain(std::chrono::minutes(2)));
   EXPECT_EQ(event_json(client).at("choices").at(0).at("text"), "x");
   EXPECT_EQ(event_json(client).at("choices").at(0).at("text"), "y");
   EXPECT_EQ(client.read_event(), "[DONE]");

@@ -22,7 +22,7 @@ namespace {
 
 TestHttpClient::TestHttpClient(std::uint16_t port, bool tls) {
   socket_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const timeval bound{.tv_sec = 20, .tv_usec = 0};
+  const timeval bound{.tv_sec = 120, .tv_usec = 0};
   ::setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &bound, sizeof bound);
   ::setsockopt(socket_, SOL_SOCKET, SO_SNDTIMEO, &bound, sizeof bound);
   sockaddr_in address{};

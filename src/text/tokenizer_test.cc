@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <thread>
 
@@ -93,18 +94,24 @@ TEST(Tokenizer, OtherThreadsTakeTheGilWhileATextIsEncoded) {
   std::string text;
   while (text.size() < 300'000)
     text += kManyScripts;
-  std::atomic<bool> encoding = true;
-  std::thread encoder([&] {
-    EXPECT_TRUE(tokenizer->encode(text, false).ok());
-    encoding = false;
-  });
-  int taken = 0;
-  while (encoding) {
-    const interpreter::GilGuard gil(test_python());
-    ++taken;
-  }
-  encoder.join();
-  EXPECT_GT(taken, 100);
+  const auto taken_meanwhile = [&] {
+    std::atomic<bool> encoding = true;
+    std::thread encoder([&] {
+      EXPECT_TRUE(tokenizer->encode(text, false).ok());
+      encoding = false;
+    });
+    int taken = 0;
+    while (encoding) {
+      const interpreter::GilGuard gil(test_python());
+      ++taken;
+    }
+    encoder.join();
+    return taken;
+  };
+  int most = 0;  // this thread may get no processor all the while
+  for (int i = 0; i < 50 && most <= 100; ++i)
+    most = std::max(most, taken_meanwhile());
+  EXPECT_GT(most, 100);
 }
 
 TEST(Tokenizer, MissingAndBrokenFilesAreErrorsThatNameThem) {

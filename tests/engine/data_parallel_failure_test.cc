@@ -200,7 +200,7 @@ class HangingEngineTest : public DataParallelFailureTest {
   std::unique_ptr<DataParallelEngine> hang_engine_0(EngineFleetOptions fleet) {
     DataParallelOptions options{.fleet = std::move(fleet)};
     options.fleet.engines = 2;
-    options.fleet.engine.dead_after = std::chrono::seconds(2);
+    options.fleet.engine.dead_after = std::chrono::seconds(5);
     options.dispatch.rule = "round-robin";
     auto engine = start_several(options, &hanging_);
     EXPECT_TRUE(engine->submit({request(0, 60, 30)}).ok());

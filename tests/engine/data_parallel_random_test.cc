@@ -148,7 +148,7 @@ class DataParallelFaults : public EngineFixture {
     EngineFleetOptions& fleet = round.options.fleet;
     fleet.engines = 3;
     fleet.expert_parallel_size = rng.below(3) == 0 ? 1 : 3;
-    fleet.engine.dead_after = std::chrono::seconds(1);
+    fleet.engine.dead_after = std::chrono::seconds(3);
     round.faults = {.throws_at = {}, .hangs_at = 1 + static_cast<int>(rng.below(30))};
     if (rng.below(2) == 0) round.faults.throws_at.insert(31 + static_cast<int>(rng.below(60)));
     round.dies = true;
@@ -275,6 +275,9 @@ class DataParallelFaults : public EngineFixture {
     if (!round.dies) sink.release();
     sink.wait_for_ends();
     const bool spared = engine->healthy(nullptr);
+    // Also one that nobody made hang: a machine that stands still can make it look so.
+    const bool given_up = std::ranges::any_of(engine->engine_status(),
+                                              [](const auto& status) { return !status.healthy; });
     while (!engine->idle())  // a thread that failed says so after the ends of its requests
       std::this_thread::yield();
     for (const cluster::EngineStatus& status : engine->engine_status()) {
@@ -287,7 +290,7 @@ class DataParallelFaults : public EngineFixture {
     totals.thrown += sink.thrown();
     totals.hung += hangs ? 1 : 0;
     totals.all_failed += spared ? 0 : 1;
-    const bool faults = sink.thrown() > 0 || (hangs && round.dies);
+    const bool faults = sink.thrown() > 0 || (round.dies && (hangs || given_up));
     expect_right(asked, collector.stories(), faults, spared);
   }
 };

@@ -330,13 +330,15 @@ TEST_F(RankEngines, WhoFailsWhileItRunsExpertsTakesItsGroupWithIt) {
     start_group({.ranks = static_cast<int>(ranks),
                  .pace = cluster::GangPace::kImmediate,
                  .shared = shared,
-                 .dead_after = hangs ? Duration(std::chrono::seconds(2))
+                 .dead_after = hangs ? Duration(std::chrono::seconds(5))
                                      : Duration(std::chrono::minutes(10))});
     const std::size_t before = sink_.stories().size();
     const std::uint64_t first = 1000 + before;
+    sink_.hold();  // so that none ends before the fault
     for (std::uint64_t i = 0; i < 3 * ranks; ++i)
       submit(i % ranks, first + i, 20, 100);
     armed = true;
+    sink_.release();
     // Also of who waits for the turn of the shared workers, which the one that hangs may have.
     const auto all_given_up = [&] {
       return std::ranges::none_of(engines_,

@@ -32,8 +32,8 @@ Result<void> add_seeds(std::string_view text, std::vector<std::uint64_t>& seeds)
     return invalid_argument(fmt::format("--seeds takes numbers and ranges as 1..5, not {}", text),
                             "seeds");
   }
-  for (std::uint64_t seed = *first; seed <= *last; ++seed)
-    seeds.push_back(seed);
+  for (std::uint64_t i = 0; i <= *last - *first; ++i)
+    seeds.push_back(*first + i);
   return {};
 }
 

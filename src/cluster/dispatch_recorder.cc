@@ -215,6 +215,11 @@ class Replayer {
       }
       if (!group.empty() && request.request_class != group.front().request_class)
         return invalid_argument("requests of a group must be of one class", "requests");
+      if (std::ranges::any_of(group, [&](const auto& other) { return other.id == request.id; }))
+        return invalid_argument("a request must come once: " + excerpt(each), "requests");
+      if (kind != "submit" && request.pinned_engine >= dispatcher_->options().engines) {
+        return invalid_argument("pinned to none of the engines: " + excerpt(each), "pinned_engine");
+      }
       group.push_back(std::move(request));
     }
     if (kind == "submit") {

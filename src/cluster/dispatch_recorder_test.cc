@@ -150,34 +150,39 @@ TEST(DispatchRecorderTest, HostileRecordsAreErrorsWithALineNumber) {
   const std::string submit =
       R"({"call":"submit","now":1,"requests":[{"id":1,"prompt":[1],"sampling":{"seed":0,)"
       R"("choice":0,"stop_token_ids":[]},"cache_salt":0,"user_key":0}]})";
-  for (const auto& [line, message] : std::vector<std::pair<std::string, std::string>>{
-           {"[]", "not a call"},
-           {"{", "line 2"},
-           {R"({"call":"dance"})", "not a call"},
-           {R"({"call":"next"})", "not a call"},
-           {R"({"call":"first"})", "a request is missing"},
-           {R"({"call":"snapshot","engine":3,"value":{}})", "not one of the engines"},
-           {R"({"call":"snapshot","engine":0})", "a value is missing"},
-           {R"({"call":"snapshot","engine":0,"value":[]})", "an object"},
-           {R"({"call":"prefix","engine":0,"value":[[2,1,1]]})", "an event must be"},
-           {R"({"call":"map","engine":3,"map":1})", "not one of the engines"},
-           {R"({"call":"map","engine":0})", "a map is missing"},
-           {R"({"call":"map","engine":0,"map":-1})", "an integer in range"},
-           {R"({"call":"rows","map":1,"by_rank":[1]})", "a request is missing"},
-           {R"({"call":"rows","request":1,"by_rank":[1]})", "a map is missing"},
-           {R"({"call":"rows","request":1,"map":1,"by_rank":[1,-1]})", "must be at least 0"},
-           {R"({"call":"rows","request":1,"map":1,"by_rank":[1e16]})", "a number within 1e15"},
-           {R"({"call":"rows","request":1,"map":1,"by_rank":["a"]})", "a number"},
-           {R"({"call":"health","engine":0})", "a time is missing"},
-           {R"({"call":"submit","now":1,"requests":[]})", "requests are missing"},
-           {R"({"call":"submit","now":1,"requests":[{"id":1}]})", "prompt"},
-           {R"({"call":"decision","value":{}})", "was not made"},
-           {submit + "\n" + submit, "line 3: a request must be new"},
-           {R"({"call":"back","engine":0,"requests":[{"id":9,"prompt":[1],"sampling":{"seed":0,)"
-            R"("choice":0,"stop_token_ids":[]},"cache_salt":0,"user_key":0}]})",
-            "with an engine"},
-           {submit + "\n" + R"({"call":"next","now":1})", "is not in the record"},
-       }) {
+  for (
+      const auto& [line, message] : std::vector<std::pair<std::string, std::string>>{
+          {"[]", "not a call"},
+          {"{", "line 2"},
+          {R"({"call":"dance"})", "not a call"},
+          {R"({"call":"next"})", "not a call"},
+          {R"({"call":"first"})", "a request is missing"},
+          {R"({"call":"snapshot","engine":3,"value":{}})", "not one of the engines"},
+          {R"({"call":"snapshot","engine":0})", "a value is missing"},
+          {R"({"call":"snapshot","engine":0,"value":[]})", "an object"},
+          {R"({"call":"prefix","engine":0,"value":[[2,1,1]]})", "an event must be"},
+          {R"({"call":"map","engine":3,"map":1})", "not one of the engines"},
+          {R"({"call":"map","engine":0})", "a map is missing"},
+          {R"({"call":"map","engine":0,"map":-1})", "an integer in range"},
+          {R"({"call":"rows","map":1,"by_rank":[1]})", "a request is missing"},
+          {R"({"call":"rows","request":1,"by_rank":[1]})", "a map is missing"},
+          {R"({"call":"rows","request":1,"map":1,"by_rank":[1,-1]})", "must be at least 0"},
+          {R"({"call":"rows","request":1,"map":1,"by_rank":[1e16]})", "a number within 1e15"},
+          {R"({"call":"rows","request":1,"map":1,"by_rank":["a"]})", "a number"},
+          {R"({"call":"health","engine":0})", "a time is missing"},
+          {R"({"call":"submit","now":1,"requests":[]})", "requests are missing"},
+          {R"({"call":"submit","now":1,"requests":[{"id":1}]})", "prompt"},
+          {R"({"call":"decision","value":{}})", "was not made"},
+          {submit + "\n" + submit, "line 3: a request must be new"},
+          {R"({"call":"back","engine":0,"requests":[{"id":9,"prompt":[1],"sampling":{"seed":0,)"
+           R"("choice":0,"stop_token_ids":[]},"cache_salt":0,"user_key":0}]})",
+           "with an engine"},
+          {submit + "\n" + R"({"call":"next","now":1})", "is not in the record"},
+          {R"({"call":"submit","now":1,"requests":[{"id":1,"prompt":[1],"sampling":{"seed":0,)"
+           R"("choice":0,"stop_token_ids":[]},"cache_salt":0,"user_key":0},{"id":1,"prompt":[1],)"
+           R"("sampling":{"seed":0,"choice":0,"stop_token_ids":[]},"cache_salt":0,"user_key":0}]})",
+           "a request must be new"},
+      }) {
     std::istringstream in(header + line + "\n");
     const auto replay = replay_dispatch(in);
     ASSERT_FALSE(replay.ok()) << line;

@@ -25,8 +25,8 @@ void LiveBook::add(sched::Request request, TimePoint arrival, std::int64_t max_m
   entry.prompt_tokens = static_cast<std::int64_t>(entry.request.prompt.size());
   const bool open = entry.prompt_tokens + entry.request.max_tokens >= max_model_len;
   if (open && !entry.request.sampling.ignore_eos) {
-    entry.length =
-        draw_length(sentence, hash_combine(random, 1), entry.request.sampling.min_tokens);
+    const int least = std::min(entry.request.sampling.min_tokens, entry.request.max_tokens);
+    entry.length = draw_length(sentence, hash_combine(random, 1), least);
   }
   const RequestId id = entry.request.id;
   GIMBAL_CHECK(entries_.emplace(id, std::move(entry)).second, "a request's id is used again");

@@ -59,16 +59,18 @@ std::unique_ptr<RequestOrder> make(const RequestOrderOptions& options) {
   return std::make_unique<Order>(options);
 }
 
-struct Entry {
+constexpr double kMostWeight = 1e9;  // so that keys stay numbers
+
+struct NamedOrder {
   std::string_view name;
   std::unique_ptr<RequestOrder> (*make)(const RequestOrderOptions&);
 };
 
 constexpr std::array kOrders{
-    Entry{"fcfs", make<Fcfs>},
-    Entry{"sjf", make<Sjf>},
-    Entry{"sjf-priority-aging", make<SjfPriorityAging>},
-    Entry{"sjf-aging", make<SjfAging>},
+    NamedOrder{"fcfs", make<Fcfs>},
+    NamedOrder{"sjf", make<Sjf>},
+    NamedOrder{"sjf-priority-aging", make<SjfPriorityAging>},
+    NamedOrder{"sjf-aging", make<SjfAging>},
 };
 
 }  // namespace
@@ -79,12 +81,14 @@ std::optional<Duration> RequestOrder::promote_after(Duration /*median_wait*/) co
 
 Result<std::unique_ptr<RequestOrder>> make_request_order(std::string_view name,
                                                          const RequestOrderOptions& options) {
-  if (!(options.aging > 0) || !std::isfinite(options.aging)) {
-    return invalid_argument(fmt::format("aging must be above 0, is {}", options.aging), "aging");
+  if (!(options.aging > 0 && options.aging <= kMostWeight)) {
+    return invalid_argument(
+        fmt::format("aging must be above 0 and at most {}, is {}", kMostWeight, options.aging),
+        "aging");
   }
-  if (!(options.ms_per_priority_level >= 0) || !std::isfinite(options.ms_per_priority_level)) {
-    return invalid_argument(fmt::format("ms per priority level must be at least 0, is {}",
-                                        options.ms_per_priority_level),
+  if (!(options.ms_per_priority_level >= 0 && options.ms_per_priority_level <= kMostWeight)) {
+    return invalid_argument(fmt::format("ms per priority level must be from 0 to {}, is {}",
+                                        kMostWeight, options.ms_per_priority_level),
                             "ms_per_priority_level");
   }
   if (options.promote_after < Duration::zero()) {
@@ -92,7 +96,7 @@ Result<std::unique_ptr<RequestOrder>> make_request_order(std::string_view name,
                                         to_ms(options.promote_after)),
                             "promote_after");
   }
-  for (const Entry& entry : kOrders) {
+  for (const NamedOrder& entry : kOrders) {
     if (entry.name == name) return entry.make(options);
   }
   return invalid_argument(
@@ -102,7 +106,7 @@ Result<std::unique_ptr<RequestOrder>> make_request_order(std::string_view name,
 
 std::vector<std::string_view> request_order_names() {
   std::vector<std::string_view> names;
-  for (const Entry& entry : kOrders)
+  for (const NamedOrder& entry : kOrders)
     names.push_back(entry.name);
   return names;
 }

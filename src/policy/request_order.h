@@ -42,9 +42,9 @@ class RequestOrder {
 };
 
 struct RequestOrderOptions {
-  double aging = 0.1;                   // a of sjf-aging, ms of job a ms of waiting is worth; > 0
-  bool aging_auto = false;              // a starts there and is moved: see policy/aging.h
-  double ms_per_priority_level = 1000;  // b; >= 0
+  double aging = 0.1;       // a of sjf-aging, ms of job a ms of waiting is worth; (0, 1e9]
+  bool aging_auto = false;  // a starts there and is moved: see policy/aging.h
+  double ms_per_priority_level = 1000;               // b; [0, 1e9]
   Duration promote_after = std::chrono::seconds(5);  // of sjf-priority-aging
   bool promote_after_auto = false;  // 2 × the median wait in place of promote_after
 };

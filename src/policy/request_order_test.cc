@@ -84,6 +84,9 @@ TEST(RequestOrderTest, RefusesUnknownNamesAndOptionsOutOfRange) {
   EXPECT_EQ(unknown.error().field, "order");
   EXPECT_NE(unknown.error().message.find("sjf-aging, is lifo"), std::string::npos);
   EXPECT_EQ(make_request_order("fcfs", {.aging = 0}).error().field, "aging");
+  EXPECT_EQ(make_request_order("fcfs", {.aging = 1e300}).error().field, "aging");
+  EXPECT_EQ(make_request_order("fcfs", {.ms_per_priority_level = 1e300}).error().field,
+            "ms_per_priority_level");
   EXPECT_EQ(
       make_request_order("fcfs", {.aging = std::numeric_limits<double>::quiet_NaN()}).error().field,
       "aging");

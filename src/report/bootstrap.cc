@@ -1,5 +1,7 @@
 #include "report/bootstrap.h"
 
+#include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <vector>
 
@@ -23,6 +25,8 @@ void draw(std::span<const double> values, Rng& rng, std::vector<double>& drawn) 
 
 Interval around(double estimate, std::vector<double> resampled, double confidence) {
   GIMBAL_CHECK(confidence > 0.0 && confidence < 1.0);
+  // Sums of the largest numbers that there are.
+  std::erase_if(resampled, [](double value) { return !std::isfinite(value); });
   if (resampled.empty()) return {.estimate = estimate, .low = estimate, .high = estimate};
   const Sample sample(std::move(resampled));
   const double tail = (1.0 - confidence) / 2.0 * 100.0;

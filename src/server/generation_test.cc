@@ -350,6 +350,10 @@ TEST_F(GenerationTest, RefusesPromptsThatDoNotFit) {
   response = post("/v1/completions", R"({"prompt":"aaaa","max_tokens":4092})");
   EXPECT_EQ(response.status, 400);
   EXPECT_EQ(json_of(response).at("error").at("param"), "max_tokens");
+  // Without max_tokens an answer to a completion has 16.
+  response = post("/v1/completions", R"({"prompt":"aaaa","min_tokens":17})");
+  EXPECT_EQ(response.status, 400);
+  EXPECT_EQ(json_of(response).at("error").at("param"), "min_tokens");
   EXPECT_TRUE(engine->submitted(0).empty());
 }
 

@@ -42,6 +42,13 @@ std::optional<ApiError> fit(PreparedPrompt& prompt, const GenerationRequest& req
   const std::int64_t by_default =
       request.endpoint == Endpoint::kChat ? room : std::min(room, kDefaultCompletionTokens);
   prompt.max_tokens = request.max_tokens.value_or(static_cast<int>(by_default));
+  if (request.sampling.min_tokens > prompt.max_tokens) {
+    return ApiError{
+        .message = fmt::format("min_tokens must be at most the {} tokens that the answer "
+                               "may have, is {}",
+                               prompt.max_tokens, request.sampling.min_tokens),
+        .param = "min_tokens"};
+  }
   return std::nullopt;
 }
 

@@ -1,6 +1,8 @@
 #include "sim/exact_runner.h"
 
 #include <algorithm>
+#include <bit>
+#include <iterator>
 #include <utility>
 
 #include "base/check.h"
@@ -101,9 +103,10 @@ void ExactRunner::leave(std::uint64_t gang_step, Rank rank) {
 // Its experts run elsewhere: what sources still miss they ask for again, wherever it was.
 void ExactRunner::dead(Rank rank) {
   gone_ |= sched::rank_bit(rank);
+  const bool somebody_left = std::popcount(gone_) < std::ssize(ranks_);
   for (std::size_t device = 0; device < devices_.size(); ++device) {
     if (rank_of(device) == rank) {
-      map_ = map_.without_rank(Rank{static_cast<std::int32_t>(device)});
+      if (somebody_left) map_ = map_.without_rank(Rank{static_cast<std::int32_t>(device)});
       devices_[device].hung = true;
       ++devices_[device].generation;
     } else if (devices_[device].holds != nullptr) {

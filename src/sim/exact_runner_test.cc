@@ -100,6 +100,17 @@ TEST(ExactRunnerTest, NothingIsLostInAnyPaceWhateverHappens) {
   }
 }
 
+TEST(ExactRunnerTest, AGroupMayFailAsAWhole) {
+  using Kind = ScriptEvent::Kind;
+  ClusterSpec spec = uniform_cluster(4, 2).value();
+  spec.script = {{.kind = Kind::kFail, .at = from_ms(30), .engine = EngineId{0}},
+                 {.kind = Kind::kFail, .at = from_ms(40), .engine = EngineId{1}}};
+  const auto testbed = plain_testbed(spec);
+  const RunResult result = run(*testbed, exact_system("gimbal"), random_workload(5, 120, 1));
+  EXPECT_GT(result.ends[static_cast<std::size_t>(RequestEnd::kCompleted)], 60);
+  EXPECT_EQ(result.work.pages_referenced, 0);
+}
+
 TEST(ExactRunnerTest, APopularExpertDelaysEveryone) {
   TestbedOptions options{.model = plain_model(), .profile = plain_profile()};
   options.profile.experts.row_us = 20;

@@ -37,7 +37,9 @@ bool is_good(const RequestEntry& entry, const std::vector<report::GoodputLimit>&
 RequestLog::RequestLog(const workload::Workload& workload, std::size_t most_gaps) {
   entries_.reserve(workload.requests.size());
   std::int64_t tokens = 0;
+  if (!workload.requests.empty()) first_ = workload.requests.front().arrival;
   for (const workload::RequestSpec& request : workload.requests) {
+    first_ = std::min(first_, request.arrival);
     RequestEntry& entry = entries_.emplace_back();
     entry.arrival = request.arrival;
     entry.prompt_tokens = static_cast<std::int32_t>(request.prompt_tokens());
@@ -59,7 +61,7 @@ void RequestLog::note_token(std::size_t index, Duration now) {
   }
   entry.last = now;
   ++entry.output_tokens;
-  const std::size_t second = second_of(now);
+  const std::size_t second = second_of(now - first_);
   if (second >= tokens_.size()) tokens_.resize(second + 1);
   ++tokens_[second];
 }
@@ -79,13 +81,11 @@ std::array<std::int64_t, kRequestEnds> RequestLog::counts() const {
 }
 
 Duration RequestLog::duration() const {
-  Duration first = Duration::max();
   Duration last{};
   for (const RequestEntry& entry : entries_) {
-    first = std::min(first, entry.arrival);
     if (entry.end == RequestEnd::kCompleted) last = std::max(last, entry.last);
   }
-  return last - first;
+  return std::max(last - first_, Duration{1});  // where a profile says that nothing takes time
 }
 
 void RequestLog::add_group(report::GroupResult& group, const workload::TrafficClass* only,
@@ -137,8 +137,8 @@ void RequestLog::find_peaks(report::ServeResult& result) const {
   std::vector<std::int64_t> change(tokens_.size() + 2);
   for (const RequestEntry& entry : entries_) {
     if (entry.end != RequestEnd::kCompleted) continue;
-    ++change[second_of(entry.arrival)];
-    --change[second_of(entry.last) + 1];
+    ++change[second_of(entry.arrival - first_)];
+    --change[second_of(entry.last - first_) + 1];
   }
   std::int64_t running = 0;
   for (const std::int64_t each : change) {
@@ -149,8 +149,8 @@ void RequestLog::find_peaks(report::ServeResult& result) const {
 
 report::ServeResult RequestLog::summarize(const report::ServeResultOptions& options) const {
   report::ServeResult result;
+  GIMBAL_CHECK(counts()[static_cast<std::size_t>(RequestEnd::kCompleted)] > 0);
   result.duration = duration();
-  GIMBAL_CHECK(result.duration > Duration{});
   const double seconds = to_ms(result.duration) * 1e-3;
   add_group(result.all, nullptr, seconds, options);
   for (const workload::TrafficClass each :

@@ -52,10 +52,11 @@ class RequestLog {
   void find_peaks(report::ServeResult& result) const;
 
   std::vector<RequestEntry> entries_;  // by request
+  Duration first_{};                   // arrival
   std::size_t ended_ = 0;
   std::size_t stride_ = 1;
   std::vector<std::vector<float>> gaps_;  // of every stride_-th request, ms
-  std::vector<std::uint32_t> tokens_;     // by second
+  std::vector<std::uint32_t> tokens_;     // by second from there on
 };
 
 }  // namespace gimbal::sim

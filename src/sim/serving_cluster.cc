@@ -199,6 +199,7 @@ void ServingCluster::retry(EngineId from, RequestId request, RequestEnd otherwis
       .engine = from, .group = {}, .tried = {}, .arrival = book_.arrival(request)};
   if (const auto tried = tried_.find(request); tried != tried_.end()) back.tried = tried->second;
   back.group.push_back(book_.request(request));
+  book_.on_sent(request, EngineId{-1});
   give_back_or_end(back, otherwise, why);
 }
 

@@ -100,7 +100,7 @@ struct SimulatedClusterOptions {
 // what becomes of them, while events are handled. Must not call the cluster from here.
 class RequestBook : public RequestText {
  public:
-  // The request is given to this engine.
+  // The request is given to this engine; -1: to none any more, for now.
   virtual void on_sent(RequestId request, EngineId engine) = 0;
   // An engine says something of it; with `finish` it has ended. May move from it. Returns whether
   // this is the first that is said of it.

@@ -13,6 +13,9 @@
 namespace gimbal::sim {
 namespace {
 
+constexpr int kMostExactRows =
+    1 << 16;  // of a step: keeps every index of a row's output in 32 bits
+
 Result<cost::RoutingModel> routing_model(const cost::ModelShape& model,
                                          const RoutingOptions& options) {
   const cost::RoutingShape shape{.experts_of_layer = model.experts_of_layer(),
@@ -169,6 +172,13 @@ Result<SimulatedClusterOptions> cluster_options(const Testbed& testbed,
     }
     const auto checked = sched::check_options(scheduler);
     if (!checked.ok()) return checked.error().within(fmt::format("groups[{}]", i));
+    if (system.exact && scheduler.max_num_batched_tokens > kMostExactRows) {
+      return invalid_argument(
+          fmt::format("max_num_batched_tokens must be at most {} where each row "
+                      "is simulated, is {}",
+                      kMostExactRows, scheduler.max_num_batched_tokens),
+          "max_num_batched_tokens");
+    }
     for (int copy = 0; copy < spec.count; ++copy)
       options.groups.push_back(group);
   }

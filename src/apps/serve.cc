@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <filesystem>
@@ -15,6 +16,7 @@
 #include <thread>
 
 #include "apps/demo_model.h"
+#include "apps/end_watch.h"
 #include "apps/model_flags.h"
 #include "apps/number_range.h"
 #include "apps/parallel_flags.h"
@@ -30,6 +32,8 @@
 
 namespace gimbal::apps {
 namespace {
+
+constexpr double kEndPatience = 10;  // seconds
 
 namespace fs = std::filesystem;
 
@@ -224,6 +228,7 @@ Result<void> serve_model(Arguments& arguments, server::Server& server, Signals& 
       recordings->open_routing(arguments.parallel, arguments.model, *loaded.model));
   recordings->give_to(arguments.engine);
   arguments.engine.nice = arguments.model.nice;
+  EndWatch end_watch;  // beyond the engines
   GIMBAL_ASSIGN_OR_RETURN(
       const StartedEngines engines,
       start_engines(arguments.parallel, arguments.model, loaded, arguments.engine, server.sink()));
@@ -245,13 +250,14 @@ Result<void> serve_model(Arguments& arguments, server::Server& server, Signals& 
            kernels::to_string(loaded.isa), scheduler.kv_pages, scheduler.page_tokens,
            to_ms(clock.now() - started) / 1000.0);
   serve_until_signal(arguments, server, signals, text.chat_template != nullptr, engines.drain);
-  if (engines.hangs()) {
+  // What still runs is cancelled and ends within a stage; an engine's thread that hangs does not.
+  const double patience = std::max(kEndPatience, arguments.parallel.experts.dead_after);
+  end_watch.arm(from_ms(engines.hangs() ? 0.0 : patience * 1000.0), [&recordings] {
     log_warning(
         "an engine's thread hangs: ending without it; --record files lack their last lines");
     recordings->flush();
     std::fflush(nullptr);
-    std::_Exit(0);
-  }
+  });
   return {};
 }
 

@@ -146,8 +146,8 @@ void ThreadPool::run(int tasks, Body body, Interrupt* interrupt) {
   run_region(normal_, tasks, body, 0, interrupt);
 }
 
-void ThreadPool::run_urgent(int tasks, Body body) {
-  run_region(urgent_, tasks, body, workers_, nullptr);
+void ThreadPool::run_urgent(int tasks, Body body, Interrupt* interrupt) {
+  run_region(urgent_, tasks, body, workers_, interrupt);
 }
 
 void ThreadPool::run_region(Lane& lane, int tasks, Body body, int caller, Interrupt* interrupt) {
@@ -177,9 +177,8 @@ void ThreadPool::drain(Lane& lane, int worker, Interrupt* interrupt) {
   for (int task = lane.next.fetch_add(1, std::memory_order_relaxed); task < tasks;
        task = lane.next.fetch_add(1, std::memory_order_relaxed)) {
     body(task, worker);
-    if (&lane == &urgent_) continue;
     if (interrupt != nullptr) interrupt->between_tasks();
-    join(urgent_, worker);
+    if (&lane != &urgent_) join(urgent_, worker);
   }
 }
 

@@ -29,12 +29,13 @@ struct ThreadPoolOptions {
 // overtakes a normal one at task grain: whoever works on the normal one goes over between tasks.
 enum class Urgency : std::uint8_t { kNormal, kUrgent };
 
-// What a caller does between any two tasks of its own normal region, and now and then while it
-// waits for its turn. One thread: the caller's. Must not throw: a region would never end.
+// What a caller does between any two tasks of its own region, and now and then while it waits for
+// its turn. One thread: the caller's. Must not throw: a region would never end.
 class Interrupt {
  public:
   virtual ~Interrupt() = default;
-  // May run urgent regions. Called very often: must cost next to nothing when nothing is to do.
+  // In a normal region it may run urgent ones. Called very often: must cost next to nothing when
+  // nothing is to do.
   virtual void between_tasks() = 0;
 };
 
@@ -58,8 +59,8 @@ class ThreadPool {
   // `interrupt` may be null.
   void run(int tasks, Body body, Interrupt* interrupt = nullptr);
   // The same in the urgent lane, where worker is in [0, workers()]: the caller of the normal region
-  // that is overtaken helps too. May be called from an Interrupt.
-  void run_urgent(int tasks, Body body);
+  // that is overtaken helps too. May be called from an Interrupt; `interrupt` must not run regions.
+  void run_urgent(int tasks, Body body, Interrupt* interrupt = nullptr);
 
   // Binds the calling thread to the first CPU of the pool, if the pool is pinned.
   void pin_caller() const;

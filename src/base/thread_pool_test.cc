@@ -118,6 +118,22 @@ TEST(ThreadPool, AnUrgentRegionNeedsNoEndOfANormalOne) {
   normal.join();
 }
 
+TEST(ThreadPool, UrgentRegionsHaveInterruptsToo) {
+  class Counts final : public Interrupt {
+   public:
+    void between_tasks() override { ++count; }
+    int count = 0;
+  };
+  for (const int workers : {1, 3}) {
+    ThreadPool pool({.workers = workers, .pin = false});
+    Counts counts;
+    int by_caller = 0;
+    pool.run_urgent(
+        20, [&](int, int worker) { by_caller += worker == pool.workers() ? 1 : 0; }, &counts);
+    EXPECT_EQ(counts.count, by_caller);
+  }
+}
+
 TEST(ThreadPool, BothLanesWithManyCallersRunEveryTask) {
   ThreadPool pool({.workers = 3, .pin = false});
   std::atomic<int> count{0};

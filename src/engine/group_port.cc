@@ -11,7 +11,11 @@ namespace gimbal::engine {
 GroupPort::GroupPort(ExpertGroup& group, Rank rank, const kernels::KernelContext& context)
     : group_(group),
       rank_(rank),
-      serving_{.pool = context.pool, .isa = context.isa, .urgency = Urgency::kUrgent},
+      beats_(group.life(), rank),
+      serving_{.pool = context.pool,
+               .isa = context.isa,
+               .urgency = Urgency::kUrgent,
+               .interrupt = &beats_},
       map_(group.map()),
       lists_(static_cast<std::size_t>(group.ranks())),
       counts_(group.ranks(), static_cast<int>(group.options().executor.max_batches *

@@ -46,6 +46,17 @@ class GroupPort final : public ExpertPort, public Interrupt {
   [[nodiscard]] std::optional<Duration> time_to_next_arrival() const;
 
  private:
+  // Shows that the thread lives while it runs experts.
+  class Beats final : public Interrupt {
+   public:
+    Beats(LifeSigns& life, Rank rank) : life_(life), rank_(rank) {}
+    void between_tasks() override { life_.beat(rank_.value()); }
+
+   private:
+    LifeSigns& life_;
+    const Rank rank_;
+  };
+
   [[nodiscard]] bool may_serve(Rank rank) const;
   [[nodiscard]] bool serve(Rank rank);
   void collect();
@@ -53,6 +64,7 @@ class GroupPort final : public ExpertPort, public Interrupt {
 
   ExpertGroup& group_;
   const Rank rank_;
+  Beats beats_;
   kernels::KernelContext serving_;
   mutable std::shared_ptr<const policy::ExpertMap> map_;  // owners: the group and its ports
   std::vector<std::vector<PostedEntry>> lists_;           // by destination

@@ -12,12 +12,12 @@ struct KernelContext {
   Isa isa = Isa::kReference;
   // Regions overtake those of callers that are not urgent. Worker numbers go up to pool.workers().
   Urgency urgency = Urgency::kNormal;
-  Interrupt* interrupt = nullptr;  // between the tasks of normal regions; may be null
+  Interrupt* interrupt = nullptr;  // between the tasks of regions; may be null
 
   // One parallel region: body(task, worker) for each task in [0, tasks).
   void run(int tasks, ThreadPool::Body body) const {
     if (urgency == Urgency::kUrgent) {
-      pool.run_urgent(tasks, body);
+      pool.run_urgent(tasks, body, interrupt);
     } else {
       pool.run(tasks, body, interrupt);
     }

@@ -50,25 +50,25 @@ class _Held:
 
 @pytest.fixture
 def hold(program, python_env, demo_model):
-    """Starts two engines, and holds the second one's thread on demand."""
+    """Starts engines, and holds one's thread on demand."""
     with contextlib.ExitStack() as ends:
 
         def start(*flags):
-            server = ServerProcess(
-                program, python_env, demo_model,
-                "--data-parallel-size", "2", "--rank-workers", "own", "--dead-after", "1", *flags,
-            )  # fmt: skip
+            server = ServerProcess(program, python_env, demo_model, *flags)
             ends.callback(server.process.kill)
             server.wait_until_ready()
 
-            def held():
-                thread = _Held(server.process, "engine 1")
+            def held(name):
+                thread = _Held(server.process, name)
                 ends.callback(thread.kill)
                 return thread
 
             return server, held
 
         yield start
+
+
+_SEVERAL = ("--data-parallel-size", "2", "--rank-workers", "own", "--dead-after", "1")
 
 
 def _is_given_up(server):
@@ -83,8 +83,8 @@ def _ends_well(server, thread):
 
 @pytest.mark.parametrize("expert_parallel_size", ["0", "1"])
 def test_an_idle_engine_that_hangs_is_given_up(hold, expert_parallel_size):
-    server, held = hold("--expert-parallel-size", expert_parallel_size)
-    thread = held()
+    server, held = hold(*_SEVERAL, "--expert-parallel-size", expert_parallel_size)
+    thread = held("engine 1")
     wait_for(lambda: _is_given_up(server), "the engine to be given up")
     assert server.get("/health")[0] == 200
     answer = server.complete(prompt="still", max_tokens=4, ignore_eos=True)
@@ -93,7 +93,7 @@ def test_an_idle_engine_that_hangs_is_given_up(hold, expert_parallel_size):
 
 
 def test_requests_of_an_engine_that_hangs_end(hold):
-    server, held = hold("--expert-parallel-size", "1")
+    server, held = hold(*_SEVERAL, "--expert-parallel-size", "1")
     before = server.metric("gimbal:steps_total", engine="1")
     request = {"model": server.name, "prompt": "on", "max_tokens": 2000, "ignore_eos": True}
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -101,10 +101,22 @@ def test_requests_of_an_engine_that_hangs_end(hold):
             server.post, "/v1/completions", request, headers={"X-data-parallel-rank": "1"}
         )
         wait_for(lambda: server.metric("gimbal:steps_total", engine="1") > before + 10, "steps")
-        thread = held()
+        thread = held("engine 1")
         status, _, text = asked.result()
     assert status in (500, 503) and "engine" in text
     assert _is_given_up(server)
     answer = server.complete(prompt="still", max_tokens=4, ignore_eos=True)
     assert answer["usage"]["completion_tokens"] == 4
     assert _ends_well(server, thread)
+
+
+def test_the_only_engine_hangs_and_the_program_ends(hold):
+    server, held = hold("--shutdown-timeout", "1")
+    request = {"model": server.name, "prompt": "on", "max_tokens": 2000, "ignore_eos": True}
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(server.post, "/v1/completions", request)
+        wait_for(lambda: server.metric("gimbal:steps_total") > 10, "steps")
+        thread = held("engine 0")
+        assert _ends_well(server, thread)
+        with contextlib.suppress(OSError):  # it is cut off
+            asked.result()

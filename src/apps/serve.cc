@@ -38,6 +38,7 @@ constexpr double kEndPatience = 10;  // seconds
 namespace fs = std::filesystem;
 
 constexpr double kMostSeconds = 1e6;
+constexpr double kMostStreamIntervalMs = 1000;
 
 struct Arguments {
   ModelFlags model;
@@ -51,6 +52,7 @@ struct Arguments {
   std::string log_level = "info";
   int block_size = kernels::kPageTokens;
   double shutdown_timeout = 300;
+  double stream_interval_ms = to_ms(server::ServerOptions{}.stream_interval);
 };
 
 void add_server_flags(CLI::App& command, Arguments& arguments) {
@@ -83,6 +85,12 @@ void add_server_flags(CLI::App& command, Arguments& arguments) {
                   "class of requests without service_tier: default (latency-sensitive) or flex "
                   "(best-effort)")
       ->check(CLI::IsMember({"default", "flex"}))
+      ->capture_default_str();
+  command
+      .add_option("--stream-interval-ms", arguments.stream_interval_ms,
+                  "what a stream generates within so many milliseconds of its last write is "
+                  "written together, as one chunk of a choice; 0: every token at once")
+      ->check(number_range(0.0, kMostStreamIntervalMs))
       ->capture_default_str();
   command
       .add_option("--shutdown-timeout", arguments.shutdown_timeout,
@@ -131,6 +139,7 @@ Result<void> complete(Arguments& arguments, const CLI::App& command) {
     server.served_model_names = {name_of_folder(arguments.model.model_dir)};
   }
   server.version = GIMBAL_VERSION;
+  server.stream_interval = from_ms(arguments.stream_interval_ms);
   server.default_class = arguments.default_class == "flex" ? sched::RequestClass::kBestEffort
                                                            : sched::RequestClass::kLatencySensitive;
   // Names and ranges, before a model is loaded for minutes.

@@ -181,6 +181,7 @@ ApiError Generation::refused(const Error& why) const {
 void Generation::on_output(int index, cluster::TokenOutput& output, TimePoint now) {
   Choice& choice = *choices_[static_cast<std::size_t>(index)];
   if (over_ || choice.ended) return;
+  heard_ = now;
   choice.cached_tokens = std::max(choice.cached_tokens, output.cached_tokens);
   std::move(output.prompt_logprobs.begin(), output.prompt_logprobs.end(),
             std::back_inserter(choice.logprobs));
@@ -260,6 +261,7 @@ void Generation::abandon() {
 void Generation::fail(const ApiError& error) {
   if (over_) return;
   over_ = true;
+  if (streaming_) append_chunks();  // what was generated before
   for (const auto& choice : choices_)
     end(*choice, {}, ChoiceEnd::kError);
   context_.metrics.refused(refusal_of(error));
@@ -282,10 +284,15 @@ void Generation::mark(Choice& choice) {
 void Generation::on_delivered() {
   if (over_) return;
   if (stream_) {
-    send_chunks();
+    send_when_due(heard_);
   } else if (running_ == 0) {
     send_document();
   }
+}
+
+void Generation::on_wake() {
+  waking_ = false;
+  if (!over_) send_when_due(context_.clock.now());
 }
 
 ChoicePart Generation::part_of(const Choice& choice) const {
@@ -301,20 +308,33 @@ ChoicePart Generation::part_of(const Choice& choice) const {
   return part;
 }
 
-void Generation::send_chunks() {
+bool Generation::says(const Choice& choice) const {
+  return choice.ended || (choice.fresh && (!choice.shown.empty() || wants_logprobs_ ||
+                                           (endpoint_ == Endpoint::kChat && !choice.spoken)));
+}
+
+void Generation::send_when_due(TimePoint now) {
+  bool news = false;
+  bool urgent = false;  // a choice begins or ends
   for (const int index : dirty_) {
-    Choice& choice = *choices_[static_cast<std::size_t>(index)];
-    choice.dirty = false;
-    const bool says =
-        choice.ended || (choice.fresh && (!choice.shown.empty() || wants_logprobs_ ||
-                                          (endpoint_ == Endpoint::kChat && !choice.spoken)));
-    if (says) send_chunk(choice);
+    const Choice& choice = *choices_[static_cast<std::size_t>(index)];
+    if (!says(choice)) continue;
+    news = true;
+    urgent = urgent || choice.ended || !choice.spoken;
   }
-  dirty_.clear();
-  if (running_ > 0) {
-    if (streaming_) exchange_.flush();
-    return;
+  if (!news) return;
+  const Duration interval = context_.options.stream_interval;
+  if (urgent || now - written_ >= interval) {
+    written_ = now;
+    send_chunks();
+  } else if (!std::exchange(waking_, true)) {
+    exchange_.wake_at(written_ + interval);
   }
+}
+
+void Generation::send_chunks() {
+  append_chunks();
+  if (running_ > 0) return exchange_.flush();
   over_ = true;
   std::string& out = exchange_.stream_buffer();
   if (include_usage_) writer_->append_usage_chunk(out, usage());
@@ -322,7 +342,16 @@ void Generation::send_chunks() {
   exchange_.end_stream();
 }
 
-void Generation::send_chunk(Choice& choice) {
+void Generation::append_chunks() {
+  for (const int index : dirty_) {
+    Choice& choice = *choices_[static_cast<std::size_t>(index)];
+    choice.dirty = false;
+    if (says(choice)) append_chunk(choice);
+  }
+  dirty_.clear();
+}
+
+void Generation::append_chunk(Choice& choice) {
   if (!std::exchange(streaming_, true)) exchange_.start_stream(extra_headers_);
   const ChoicePart part = part_of(choice);
   std::string& out = exchange_.stream_buffer();

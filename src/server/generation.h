@@ -18,7 +18,8 @@
 namespace gimbal::server {
 
 // One request to a generating endpoint, from its body to the last byte of the answer: prompts to
-// tokens, one engine request a choice, tokens to text, stop strings, chunks or one document.
+// tokens, one engine request a choice, tokens to text, stop strings, chunks or one document. What a
+// stream generates within ServerOptions::stream_interval of its last write waits for its end.
 // Destroying it cancels what still runs in the engine. One thread: the exchange's loop.
 class Generation final : public HttpJob, public TokenReceiver {
  public:
@@ -35,6 +36,7 @@ class Generation final : public HttpJob, public TokenReceiver {
 
   void on_output(int choice, cluster::TokenOutput& output, TimePoint now) override;
   void on_delivered() override;
+  void on_wake() override;
 
  private:
   using Prepared = std::variant<PreparedRequest, ApiError>;
@@ -76,8 +78,11 @@ class Generation final : public HttpJob, public TokenReceiver {
   void abandon();  // every choice that has not ended
   void fail(const ApiError& error);
   void mark(Choice& choice);
+  [[nodiscard]] bool says(const Choice& choice) const;  // a chunk of it would say something
+  void send_when_due(TimePoint now);
   void send_chunks();
-  void send_chunk(Choice& choice);
+  void append_chunks();
+  void append_chunk(Choice& choice);
   void send_document();
   [[nodiscard]] ChoicePart part_of(const Choice& choice) const;
   [[nodiscard]] Usage usage() const;
@@ -91,7 +96,7 @@ class Generation final : public HttpJob, public TokenReceiver {
   std::shared_ptr<Generation*> self_;
   std::optional<ResponseWriter> writer_;
   std::vector<std::unique_ptr<Choice>> choices_;  // prompt by prompt, n each
-  std::vector<int> dirty_;                        // choices with something to send
+  std::vector<int> dirty_;                        // choices with news since their last chunk
   std::vector<TokenId> stop_token_ids_;
   int n_ = 1;
   int engine_ = -1;
@@ -101,7 +106,10 @@ class Generation final : public HttpJob, public TokenReceiver {
   bool echo_ = false;
   bool wants_logprobs_ = false;
   bool streaming_ = false;  // the head has been sent
+  bool waking_ = false;     // on_wake() is to come
   bool over_ = false;       // answered
+  TimePoint heard_;         // of the latest outputs
+  TimePoint written_;       // the latest chunks; with streaming_
 };
 
 }  // namespace gimbal::server

@@ -256,6 +256,18 @@ void HttpConnection::end_stream() {
   answer_complete();
 }
 
+void HttpConnection::wake_at(TimePoint time) {
+  if (closed_ || ended_) return;
+  GIMBAL_CHECK(busy_);
+  if (!alarm_) alarm_.emplace(socket_.get_executor());
+  alarm_->expires_at(std::chrono::steady_clock::time_point(
+      std::chrono::duration_cast<std::chrono::steady_clock::duration>(time.time_since_epoch())));
+  alarm_->async_wait([self = shared_from_this(),
+                      number = ++alarm_number_](const boost::system::error_code& stopped) {
+    if (!stopped && number == self->alarm_number_ && self->job_) self->job_->on_wake();
+  });
+}
+
 void HttpConnection::answer_complete() {
   busy_ = false;
   release_job();
@@ -277,6 +289,8 @@ void HttpConnection::go_on_reading() {
 }
 
 void HttpConnection::release_job() {
+  ++alarm_number_;
+  if (alarm_) alarm_->cancel();
   if (job_ == nullptr) return;
   // The job may be on the call stack: it is destroyed once that has unwound.
   asio::post(socket_.get_executor(),

@@ -2,11 +2,14 @@
 
 #include <atomic>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/ssl/stream.hpp>
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -83,8 +86,11 @@ class HttpConnection final : public HttpExchange,
   void allow_backlog(std::size_t bytes) override;
   void flush() override;
   void end_stream() override;
+  void wake_at(TimePoint time) override;
 
  private:
+  using Timer = boost::asio::basic_waitable_timer<
+      std::chrono::steady_clock, boost::asio::wait_traits<std::chrono::steady_clock>, Executor>;
   using Task = boost::asio::awaitable<void, Executor>;
   // What the connection waits for; each has its own bound in time.
   enum class Phase { kHandshake, kIdle, kHeader, kBody, kAnswering, kLingering };
@@ -141,6 +147,8 @@ class HttpConnection final : public HttpExchange,
   std::string flight_;              // bytes an asynchronous write works on
   std::size_t flown_ = 0;           // of flight_
   std::unique_ptr<HttpJob> job_;
+  std::optional<Timer> alarm_;      // made when a job first asks for it
+  std::uint64_t alarm_number_ = 0;  // of the latest; what an earlier one has still queued is void
 };
 
 }  // namespace gimbal::server

@@ -5,6 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/clock.h"
+
 namespace gimbal::server {
 
 enum class HttpMethod : std::uint8_t { kGet, kHead, kPost, kOptions, kOther };
@@ -75,6 +77,9 @@ class HttpExchange {
   // Sends the buffered payload. The client may be gone afterwards: then the job is destroyed soon.
   virtual void flush() = 0;
   virtual void end_stream() = 0;
+  // Has the job's on_wake() called on the loop once this time of SteadyClock has come: once, and
+  // never after the answer is complete. A later call replaces an earlier one.
+  virtual void wake_at(TimePoint time) = 0;
 };
 
 // What a handler keeps of a request that it has not answered yet. The connection owns it, and
@@ -82,6 +87,8 @@ class HttpExchange {
 class HttpJob {
  public:
   virtual ~HttpJob() = default;
+  // What HttpExchange::wake_at() asked for.
+  virtual void on_wake() {}
 };
 
 // Answers requests. Called on loop threads; thread-safe.

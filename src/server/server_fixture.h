@@ -16,12 +16,13 @@
 
 namespace gimbal::server {
 
-// Of a server on a free port that serves "tiny", also known as "alias".
+// Of a server on a free port that serves "tiny", also known as "alias", every token at once.
 inline ServerOptions test_options() {
   ServerOptions options;
   options.http.port = 0;
   options.served_model_names = {"tiny", "alias"};
   options.version = "1.2.3";
+  options.stream_interval = Duration::zero();
   return options;
 }
 

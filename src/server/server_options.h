@@ -57,6 +57,10 @@ struct ServerOptions {
   std::size_t inline_tokenize_bytes = 4096;
   // Prompt bytes that may wait for the worker thread; beyond it: 429.
   std::size_t max_waiting_prompt_bytes = 128u << 20;
+
+  // What a stream generates within this time of its last write is written together, one chunk a
+  // choice; 0: every token at once. A choice's first chunk and its end never wait.
+  Duration stream_interval = std::chrono::milliseconds(5);
 };
 
 }  // namespace gimbal::server

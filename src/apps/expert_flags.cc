@@ -11,6 +11,7 @@ namespace gimbal::apps {
 namespace {
 
 constexpr double kMostPatience = 1000;  // steps
+constexpr double kMostHoldSteps = 1000;
 constexpr double kMostQuantumMs = 10'000;
 constexpr double kMostDeadAfter = 86'400;
 
@@ -55,6 +56,13 @@ void ExpertFlags::add_to(CLI::App& command) {
                   "the gimbal former keeps to it) or as-wanted; default: pairing with own workers "
                   "and that former, else as-wanted")
       ->check(CLI::IsMember(policy::gang_planner_names()));
+  command
+      .add_option("--gang-hold-steps", gang_hold_steps,
+                  "expected steps, but at least 50 ms, that an expert service holds the rows of a "
+                  "layer for engines of the step whose rows have not come (gang pace); who comes "
+                  "later runs the rest of that step alone; 0: until they come or --dead-after")
+      ->check(number_range(0.0, kMostHoldSteps))
+      ->capture_default_str();
   command
       .add_option("--expert-queues", expert_queues,
                   "which experts a service runs first: run-all (all that waits, those with "
@@ -103,6 +111,7 @@ Result<void> ExpertFlags::apply(const model_config::ModelConfig& config,
   GIMBAL_ASSIGN_OR_RETURN(fleet.pace, cluster::parse_gang_pace(expert_pace));
   fleet.patience = gang_patience;
   fleet.planner = gang_planner;
+  fleet.hold_steps = gang_hold_steps;
   fleet.expert_queues = queue_rule();
   if (!exchange_profile.empty()) {
     auto profile = comm::read_exchange_profile(exchange_profile);

@@ -23,6 +23,7 @@ struct ExpertFlags {
   std::string expert_pace = "gang";
   std::optional<double> gang_patience;  // nullopt: by rank workers
   std::string gang_planner;             // empty: by rank_workers
+  double gang_hold_steps = cluster::GangCoordinatorOptions().hold_steps;
   std::string expert_queues = "run-all";
   double expert_quantum_ms = 1;
   int expert_max_defer = 8;

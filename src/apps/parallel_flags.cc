@@ -23,9 +23,9 @@ constexpr std::array kOfSeveralEngines{"--dispatch",        "--binding",
                                        "--feedback",        "--rank-workers",
                                        "--dead-after"};
 constexpr std::array kOfSharedExperts{
-    "--expert-pace",       "--gang-patience",       "--gang-planner", "--expert-queues",
-    "--expert-quantum-ms", "--expert-max-defer",    "--expert-map",   "--exchange-profile",
-    "--max-stage-ms",      "--dispatch-exchange-ms"};
+    "--expert-pace",      "--gang-patience",     "--gang-planner",        "--gang-hold-steps",
+    "--expert-queues",    "--expert-quantum-ms", "--expert-max-defer",    "--expert-map",
+    "--exchange-profile", "--max-stage-ms",      "--dispatch-exchange-ms"};
 
 // Options that were given, and that so few engines make nothing of.
 std::vector<std::string> without_effect(const CLI::App& command, const ExpertFlags& experts) {
@@ -122,6 +122,7 @@ void ParallelFlags::warn_of_unused(const CLI::App& command, const SchedulerFlags
                 {{"--gang-patience", "--expert-pace", experts.expert_pace, {"gang"}},
                  {"--gang-planner", "--expert-pace", experts.expert_pace, {"gang"}},
                  {"--gang-planner", "--batch-former", former, {"gimbal"}},
+                 {"--gang-hold-steps", "--expert-pace", experts.expert_pace, {"gang"}},
                  {"--max-stage-ms", "--expert-pace", experts.expert_pace, {"gang"}},
                  {"--expert-quantum-ms", "--expert-queues", experts.expert_queues, {"ls-first"}},
                  {"--expert-max-defer", "--expert-queues", experts.expert_queues, {"ls-first"}}});

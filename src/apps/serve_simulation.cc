@@ -41,6 +41,7 @@ constexpr std::string_view kOnlyReal[] = {"--dtype",
                                           "--expert-queues",
                                           "--exchange-profile",
                                           "--dead-after",
+                                          "--gang-hold-steps",
                                           "--expert-quantum-ms",
                                           "--expert-max-defer",
                                           "--record-routing"};

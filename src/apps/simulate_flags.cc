@@ -49,6 +49,10 @@ Result<void> check_effect(const CLI::App& command, bool exact) {
     return invalid_argument("--dead-after is for serve: a script says when simulated engines fail",
                             "dead-after");
   }
+  if (command.get_option("--gang-hold-steps")->count() > 0) {
+    return invalid_argument("--gang-hold-steps is for serve: no simulated engine stalls in a step",
+                            "gang-hold-steps");
+  }
   for (const std::string name : {"expert-queues", "expert-quantum-ms", "expert-max-defer"}) {
     if (exact || command.get_option("--" + name)->count() == 0) continue;
     return invalid_argument(

@@ -46,6 +46,7 @@ GangCoordinator::GangCoordinator(const GangCoordinatorOptions& options,
   GIMBAL_CHECK(options.ranks >= 1 && options.ranks <= sched::kMostGangRanks);
   GIMBAL_CHECK(options.layers >= 1 && options.patience >= 0 && options.grace >= 0);
   GIMBAL_CHECK(options.least_wait >= Duration::zero());
+  GIMBAL_CHECK(options.hold_steps >= 0 && options.least_hold >= Duration::zero());
   members_.resize(static_cast<std::size_t>(options.ranks));
 }
 
@@ -92,6 +93,10 @@ void GangCoordinator::on_event(const GangStepEnded& event) {
 void GangCoordinator::on_event(const GangLeft& event) {
   Member& member = at(event.rank);
   if (member.state == State::kDead) return;
+  if (event.reason == LeaveReason::kLate) {
+    if (event.number <= member.late) return;
+    member.late = event.number;
+  }
   ++counters_.leaves[static_cast<std::size_t>(event.reason)];
   if (member.state != State::kRunning || event.number != member.number) return;
   member.left = true;
@@ -113,9 +118,10 @@ void GangCoordinator::on_event(const GangTimer& /*event*/) {
   wake_.reset();
 }
 
-// A step that was left in between, because it was suspended perhaps, says nothing of the next.
+// A step that was left in between, because it was suspended perhaps, says nothing of the next; one
+// in which the rank was late does.
 void GangCoordinator::note_end(Member& member) {
-  if (member.left) return;
+  if (member.left && member.late != member.number) return;
   for (Member& other : members_) {  // a gang step ends for all its members at about the same time
     if (other.state == State::kRunning && other.number == member.number) {
       other.ready = std::min(other.ready, now_);
@@ -269,6 +275,7 @@ void GangCoordinator::start_gang() {
     common.members |= common.dummies;
   }
   common.expected_ms = plan_.step_ms > 0 ? slowness * plan_.step_ms : longest_ms;
+  common.hold_limit = hold_limit(common.expected_ms);
   const bool gang = together >= 2 || common.dummies != 0;
   if (gang) {
     common.number = ++last_number_;
@@ -286,6 +293,16 @@ void GangCoordinator::start_gang() {
   for (std::size_t i = 0; i < members_.size(); ++i) {
     if ((common.dummies & sched::rank_bit(rank_of(i))) != 0) start_rank(i, common, 0);
   }
+}
+
+// Without the times of all nobody knows how long the slowest member's prefill takes: what steps
+// took in the mean says nothing of that.
+Duration GangCoordinator::hold_limit(double expected_ms) const {
+  if (options_.pace != GangPace::kGang || options_.hold_steps == 0) return Duration::zero();
+  for (std::size_t k = 0; k < joining_.size(); ++k) {
+    if (!plan_.alone[k] && !intents_[k].times) return Duration::zero();
+  }
+  return std::max(from_ms(options_.hold_steps * expected_ms), options_.least_hold);
 }
 
 void GangCoordinator::start_rank(std::size_t index, const GangStart& common, int budget) {

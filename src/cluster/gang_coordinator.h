@@ -39,6 +39,11 @@ struct GangCoordinatorOptions {
   // Instead of all these: until the step ends, however long. For ranks that share their workers,
   // where going ahead takes from the other's step what it gains.
   bool to_the_end = false;
+  // Pace gang: how long services hold the posts of a layer for members that have not sent theirs,
+  // from the first on, in expected steps, and at least. Who comes later runs that step's rest by
+  // itself. 0: no limit, nor is there one where not all members' step times are fitted.
+  double hold_steps = 1;  // >= 0
+  Duration least_hold = std::chrono::milliseconds(50);
 };
 
 // Since the start. A rank's join is its part in one gang step.
@@ -99,6 +104,7 @@ class GangCoordinator {
     double predicted_ms = 0;   // running: as the model says; 0: not known
     double measured_ms = 0;    // mean of its last steps; 0: none yet
     double slowness = 1;       // mean of measured to predicted times
+    std::uint64_t late = 0;    // the last step in which it was late at a hold
     policy::GangMember intent;
     std::uint64_t intents = 0;  // that it has sent
     // The last answer of would_part about this one: to whom, and which intents it was about.
@@ -126,6 +132,7 @@ class GangCoordinator {
   void wake_at(TimePoint time);
   void fix_members();
   void start_gang();
+  [[nodiscard]] Duration hold_limit(double expected_ms) const;
   void start_rank(std::size_t index, const GangStart& common, int budget);
   void go_solo(std::size_t index, SoloReason reason);
   void answered(Member& member, std::uint64_t number, double predicted_ms, double expected_ms);

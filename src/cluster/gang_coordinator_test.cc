@@ -212,13 +212,49 @@ TEST_F(GangCoordinatorTest, ALeaverIsNotWaitedForUntilItComesBack) {
   intent(0, 0);
   intent(0.5, 1);
   intent(1, 0);
-  on(2, GangLeft{Rank{1}, seen_[1], LeaveReason::kLate});
+  on(2, GangLeft{Rank{1}, seen_[1], LeaveReason::kSuspended});
   EXPECT_THAT(intent(3, 0), ElementsAre("solo 0 #3 alone"));
   on(3.5, GangLeft{Rank{1}, 1, LeaveReason::kSplit});  // of a step long ago: counted only
   EXPECT_THAT(intent(4, 1), ElementsAre("wake 5.50"));
   EXPECT_THAT(intent(4.5, 0), ElementsAre("start 0 #4 {01}", "start 1 #4 {01}"));
-  EXPECT_EQ(coordinator_->counters().leaves[static_cast<std::size_t>(LeaveReason::kLate)], 1u);
+  EXPECT_EQ(coordinator_->counters().leaves[static_cast<std::size_t>(LeaveReason::kSuspended)], 1u);
   EXPECT_EQ(coordinator_->counters().leaves[static_cast<std::size_t>(LeaveReason::kSplit)], 1u);
+}
+
+TEST_F(GangCoordinatorTest, WhoIsLateCountsOnceAStep) {
+  intent(0, 0);
+  intent(0.5, 1);
+  intent(1, 0);
+  const auto late = [&] {
+    return coordinator_->counters().leaves[static_cast<std::size_t>(LeaveReason::kLate)];
+  };
+  on(2, GangLeft{Rank{1}, seen_[1], LeaveReason::kLate});
+  on(2, GangLeft{Rank{1}, seen_[1], LeaveReason::kLate});  // another service says so too
+  EXPECT_EQ(late(), 1u);
+  const std::uint64_t number = seen_[1];
+  intent(4, 1);
+  on(5, GangLeft{Rank{1}, number, LeaveReason::kLate});  // and a third one, later
+  EXPECT_EQ(late(), 1u);
+}
+
+TEST_F(GangCoordinatorTest, HoldsLastForAnExpectedStep) {
+  const auto limit_ms = [&](const GangCoordinatorOptions& options, bool fitted) {
+    coordinator_ = std::make_unique<GangCoordinator>(options, *planner_);
+    seen_ = {};
+    timed_intent(0, 0, 100);  // runs alone
+    fitted ? timed_intent(99.5, 1, 20) : intent(99.5, 1);
+    timed_intent(100, 0, 100);
+    for (const GangCommand& command : commands_) {
+      if (const auto* start = std::get_if<GangStart>(&command)) return to_ms(start->hold_limit);
+    }
+    return -1.0;
+  };
+  EXPECT_EQ(limit_ms({.ranks = 2}, true), 100);
+  EXPECT_EQ(limit_ms({.ranks = 2, .hold_steps = 2.5}, true), 250);
+  EXPECT_EQ(limit_ms({.ranks = 2, .hold_steps = 0.1}, true), 50);  // at least
+  EXPECT_EQ(limit_ms({.ranks = 2, .hold_steps = 0}, true), 0);     // none
+  EXPECT_EQ(limit_ms({.ranks = 2}, false), 0);
+  EXPECT_EQ(limit_ms({.pace = GangPace::kLockstep, .ranks = 2}, true), 0);
 }
 
 TEST_F(GangCoordinatorTest, NobodyWaitsForTheDead) {

@@ -54,7 +54,8 @@ struct GangStepEnded {
   std::uint64_t number = 0;
   bool has_work = true;
 };
-// The rank has left the gang step; its batch goes on solo, or with kNoWork there is none.
+// The rank has left the gang step; its batch goes on solo, or with kNoWork there is none. kLate is
+// said by those who waited, perhaps by several and when the step is over: it counts once.
 struct GangLeft {
   Rank rank;
   std::uint64_t number = 0;
@@ -85,6 +86,9 @@ struct GangStart {
   RankSet dummies = 0;     // of them
   int budget = 0;          // prefill tokens of this rank at most
   double expected_ms = 0;  // of the step, from its start; 0: not known
+  // How long a service holds posts of one of the step's layers for members that have not sent
+  // theirs; 0: without limit.
+  Duration hold_limit{};
 
   bool operator==(const GangStart&) const = default;
 };

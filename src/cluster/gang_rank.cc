@@ -12,7 +12,8 @@ GangAnswer answer_of(const GangStart& command, GangPace pace) {
           .members = command.members,
           .budget = pace == GangPace::kGang ? std::optional(command.budget) : std::nullopt,
           .dummy = (command.dummies & sched::rank_bit(command.rank)) != 0,
-          .expected_ms = command.expected_ms};
+          .expected_ms = command.expected_ms,
+          .hold_limit = command.hold_limit};
 }
 
 GangAnswer answer_of(const GangSolo& command) {

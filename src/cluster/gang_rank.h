@@ -4,6 +4,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/ids.h"
 #include "cluster/gang_coordinator.h"
 #include "cluster/gang_event.h"
@@ -19,6 +20,7 @@ struct GangAnswer {
   std::optional<int> budget;  // prefill rows; nullopt: as the rank's former wants
   bool dummy = false;         // unless the rank has work by now
   double expected_ms = 0;     // of the step; 0: not known
+  Duration hold_limit{};      // of the gang step's posts at services; 0: none
 
   bool operator==(const GangAnswer&) const = default;
 };

@@ -103,11 +103,16 @@ TEST_F(GangRankTest, WorkTakesADummysPlace) {
 }
 
 TEST(GangAnswerTest, BudgetsHoldInGangsAlone) {
-  const GangStart start{
-      .rank = Rank{1}, .number = 3, .members = 0b11, .dummies = 0b01, .budget = 9};
+  const GangStart start{.rank = Rank{1},
+                        .number = 3,
+                        .members = 0b11,
+                        .dummies = 0b01,
+                        .budget = 9,
+                        .hold_limit = from_ms(7)};
   EXPECT_EQ(answer_of(start, GangPace::kGang),
-            (GangAnswer{.number = 3, .members = 0b11, .budget = 9}));
-  EXPECT_EQ(answer_of(start, GangPace::kLockstep), (GangAnswer{.number = 3, .members = 0b11}));
+            (GangAnswer{.number = 3, .members = 0b11, .budget = 9, .hold_limit = from_ms(7)}));
+  EXPECT_EQ(answer_of(start, GangPace::kLockstep),
+            (GangAnswer{.number = 3, .members = 0b11, .hold_limit = from_ms(7)}));
   GangStart dummy = start;
   dummy.rank = Rank{0};
   EXPECT_TRUE(answer_of(dummy, GangPace::kLockstep).dummy);

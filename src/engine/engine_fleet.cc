@@ -134,6 +134,7 @@ Result<void> EngineFleet::make_groups(const model::Model& model) {
     cluster::GangCoordinatorOptions coordinator{
         .pace = options_.pace, .ranks = size, .layers = model.config().num_layers()};
     coordinator.patience = options_.patience.value_or(coordinator.patience);
+    coordinator.hold_steps = options_.hold_steps;
     coordinator.to_the_end = options_.workers == RankWorkers::kShared && !options_.patience;
     GIMBAL_ASSIGN_OR_RETURN(
         made.gang, GangDriver::make({.coordinator = coordinator,

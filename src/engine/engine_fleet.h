@@ -36,6 +36,7 @@ struct EngineFleetOptions {
   // See cluster::GangCoordinatorOptions. nullopt: its default where ranks have workers of their
   // own, else to the end.
   std::optional<double> patience;
+  double hold_steps = cluster::GangCoordinatorOptions().hold_steps;  // likewise; >= 0
   // See policy::make_gang_planner. Empty: pairing where ranks have workers of their own and the
   // gimbal former, else as-wanted: ranks that share workers have no time of their own to fill, and
   // other formers have budgets of their own.

@@ -22,8 +22,9 @@ struct PostHeader {
   std::uint64_t step = sched::kSolo;
   std::uint64_t members = 0;  // of the gang step
   std::uint32_t map_version = 0;
-  TimePoint arrives{};  // not to be looked at before (an imposed delay)
-  TimePoint since{};    // from when on it waits for the service: sent, or arrived if delayed
+  TimePoint arrives{};    // not to be looked at before (an imposed delay)
+  TimePoint since{};      // from when on it waits for the service: sent, or arrived if delayed
+  Duration hold_limit{};  // how long the service holds the (step, layer) for others; 0: no limit
 };
 // A row for one expert: its only output is PostedRow::first_output.
 struct PostedEntry {

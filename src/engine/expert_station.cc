@@ -64,7 +64,7 @@ TimePoint ExpertStation::arrival(Rank source, TimePoint now, std::size_t rows) {
       now, static_cast<double>(rows * row_bytes_));
 }
 
-std::optional<TimePoint> ExpertStation::next_arrival() const {
+std::optional<TimePoint> ExpertStation::next_due() const {
   const Duration next = due();  // once: who serves may change it meanwhile
   if (next.count() == kNever) return std::nullopt;
   return TimePoint{next};
@@ -75,7 +75,8 @@ void ExpertStation::forget(Rank rank) {
   pending_.store(true);
 }
 
-bool ExpertStation::serve(const kernels::KernelContext& context, Rank server, LifeSigns& life) {
+bool ExpertStation::serve(const kernels::KernelContext& context, Rank server, LifeSigns& life,
+                          std::vector<sched::GangRelease::Late>& late) {
   bool ran = false;
   while (has_work()) {
     // Who comes second may go: this thread looks at has_work() again after it has let go.
@@ -84,7 +85,7 @@ bool ExpertStation::serve(const kernels::KernelContext& context, Rank server, Li
     if (!server_.compare_exchange_strong(nobody, server.value())) return ran;
     // An exchange, not a store: what was sent before the flag was set is seen below.
     (void)pending_.exchange(false);
-    take_mail();
+    take_mail(late);
     if (run_once(context)) {
       ran = true;
       if (service_.waiting() > 0) pending_.store(true);
@@ -94,22 +95,33 @@ bool ExpertStation::serve(const kernels::KernelContext& context, Rank server, Li
   return ran;
 }
 
-void ExpertStation::take_mail() {
-  due_.store(kNever, std::memory_order_relaxed);
+void ExpertStation::take_mail(std::vector<sched::GangRelease::Late>& late) {
+  TimePoint due = TimePoint::max();
   forget_the_dead();
   const TimePoint now = options_.profile != nullptr ? clock_.now() : TimePoint::max();
   for (int source = 0; source < options_.ranks; ++source) {
     PostChannel& mail = *mail_[static_cast<std::size_t>(source)];
     while (const PostHeader* next = mail.peek()) {
       if (next->arrives > now) {
-        const Duration::rep arrives = next->arrives.time_since_epoch().count();
-        due_.store(std::min(due_.load(std::memory_order_relaxed), arrives),
-                   std::memory_order_relaxed);
+        due = std::min(due, next->arrives);
         break;
       }
       take_message(Rank{source}, mail);
     }
   }
+  expire_holds(late);
+  due = std::min(due, holds_.next_deadline());
+  due_.store(due.time_since_epoch().count(), std::memory_order_relaxed);
+}
+
+// After all mail was taken: who was not looked after for long has not made others late.
+void ExpertStation::expire_holds(std::vector<sched::GangRelease::Late>& late) {
+  if (holds_.next_deadline() == TimePoint::max()) return;
+  const TimePoint now = clock_.now();
+  if (now < holds_.next_deadline()) return;
+  holds_.expire(now, release_);
+  release();
+  late.insert(late.end(), release_.late.begin(), release_.late.end());
 }
 
 void ExpertStation::take_message(Rank source, PostChannel& mail) {
@@ -142,7 +154,9 @@ void ExpertStation::hold(Rank source, const PostHeader& header) {
                .layer = header.layer,
                .step = header.step,
                .members = header.members,
-               .post = number},
+               .post = number,
+               .deadline = header.hold_limit > Duration::zero() ? held.since + header.hold_limit
+                                                                : TimePoint::max()},
               release_);
   release();
 }
@@ -161,6 +175,7 @@ void ExpertStation::release() {
       trace_->begin_span(holds_track_, "hold", span, "held", held.since, {{"source", source}});
       trace_->end_span(holds_track_, "hold", span, "held", now);
     }
+    if (release_.holds.empty()) held.header.step = sched::kSolo;  // its source had left
     queue(held.source, held.header, held.entries);
     free_held_.push_back(number);
   }

@@ -61,17 +61,19 @@ class ExpertStation {
   // When a message of the source with that many rows would arrive, if it is sent now.
   [[nodiscard]] TimePoint arrival(Rank source, TimePoint now, std::size_t rows);
 
-  // Whether serve() would find mail or rows. Any thread.
+  // Whether serve() would find mail or rows, or a hold's deadline has passed. Any thread.
   [[nodiscard]] bool has_work() const {
     return pending_.load() || (due_.load(std::memory_order_relaxed) != kNever &&
                                clock_.now().time_since_epoch() >= due());
   }
-  // When the next message arrives that is under way; nullopt: none is known. Any thread.
-  [[nodiscard]] std::optional<TimePoint> next_arrival() const;
+  // When there is something to do though nobody sends anything: a message arrives that is under
+  // way, or a hold's deadline passes; nullopt: never, as far as is known. Any thread.
+  [[nodiscard]] std::optional<TimePoint> next_due() const;
 
   // Takes the mail and runs what is there, on the thread of rank `server`, which beats before each
-  // run. True: something was run.
-  bool serve(const kernels::KernelContext& context, Rank server, LifeSigns& life);
+  // run. Adds members whom holds have ceased to wait for to `late`. True: something was run.
+  bool serve(const kernels::KernelContext& context, Rank server, LifeSigns& life,
+             std::vector<sched::GangRelease::Late>& late);
   // Whose thread serves now; for good, if it threw or hangs in there: then what it had taken is
   // lost. Any thread.
   [[nodiscard]] std::optional<Rank> server() const {
@@ -127,7 +129,8 @@ class ExpertStation {
   };
 
   [[nodiscard]] Duration due() const { return Duration{due_.load(std::memory_order_relaxed)}; }
-  void take_mail();
+  void take_mail(std::vector<sched::GangRelease::Late>& late);
+  void expire_holds(std::vector<sched::GangRelease::Late>& late);
   void take_message(Rank source, PostChannel& mail);
   void hold(Rank source, const PostHeader& header);
   void release();
@@ -145,7 +148,7 @@ class ExpertStation {
   std::vector<std::unique_ptr<ReturnChannel>> returns_;  // by source
   std::vector<comm::ExchangeLink> links_in_;             // by source; its thread's
   std::atomic<bool> pending_{false};                     // mail or rows are there
-  std::atomic<Duration::rep> due_{kNever};               // the next delayed message's arrival
+  std::atomic<Duration::rep> due_{kNever};               // see next_due()
   std::atomic<std::uint64_t> dead_{0};                   // a bit a rank
   std::atomic<int> server_{kNobody};                     // the rank that serves; guards the rest
   model::StageWorkspace workspace_;

@@ -53,6 +53,9 @@ void GroupPort::post(const sched::ExpertPost& post) {
                     .members = post.members,
                     .map_version = post.map_version,
                     .since = group_.clock().now()};
+  if (post.step != sched::kSolo && post.step == limited_step_) header.hold_limit = hold_limit_;
+  hold_check_ = header.since + header.hold_limit;
+  awaited_ += static_cast<std::int64_t>(post.experts.size());
   // In a gang step every service hears from every member, so that it knows when all have spoken.
   for (int to = 0; to < group_.ranks(); ++to) {
     const std::vector<PostedEntry>& list = lists_[static_cast<std::size_t>(to)];
@@ -71,7 +74,7 @@ void GroupPort::send(Rank to, const PostHeader& header, std::span<const PostedEn
   // pile up where its rank does not get to run: then its mail is taken here, whoever may serve it.
   while (!station.has_room(rank_, entries.size())) {
     if (group_.broken()) throw std::runtime_error("a rank ended while it ran experts");
-    if (!station.serve(serving_, rank_, group_.life())) std::this_thread::yield();
+    if (!station.serve(serving_, rank_, group_.life(), late_)) std::this_thread::yield();
   }
   station.deliver(rank_, timed, entries);
   if (to != rank_) group_.life().bell(to.value()).ring();
@@ -109,6 +112,7 @@ void GroupPort::collect() {
       const ReturnHeader header = returns.receive(message_);
       arrived_.insert(arrived_.end(), message_.begin(), message_.end());
       totals_.rows += message_.size();
+      awaited_ -= static_cast<std::int64_t>(message_.size());
       totals_.service += header.service;
       totals_.distinct_experts += header.distinct_experts;
     }
@@ -144,7 +148,7 @@ bool GroupPort::serve(Rank rank) {
   ExpertStation& station = group_.station(rank);
   if (!station.has_work()) return false;
   const TimePoint started = group_.clock().now();
-  const bool ran = station.serve(serving_, rank_, group_.life());
+  const bool ran = station.serve(serving_, rank_, group_.life(), late_);
   totals_.serving += group_.clock().now() - started;
   return ran;
 }
@@ -156,20 +160,25 @@ cluster::ExpertWork GroupPort::work() const {
   return work;
 }
 
-std::optional<Duration> GroupPort::time_to_next_arrival() const {
-  if (!group_.options().profile) return std::nullopt;
+std::optional<Duration> GroupPort::time_to_next_due() const {
   std::optional<TimePoint> next;
-  const auto consider = [&next](TimePoint arrives) {
-    if (!next || arrives < *next) next = arrives;
+  const auto consider = [&next](TimePoint due) {
+    if (!next || due < *next) next = due;
   };
   for (int rank = 0; rank < group_.ranks(); ++rank) {
     ExpertStation& station = group_.station(Rank{rank});
-    if (const ReturnHeader* back = station.returns(rank_).peek()) consider(back->arrives);
+    if (group_.options().profile) {
+      if (const ReturnHeader* back = station.returns(rank_).peek()) consider(back->arrives);
+    }
     if (!may_serve(Rank{rank})) continue;
-    if (const auto arrives = station.next_arrival()) consider(*arrives);
+    // Whoever serves there looks again before it goes.
+    if (const auto due = station.next_due(); due && !station.server()) consider(*due);
   }
+  // Who took our posts, and knows how long they are held, may be the one that is late.
+  const TimePoint now = group_.clock().now();
+  if (awaited_ > 0 && hold_check_ > now) consider(hold_check_);
   if (!next) return std::nullopt;
-  return std::max(Duration::zero(), *next - group_.clock().now());
+  return std::max(Duration::zero(), *next - now);
 }
 
 }  // namespace gimbal::engine

@@ -12,6 +12,7 @@
 #include "engine/expert_port.h"
 #include "kernels/kernel_context.h"
 #include "policy/expert_map.h"
+#include "sched/gang_holds.h"
 
 namespace gimbal::engine {
 
@@ -39,11 +40,22 @@ class GroupPort final : public ExpertPort, public Interrupt {
 
   void between_tasks() override;
 
+  // How long services hold each layer's posts of that gang step for those who have not sent theirs;
+  // 0: without limit. Before its first post.
+  void limit_holds(std::uint64_t gang_step, Duration limit) {
+    limited_step_ = gang_step;
+    hold_limit_ = limit;
+  }
+  // Members of gang steps that services have ceased to wait for, as this thread ran them. Whoever
+  // passes them on clears them.
+  [[nodiscard]] std::vector<sched::GangRelease::Late>& late() { return late_; }
+
   // Runs what waits at services that this thread may run. True: something was run. Throws what a
   // run threw, also one between tasks.
   bool serve();
-  // How long to sleep at most, when nothing else is to be done: until a delayed message arrives.
-  [[nodiscard]] std::optional<Duration> time_to_next_arrival() const;
+  // How long to sleep at most, when nothing else is to be done: until a delayed message arrives, or
+  // a hold ends.
+  [[nodiscard]] std::optional<Duration> time_to_next_due() const;
 
  private:
   // Shows that the thread lives while it runs experts.
@@ -74,6 +86,11 @@ class GroupPort final : public ExpertPort, public Interrupt {
   std::vector<sched::ExpertEntry> arrived_;
   std::vector<sched::ExpertEntry> message_;
   Totals totals_;
+  std::uint64_t limited_step_ = sched::kSolo;  // see limit_holds()
+  Duration hold_limit_{};
+  std::int64_t awaited_ = 0;  // (row, expert) pairs that have not come back
+  TimePoint hold_check_{};    // then the holds of the last post may be over
+  std::vector<sched::GangRelease::Late> late_;
   bool progress_ = false;
   std::exception_ptr thrown_;  // between tasks, where nothing may be thrown
 };

@@ -38,6 +38,7 @@ void RankMember::join(ModelExecutor& executor, PageId dummy_page) {
 }
 
 void RankMember::take_answers(std::vector<sched::Event>& events) {
+  tell_of_late();
   if (!answered_.load()) return;
   {
     const std::lock_guard lock(mutex_);
@@ -51,6 +52,7 @@ void RankMember::take_answers(std::vector<sched::Event>& events) {
 
 void RankMember::follow(const cluster::GangAnswer& answer, std::vector<sched::Event>& events) {
   protocol_.follow(answer, orders_);
+  port_.limit_holds(answer.number, answer.hold_limit);
   if (orders_.start) events.emplace_back(*orders_.start);
   if (orders_.dummy) {
     executor_->start_dummy(kDummyBatch, dummy_page_, answer.number, answer.members);
@@ -64,6 +66,15 @@ void RankMember::carry_out() {
   if (orders_.leave) port_.leave(orders_.leave->number, orders_.leave->members);
   for (const cluster::GangEvent& event : orders_.events)
     seat_.gang.tell(event);
+}
+
+// Of members that were not waited for any longer at services which this thread ran.
+void RankMember::tell_of_late() {
+  for (const sched::GangRelease::Late& late : port_.late()) {
+    seat_.gang.tell(cluster::GangLeft{
+        .rank = late.rank, .number = late.step, .reason = cluster::LeaveReason::kLate});
+  }
+  port_.late().clear();
 }
 
 void RankMember::take_dummy_events(std::vector<sched::Event>& events) {
@@ -92,7 +103,8 @@ void RankMember::tell(const sched::Outputs& said) {
 }
 
 std::optional<Duration> RankMember::keep_time() {
-  std::optional<Duration> limit = port_.time_to_next_arrival();
+  tell_of_late();
+  std::optional<Duration> limit = port_.time_to_next_due();
   if (const auto gang = protocol_.asking() ? seat_.gang.keep_time() : std::nullopt)
     limit = std::min(*gang, limit.value_or(*gang));
   return limit;

@@ -58,6 +58,7 @@ class RankMember {
  private:
   void follow(const cluster::GangAnswer& answer, std::vector<sched::Event>& events);
   void carry_out();
+  void tell_of_late();
 
   GroupSeat seat_;
   GroupPort port_;

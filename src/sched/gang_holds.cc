@@ -12,6 +12,7 @@ void clear(GangRelease& release) {
   release.posts.clear();
   release.holds.clear();
   release.dropped.clear();
+  release.late.clear();
 }
 
 std::size_t index(int value) {
@@ -55,6 +56,9 @@ GangHolds::Step& GangHolds::open(std::uint64_t number, RankSet members) {
   step.number = number;
   step.members = members;
   step.gone = members & dead_;
+  for (int rank = 0; rank < options_.ranks; ++rank) {  // who was late in a later one
+    if (over_for(Rank{rank}, number)) step.gone |= members & rank_bit(Rank{rank});
+  }
   step.done = 0;
   std::fill(step.holds.begin(), step.holds.end(), Hold{});
   std::fill(step.sent.begin(), step.sent.end(), 0);
@@ -86,6 +90,10 @@ void GangHolds::post(const HeldPost& post, GangRelease& release) {
   Hold& hold = step.holds[index(layer)];
   GIMBAL_CHECK((hold.posted & source) == 0 && !hold.complete,
                "a rank posts twice for one layer of a gang step");
+  if (hold.posted == 0) {
+    hold.deadline = post.deadline;
+    next_deadline_ = std::min(next_deadline_, post.deadline);
+  }
   hold.posted |= source;
   step.post[index(layer) * index(options_.ranks) + index(post.source.value())] = post.post;
   ++held_;
@@ -108,6 +116,7 @@ void GangHolds::complete_if_all_came(Step& step, int layer, GangRelease& release
   }
   const int count = static_cast<int>(release.posts.size()) - first;
   held_ -= count;
+  if (held_ == 0) next_deadline_ = TimePoint::max();
   release.holds.push_back(
       {.step = step.number, .layer = LayerIndex{layer}, .first = first, .count = count});
 }
@@ -159,6 +168,48 @@ void GangHolds::dead(Rank rank, GangRelease& release) {
     }
     depart(step, rank, release);
     forget_if_over(step.number);
+  }
+  if (held_ == 0) next_deadline_ = TimePoint::max();
+}
+
+void GangHolds::expire(TimePoint now, GangRelease& release) {
+  clear(release);
+  if (now < next_deadline_) return;
+  for (int i = 0; i < open_; ++i)
+    find_late(steps_[index(i)], now, release);
+  for (const GangRelease::Late& late : release.late) {
+    mark_over(late.rank, late.step);
+    for (int i = 0; i < open_; ++i) {
+      // Of older ones too: what it posts for them passes from now on.
+      Step& step = steps_[index(i)];
+      const bool takes_part = (step.members & ~step.gone & rank_bit(late.rank)) != 0;
+      if (takes_part && step.number <= late.step) depart(step, late.rank, release);
+    }
+  }
+  for (int i = open_ - 1; i >= 0; --i)  // from the end, as forgetting moves the last one here
+    forget_if_over(steps_[index(i)].number);
+  find_next_deadline();
+}
+
+void GangHolds::find_late(const Step& step, TimePoint now, GangRelease& release) const {
+  RankSet late = 0;
+  for (const Hold& hold : step.holds) {
+    if (hold.posted != 0 && !hold.complete && hold.deadline <= now)
+      late |= step.members & ~step.gone & ~hold.posted;
+  }
+  for (int rank = 0; rank < options_.ranks; ++rank) {
+    if ((late & rank_bit(Rank{rank})) != 0)
+      release.late.push_back({.rank = Rank{rank}, .step = step.number});
+  }
+}
+
+void GangHolds::find_next_deadline() {
+  next_deadline_ = TimePoint::max();
+  for (int i = 0; i < open_; ++i) {
+    for (const Hold& hold : steps_[index(i)].holds) {
+      if (hold.posted != 0 && !hold.complete)
+        next_deadline_ = std::min(next_deadline_, hold.deadline);
+    }
   }
 }
 

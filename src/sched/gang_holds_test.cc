@@ -16,16 +16,25 @@ namespace {
 using testing::ElementsAre;
 using testing::IsEmpty;
 
+constexpr TimePoint at(int ms) {
+  return TimePoint{} + std::chrono::milliseconds(ms);
+}
+
 class GangHoldsTest : public testing::Test {
  protected:
   const GangRelease& post(int source, std::uint64_t step, int layer, int post,
-                          RankSet members = 0b111) {
+                          RankSet members = 0b111, TimePoint deadline = TimePoint::max()) {
     holds_.post({.source = Rank{source},
                  .layer = LayerIndex{layer},
                  .step = step,
                  .members = members,
-                 .post = post},
+                 .post = post,
+                 .deadline = deadline},
                 release_);
+    return release_;
+  }
+  const GangRelease& expire(int ms) {
+    holds_.expire(at(ms), release_);
     return release_;
   }
   const GangRelease& leave(int source, std::uint64_t step, RankSet members = 0b111) {
@@ -137,6 +146,57 @@ TEST_F(GangHoldsTest, ADeadRanksPostsAreDroppedAndNobodyWaitsForIt) {
   EXPECT_EQ(holds_.dead_ranks(), RankSet{0b100});
 }
 
+TEST_F(GangHoldsTest, ADeadlineEndsWaitingForTheLate) {
+  post(0, 1, 1, 1, 0b111, at(10));
+  EXPECT_EQ(holds_.next_deadline(), at(10));
+  EXPECT_THAT(expire(9).posts, IsEmpty());
+  EXPECT_THAT(post(1, 1, 1, 11, 0b111, at(14)).posts, IsEmpty());  // the first one's counts
+  EXPECT_THAT(expire(10).posts, ElementsAre(1, 11));
+  EXPECT_THAT(release_.holds, ElementsAre(GangRelease::Hold{
+                                  .step = 1, .layer = LayerIndex{1}, .first = 0, .count = 2}));
+  EXPECT_THAT(release_.late, ElementsAre(GangRelease::Late{.rank = Rank{2}, .step = 1}));
+  EXPECT_EQ(holds_.next_deadline(), TimePoint::max());
+  // Its own rows run when they come, and the next layer does not wait for them.
+  EXPECT_THAT(post(2, 1, 1, 21).posts, ElementsAre(21));
+  EXPECT_THAT(release_.holds, IsEmpty());
+  EXPECT_THAT(post(0, 1, 3, 2, 0b111, at(20)).posts, IsEmpty());
+  EXPECT_THAT(post(1, 1, 3, 12, 0b111, at(20)).posts, ElementsAre(2, 12));
+  EXPECT_EQ(holds_.steps(), 0);
+  EXPECT_THAT(post(2, 1, 3, 22).posts, ElementsAre(22));
+  EXPECT_EQ(holds_.steps(), 0);
+}
+
+TEST_F(GangHoldsTest, WhatTheLatePostedBeforeGoesWithTheOthers) {
+  post(2, 1, 3, 22, 0b101, at(30));
+  post(0, 1, 1, 1, 0b101, at(10));
+  EXPECT_THAT(expire(10).posts, ElementsAre(1));
+  EXPECT_THAT(post(0, 1, 3, 2, 0b101).posts, ElementsAre(2, 22));
+}
+
+TEST_F(GangHoldsTest, ALateRankIsInTimeInItsNextStep) {
+  post(0, 1, 1, 1, 0b101, at(10));
+  expire(10);
+  EXPECT_THAT(post(0, 2, 1, 2, 0b101, at(20)).posts, IsEmpty());
+  EXPECT_THAT(post(2, 2, 1, 22, 0b101).posts, ElementsAre(2, 22));
+}
+
+TEST_F(GangHoldsTest, WhoIsLateIsWaitedForInNoOlderStep) {
+  post(0, 1, 1, 1, 0b101);  // without deadline
+  post(1, 2, 1, 11, 0b110, at(10));
+  EXPECT_THAT(expire(10).posts, ElementsAre(1, 11));
+  EXPECT_THAT(release_.late, ElementsAre(GangRelease::Late{.rank = Rank{2}, .step = 2}));
+}
+
+TEST_F(GangHoldsTest, ACompleteHoldHasNoDeadline) {
+  post(0, 1, 1, 1, 0b101, at(10));
+  post(0, 2, 1, 2, 0b011, at(30));
+  EXPECT_THAT(post(2, 1, 1, 21, 0b101).posts, ElementsAre(1, 21));
+  EXPECT_THAT(expire(20).late, IsEmpty());
+  EXPECT_EQ(holds_.next_deadline(), at(30));
+  dead(1);
+  EXPECT_EQ(holds_.next_deadline(), TimePoint::max());
+}
+
 using GangHoldsDeathTest = GangHoldsTest;
 
 TEST_F(GangHoldsDeathTest, BreachesOfTheProtocolAbort) {
@@ -163,8 +223,10 @@ class NaiveHolds {
     return step == kSolo || left_.contains({source, step});
   }
   bool is_dead(int source) const { return dead_.contains(source); }
-  void post(int source, std::uint64_t step, int layer, int post, RankSet members) {
+  void post(int source, std::uint64_t step, int layer, int post, RankSet members,
+            TimePoint deadline) {
     members_[step] = members;
+    deadline_.try_emplace({step, layer}, deadline);
     held_[{step, layer}][source] = post;
     posted_.insert({step, layer, source});
   }
@@ -176,16 +238,32 @@ class NaiveHolds {
       if (const auto found = posts.find(source); found != posts.end()) {
         dropped.insert(found->second);
         posts.erase(found);
+        if (posts.empty()) deadline_.erase(key);  // that of the next one counts
       }
     }
     return dropped;
+  }
+
+  // Who left which step because a deadline has passed.
+  std::set<std::pair<std::uint64_t, int>> expire(TimePoint now) {
+    std::set<std::pair<std::uint64_t, int>> late;
+    for (const auto& [key, posts] : held_) {
+      if (posts.empty() || deadline_.at(key) > now) continue;
+      for (const int rank : missing(key))
+        late.insert({key.first, rank});
+    }
+    for (const auto& [step, rank] : late) {
+      for (std::uint64_t older = 1; older <= step; ++older)
+        left_.insert({rank, older});
+    }
+    return late;
   }
 
   // (step, layer)s that are complete now → their posts in order of ranks; forgets them.
   std::map<Key, std::vector<int>> release() {
     std::map<Key, std::vector<int>> released;
     for (auto& [key, posts] : held_) {
-      if (posts.empty() || waits(key)) continue;
+      if (posts.empty() || !missing(key).empty()) continue;
       for (const auto& [source, post] : posts)
         released[key].push_back(post);
       posts.clear();
@@ -200,17 +278,19 @@ class NaiveHolds {
   }
 
  private:
-  bool waits(const Key& key) const {
+  std::vector<int> missing(const Key& key) const {
+    std::vector<int> missing;
     for (int rank = 0; rank < kMostGangRanks; ++rank) {
       if ((members_.at(key.first) & rank_bit(Rank{rank})) == 0) continue;
       if (dead_.contains(rank) || left_.contains({rank, key.first})) continue;
-      if (!posted_.contains({key.first, key.second, rank})) return true;
+      if (!posted_.contains({key.first, key.second, rank})) missing.push_back(rank);
     }
-    return false;
+    return missing;
   }
 
   std::map<std::uint64_t, RankSet> members_;
   std::map<Key, std::map<int, int>> held_;
+  std::map<Key, TimePoint> deadline_;
   std::set<std::tuple<std::uint64_t, int, int>> posted_;
   std::set<std::pair<int, std::uint64_t>> left_;
   std::set<int> dead_;
@@ -262,6 +342,18 @@ class RandomRun {
   }
 
  private:
+  void let_time_pass(GangHolds& holds) {
+    now_ += std::chrono::milliseconds(rng_.below(5));
+    holds.expire(now_, release_);
+    std::set<std::pair<std::uint64_t, int>> late;
+    for (const GangRelease::Late& each : release_.late)
+      late.insert({each.step, each.rank.value()});
+    EXPECT_EQ(late, naive_.expire(now_));
+    EXPECT_EQ(late.size(), release_.late.size());
+    expect_same_release();
+    EXPECT_GT(holds.next_deadline(), now_);
+  }
+
   void say_something(GangHolds& holds, int rank) {
     Script& script = scripts_[static_cast<std::size_t>(rank)];
     const std::uint64_t step = script.steps[script.step];
@@ -283,14 +375,19 @@ class RandomRun {
       if (rng_.below(2) == 0) next_step(script);  // or it sends the rest, which passes
       return;
     }
+    if (dice < 8) let_time_pass(holds);
     const bool solo = dice < 8;
     const int layer = layers_[script.layer];
     const int post = next_post_++;
+    const TimePoint deadline = rng_.below(3) == 0
+                                   ? TimePoint::max()
+                                   : now_ + std::chrono::milliseconds(1 + rng_.below(40));
     holds.post({.source = Rank{rank},
                 .layer = LayerIndex{layer},
                 .step = solo ? kSolo : step,
                 .members = members,
-                .post = post},
+                .post = post,
+                .deadline = deadline},
                release_);
     if (naive_.is_dead(rank)) {
       EXPECT_THAT(release_.dropped, ElementsAre(post));
@@ -299,7 +396,7 @@ class RandomRun {
       EXPECT_THAT(release_.posts, ElementsAre(post));
       EXPECT_THAT(release_.holds, IsEmpty());
     } else {
-      naive_.post(rank, step, layer, post, members);
+      naive_.post(rank, step, layer, post, members, deadline);
       expect_same_release();
     }
     if (solo) return;
@@ -338,6 +435,7 @@ class RandomRun {
   std::vector<Script> scripts_;
   NaiveHolds naive_;
   GangRelease release_;
+  TimePoint now_{};
   int next_post_ = 0;
 };
 

@@ -70,6 +70,10 @@ class Collector final : public cluster::TokenSink {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return stories_[request].tokens.size() >= count; });
   }
+  void wait_for_end(RequestId request) {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return stories_[request].finish.has_value(); });
+  }
   [[nodiscard]] std::map<RequestId, Story> stories() {
     const std::lock_guard lock(mutex_);
     return stories_;

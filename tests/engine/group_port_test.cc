@@ -71,6 +71,64 @@ TEST_F(GroupPortTest, ABatchThatIsMergedLeavesItsGangStep) {
     EXPECT_EQ(group.station(Rank{rank}).counters().holds, 1U) << rank;
 }
 
+TEST_F(GroupPortTest, AHoldLastsUntilItsDeadline) {
+  ManualClock clock;
+  const auto made =
+      ExpertGroup::make(*model_, {.ranks = 2, .executor = {.max_batch_rows = 8}}, clock);
+  ASSERT_TRUE(made.ok()) << made.error().message;
+  ExpertGroup& group = **made;
+  GroupPort port(group, Rank{0}, {.pool = pool_});
+  GroupPort other(group, Rank{1}, {.pool = pool_});
+  std::vector<LayerIndex> layers;  // with experts
+  for (int layer = 0; layer < model_->config().num_layers(); ++layer) {
+    if (model_->config().is_moe(LayerIndex{layer})) layers.emplace_back(layer);
+  }
+  ASSERT_GE(layers.size(), 2U);
+  const auto post = [&](GroupPort& from, std::uint64_t step, LayerIndex layer) {
+    from.post({.source = from.rank(),
+               .layer = layer,
+               .step = step,
+               .members = 0b11,
+               .map_version = from.map_version(),
+               .rows = {},
+               .experts = {}});
+    (void)from.serve();
+  };
+  const auto holds = [&] {
+    return group.station(Rank{0}).counters().holds + group.station(Rank{1}).counters().holds;
+  };
+  constexpr Duration kLimit = std::chrono::milliseconds(50);
+  port.limit_holds(1, kLimit);
+  EXPECT_EQ(port.time_to_next_due(), std::nullopt);
+  post(port, 1, layers[0]);
+  EXPECT_EQ(port.time_to_next_due(), kLimit);
+  clock.advance(kLimit - Duration{1});
+  (void)port.serve();
+  EXPECT_EQ(holds(), 0U);
+  EXPECT_EQ(port.time_to_next_due(), Duration{1});
+  clock.advance(Duration{1});
+  (void)port.serve();
+  EXPECT_EQ(holds(), 2U);
+  const sched::GangRelease::Late late{.rank = Rank{1}, .step = 1};
+  EXPECT_EQ(port.late(), std::vector({late, late}));  // at both services
+  EXPECT_EQ(port.time_to_next_due(), std::nullopt);
+  // The step's other layers do not wait for who was late, nor its rows for anybody.
+  post(port, 1, layers[1]);
+  EXPECT_EQ(holds(), 4U);
+  for (const LayerIndex layer : layers)
+    post(other, 1, layer);
+  EXPECT_EQ(holds(), 4U);
+  EXPECT_TRUE(other.late().empty());
+  // The next step waits again, without limit if it has none.
+  post(port, 2, layers[0]);
+  EXPECT_EQ(port.time_to_next_due(), std::nullopt);
+  clock.advance(std::chrono::hours(1));
+  (void)port.serve();
+  EXPECT_EQ(holds(), 4U);
+  post(other, 2, layers[0]);
+  EXPECT_EQ(holds(), 6U);
+}
+
 // Ports tell maps apart by their versions: none may come twice, or be taken for another.
 TEST_F(GroupPortTest, VersionsOfMapsRiseAndEnd) {
   const SteadyClock clock;

@@ -50,6 +50,28 @@ class ThrowingSink final : public cluster::TokenSink {
   RequestId poison_;
 };
 
+// Stops the engine's thread when it tells of a cancelled request, until it is let go.
+class StallingSink final : public cluster::TokenSink {
+ public:
+  explicit StallingSink(cluster::TokenSink& next) : next_(next) {}
+  void on_outputs(std::span<cluster::TokenOutput> outputs) override {
+    const bool stalls = std::ranges::any_of(outputs, [](const cluster::TokenOutput& output) {
+      return output.finish == sched::FinishReason::kCancelled;
+    });
+    next_.on_outputs(outputs);
+    if (stalls) stalled_.wait(true);
+  }
+  void stall() { stalled_ = true; }
+  void release() {
+    stalled_ = false;
+    stalled_.notify_all();
+  }
+
+ private:
+  cluster::TokenSink& next_;
+  std::atomic<bool> stalled_{false};
+};
+
 std::vector<std::array<int, 3>> some_requests() {
   std::vector<std::array<int, 3>> requests;  // id, prompt, output
   Rng rng(5);
@@ -395,6 +417,55 @@ TEST_F(RankEngines, RanksThatStepTogetherJoinGangs) {
   EXPECT_GT(group_->station(Rank{0}).counters().holds, 0U);
   EXPECT_GT(group_->station(Rank{1}).counters().rows, 0U);
   stop_group();
+}
+
+// Between two stages: the layers that follow come when the others have gone on without it.
+TEST_F(RankEngines, ARankThatStallsInMidStepIsNotWaitedFor) {
+  const auto requests = some_requests();
+  const auto expected = alone(requests);
+  StallingSink stalling(sink_);
+  start_group({.ranks = 2}, &stalling);
+  std::size_t ends = 0;
+  std::map<std::uint64_t, RequestId> same;  // as which request of `requests`
+  std::uint64_t next_id = 1000;
+  const auto submit_like = [&](std::size_t engine, const std::array<int, 3>& like) {
+    const std::uint64_t id = next_id + static_cast<std::uint64_t>(like[0]);  // draws its prompt
+    same.emplace(id, RequestId{static_cast<std::uint64_t>(like[0])});
+    submit(engine, id, like[1], like[2]);
+  };
+  // Without times of steps nobody knows when a rank is late.
+  while (!engines_[0]->snapshot().step_times || !engines_[1]->snapshot().step_times) {
+    for (const auto& each : requests)
+      submit_like(static_cast<std::size_t>(each[0] % 2), each);
+    sink_.wait_for_ends(ends += requests.size());
+    next_id += 1000;
+  }
+  const auto late = [&] {
+    return gang_->counters().leaves[static_cast<std::size_t>(cluster::LeaveReason::kLate)];
+  };
+  // The cancel may also come between two steps, or in one that the rank runs alone.
+  for (int attempt = 0; attempt < 200 && late() == 0; ++attempt) {
+    stalling.stall();
+    const RequestId victim{next_id + 900};
+    submit(0, victim.value(), 20, 100);
+    for (const auto& each : requests)
+      submit_like(static_cast<std::size_t>(each[0] % 2), each);
+    sink_.wait_for_tokens(victim, 1 + static_cast<std::size_t>(attempt) % 3);
+    engines_[0]->cancel(victim);
+    // Rank 1 has no more than its own requests, and gets done with them.
+    for (const auto& [id, prompt, tokens] : requests) {
+      if (id % 2 == 1) sink_.wait_for_end(RequestId{next_id + static_cast<std::uint64_t>(id)});
+    }
+    stalling.release();
+    sink_.wait_for_ends(ends += requests.size() + 1);
+    next_id += 1000;
+  }
+  EXPECT_GT(late(), 0U);
+  EXPECT_GT(gang_->counters().gang_steps, 0U);
+  stop_group();
+  const auto stories = sink_.stories();
+  for (const auto& [id, like] : same)
+    EXPECT_EQ(stories.at(RequestId{id}).tokens, expected.at(like)) << id;
 }
 
 std::uint64_t count(const DurationHistogram::Reading& reading) {

@@ -41,6 +41,7 @@ struct Ranks {
   bool delays = false;
   bool swaps = false;  // new maps while it runs
   bool gang = false;   // some steps are those of gangs
+  bool late = false;   // whose holds end soon
   End end = End::kNone;
 };
 
@@ -50,6 +51,7 @@ struct Outcome {
   std::optional<Trace> dead;
   int died_in_step = 0;
   int gang_batches = 0;
+  int late = 0;  // members, steps and services that did not wait for them
 };
 
 ExpertGroupOptions group_options(const Ranks& ranks) {
@@ -65,12 +67,16 @@ ExpertGroupOptions group_options(const Ranks& ranks) {
 }
 
 // More gang steps than the ranks have batches, each of any ranks.
-std::vector<GangStep> random_gang_steps(int ranks, Rng& rng) {
+std::vector<GangStep> random_gang_steps(const Ranks& ranks, Rng& rng) {
   std::vector<GangStep> steps;
   std::uint64_t number = 0;
   for (int i = 0; i < 150; ++i) {
     number += 1 + rng.below(3);
-    steps.push_back({.number = number, .members = 1 + rng.below((std::uint64_t{1} << ranks) - 1)});
+    GangStep& step = steps.emplace_back();
+    step.number = number;
+    step.members = 1 + rng.below((std::uint64_t{1} << ranks.count) - 1);
+    if (ranks.late && rng.below(3) != 0)
+      step.hold_limit = std::chrono::microseconds(1 + rng.below(300));
   }
   return steps;
 }
@@ -80,7 +86,7 @@ void serve_others(ExpertGroup& group, GroupPort& port, const std::atomic<int>& w
   while (working.load() > 0) {
     const std::uint32_t rung = group.life().bell(port.rank().value()).rings();
     if (!port.serve() && working.load() > 0) {
-      group.life().bell(port.rank().value()).wait(rung, port.time_to_next_arrival());
+      group.life().bell(port.rank().value()).wait(rung, port.time_to_next_due());
     }
   }
 }
@@ -112,7 +118,7 @@ Outcome run_ranks(const model::Model& model, ThreadPool& pool, kernels::Isa isa,
     EXPECT_TRUE(group.set_map(random_map(group.map()->shape(), 2, rng)).ok());
   }
   std::vector<GangStep> gang;
-  if (ranks.gang) gang = random_gang_steps(ranks.count, rng);
+  if (ranks.gang) gang = random_gang_steps(ranks, rng);
   const Rank ending{static_cast<int>(rng.below(static_cast<std::uint64_t>(ranks.count)))};
   const int dies_at_wait = 1 + static_cast<int>(rng.below(12));
 
@@ -122,6 +128,7 @@ Outcome run_ranks(const model::Model& model, ThreadPool& pool, kernels::Isa isa,
   std::vector<std::thread> threads;
   std::atomic<int> working{ranks.count};
   std::atomic<int> gang_batches{0};
+  std::atomic<int> late{0};
   for (int rank = 0; rank < ranks.count; ++rank) {
     if (!ranks.shared) {
       own.push_back(std::make_unique<ThreadPool>(ThreadPoolOptions{.workers = 1, .pin = false}));
@@ -144,12 +151,14 @@ Outcome run_ranks(const model::Model& model, ThreadPool& pool, kernels::Isa isa,
       } else {
         serve_others(group, port, working);
       }
+      late.fetch_add(static_cast<int>(port.late().size()));
     });
   }
   if (ranks.swaps) swap_maps(group, ranks, ending, working, rng);
   for (std::thread& thread : threads)
     thread.join();
   outcome.gang_batches = gang_batches.load();
+  outcome.late = late.load();
   if (outcome.died_in_step > 0) {
     outcome.dead = std::exchange(traces[static_cast<std::size_t>(ending.value())], {});
   }
@@ -179,6 +188,7 @@ class RankInvariance : public ::testing::TestWithParam<Family> {
   struct Totals {
     int died_in_step = 0;
     int gang_batches = 0;
+    int late = 0;
   };
 
   // Runs each of `what` with any number of ranks and both kinds of workers.
@@ -203,6 +213,7 @@ class RankInvariance : public ::testing::TestWithParam<Family> {
           EXPECT_EQ(outcome.all.logits, expected.logits);
           totals.died_in_step += outcome.died_in_step;
           totals.gang_batches += outcome.gang_batches;
+          totals.late += outcome.late;
         }
       }
     }
@@ -220,6 +231,14 @@ TEST_P(RankInvariance, GangStepsOfAnyRanksGiveTheSameBits) {
                                  {.swaps = true, .gang = true},
                                  {.delays = true, .swaps = true, .gang = true}});
   EXPECT_GT(totals.gang_batches, 100);
+}
+
+TEST_P(RankInvariance, RanksThatAreNotWaitedForGiveTheSameBits) {
+  const Totals totals = compare({{.gang = true, .late = true},
+                                 {.delays = true, .gang = true, .late = true},
+                                 {.swaps = true, .gang = true, .late = true},
+                                 {.gang = true, .late = true, .end = End::kDies}});
+  EXPECT_GT(totals.late, 50);
 }
 
 TEST_P(RankInvariance, ARankThatDiesInMidStepLeavesTheOthersTheirBits) {

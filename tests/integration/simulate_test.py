@@ -129,6 +129,7 @@ def test_exact_and_its_difference(simulate):
         (("--expert-queues", "ls-first"), "--expert-queues goes with --exact"),
         (("--gang-planner", "fair"), "--gang-planner"),
         (("--gang-patience", "-1"), "--gang-patience"),
+        (("--gang-hold-steps", "2"), "--gang-hold-steps is for serve"),
         (("--kv-cache-memory-bytes", "1000"), "kv_cache_memory_bytes"),
         (("--kv-cache-memory-bytes", "10000000", "--max-model-len", "4096"), "max_model_len"),
     ],

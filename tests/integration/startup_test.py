@@ -181,6 +181,7 @@ def test_a_context_that_no_memory_holds_is_refused(serve):
         (("--shutdown-timeout", "nan"), "--shutdown-timeout"),
         (("--dead-after", "0"), "--dead-after"),
         (("--expert-quantum-ms", "-1"), "--expert-quantum-ms"),
+        (("--gang-hold-steps", "-1"), "--gang-hold-steps"),
         (("--ms-per-priority-level", "x"), "--ms-per-priority-level"),
     ],
 )

@@ -72,6 +72,7 @@ struct LiveBatch {
 struct GangStep {
   std::uint64_t number = 0;
   sched::RankSet members = 0;
+  Duration hold_limit{};  // 0: none
 };
 
 // Where a scheduler's executor is a rank of a group; it then has its share of the sequences.
@@ -164,7 +165,7 @@ class RandomScheduler {
       ASSERT_EQ(progress, engine::Progress::kWaiting);
       ASSERT_NE(rank_, nullptr);
       if (++waits_ == rank_->dies_at_wait || !rank_->group.alive(rank_->port.rank())) throw Died();
-      bell().wait(rung, rank_->port.time_to_next_arrival());
+      bell().wait(rung, rank_->port.time_to_next_due());
     }
   }
   [[nodiscard]] comm::Doorbell& bell() {
@@ -253,6 +254,7 @@ class RandomScheduler {
     sched::StepPlan plan{.batch = BatchId{++last_batch_}, .sequences = {}};
     LiveBatch batch{.id = plan.batch};
     const GangStep* const gang = rng_.below(4) == 0 ? nullptr : next_gang_step();
+    if (gang != nullptr) rank_->port.limit_holds(gang->number, gang->hold_limit);
     const bool attends = gang != nullptr && rng_.below(4) == 0;
     std::int64_t room = kBatchRows / 3;
     for (TestSequence& sequence : sequences_) {

@@ -118,7 +118,7 @@ Result<void> complete(Arguments& arguments, const CLI::App& command) {
   }
   GIMBAL_RETURN_IF_ERROR(arguments.parallel.apply_preset(command, arguments.scheduler));
   arguments.parallel.warn_of_unused(command, arguments.scheduler);
-  if (arguments.parallel.engines() > 1 || arguments.simulation.asked()) server.engine_label = "all";
+  server.several_engines = arguments.parallel.engines() > 1 || arguments.simulation.asked();
   if (server.http.ssl_certfile.empty() && !server.http.ssl_keyfile.empty()) {
     return invalid_argument("--ssl-keyfile needs --ssl-certfile", "ssl-certfile");
   }

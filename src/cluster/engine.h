@@ -23,6 +23,7 @@ namespace gimbal::cluster {
 // One step's news of one request. A request gets any number of these and exactly one with `finish`.
 struct TokenOutput {
   RequestId request;
+  EngineId engine{-1};  // of several, the one that says it; -1: there is but one, or none does
   std::optional<TokenId> token;                    // absent in a bare end (cancelled, failed, …)
   std::unique_ptr<sched::TokenLogprobs> logprobs;  // of `token`, where asked for
   std::vector<sched::TokenLogprobs> prompt_logprobs;  // positions in order, the first has no entry

@@ -247,7 +247,9 @@ void DataParallelEngine::on_outputs(EngineId from, std::span<TokenOutput> output
     bool ended = false;
     for (TokenOutput& output : outputs) {
       ended = ended || output.finish.has_value();
-      if (take_note(from, output)) told.push_back(std::move(output));
+      if (!take_note(from, output)) continue;
+      output.engine = from;
+      told.push_back(std::move(output));
     }
     if (!stopping_ && (ended || dispatcher_->queued_groups() > 0)) go_on(told);
   }

@@ -79,6 +79,7 @@ bool LiveBook::on_news(sched::TokenNews& news) {
   const bool first = !std::exchange(entry.told, true);
   if (first) std::vector<TokenId>().swap(entry.request.prompt);
   outputs_.push_back({.request = news.request,
+                      .engine = entry.engine,
                       .token = news.token,
                       .finish = news.finish,
                       .error = std::move(news.error),
@@ -91,6 +92,7 @@ void LiveBook::on_end(RequestId request, sim::RequestEnd how, const Error& why) 
   const bool was_told = at(request).told;
   cluster::TokenOutput& output = outputs_.emplace_back();
   output.request = request;
+  output.engine = at(request).engine;
   if (how == sim::RequestEnd::kCancelled) {
     output.finish = FinishReason::kCancelled;
   } else {

@@ -182,6 +182,7 @@ void Generation::on_output(int index, cluster::TokenOutput& output, TimePoint no
   Choice& choice = *choices_[static_cast<std::size_t>(index)];
   if (over_ || choice.ended) return;
   heard_ = now;
+  if (output.engine.value() >= 0) choice.engine = output.engine;
   choice.cached_tokens = std::max(choice.cached_tokens, output.cached_tokens);
   std::move(output.prompt_logprobs.begin(), output.prompt_logprobs.end(),
             std::back_inserter(choice.logprobs));
@@ -196,9 +197,9 @@ void Generation::on_output(int index, cluster::TokenOutput& output, TimePoint no
 void Generation::take_token(Choice& choice, TokenId token, bool ends, TimePoint now) {
   if (choice.text.tokens() == 0) {
     choice.first_token = now;
-    context_.metrics.first_token(now - arrival_);
+    context_.metrics.first_token(choice.engine, now - arrival_);
   } else {
-    context_.metrics.next_token(now - choice.last_token);
+    context_.metrics.next_token(choice.engine, now - choice.last_token);
   }
   choice.last_token = now;
   choice.fresh = true;
@@ -246,7 +247,8 @@ void Generation::end(Choice& choice, std::string_view reason, ChoiceEnd how) {
     context_.router.close(choice.id);
     context_.engine.cancel(choice.id);
   }
-  context_.metrics.ended({.end = how,
+  context_.metrics.ended({.engine = choice.engine,
+                          .end = how,
                           .latency = context_.clock.now() - arrival_,
                           .decode = choice.last_token - choice.first_token,
                           .prompt_tokens = choice.prompt_tokens,

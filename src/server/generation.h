@@ -47,6 +47,7 @@ class Generation final : public HttpJob, public TokenReceiver {
 
     int index;  // in choices_, and in the answer
     RequestId id;
+    EngineId engine{-1};  // of several, the one that was heard of it; -1: none yet
     bool open = false;    // the engine has it
     bool ended = false;   // nothing more will be said of it
     bool fresh = false;   // a token has come since the last chunk

@@ -336,6 +336,24 @@ TEST_F(GenerationTest, BoundsTheChoicesThatAreBeingGenerated) {
   EXPECT_EQ(engine->cancelled(2).size(), 2U);
 }
 
+TEST_F(GenerationTest, CountsAChoiceAsOfTheEngineThatSpokeOfIt) {
+  ServerOptions options = test_options();
+  options.several_engines = true;
+  start(options);
+  TestHttpClient client(server->port());
+  const RequestId id = open_stream(client, "/v1/completions", R"({"prompt":"p","stream":true})");
+  engine->say({.request = id, .engine = EngineId{2}, .token = 'x'});
+  engine->say({.request = id, .token = 'y', .finish = sched::FinishReason::kLength});
+  ASSERT_EQ(client.read_head().status, 200);
+  while (client.read_event()) {
+  }
+  const std::string metrics = get("/metrics").body;
+  for (const char* series : {R"(vllm:time_to_first_token_seconds_count{engine="2",)",
+                             R"(vllm:inter_token_latency_seconds_count{engine="2",)",
+                             R"(vllm:request_success_total{engine="2",finished_reason="length",)"})
+    EXPECT_THAT(metrics, HasSubstr(std::string(series) + R"(model_name="tiny"} 1)"));
+}
+
 TEST_F(GenerationTest, RefusesPromptsThatDoNotFit) {
   start();
   auto response =

@@ -21,7 +21,7 @@ ServerOptions checked(ServerOptions options) {
 Server::Server(ServerOptions options, const Clock& clock)
     : options_(checked(std::move(options))),
       clock_(clock),
-      metrics_(options_.served_model_names.front(), options_.engine_label),
+      metrics_(options_.served_model_names.front(), options_.several_engines),
       router_(options_.http.io_threads, clock),
       worker_(options_.max_waiting_prompt_bytes),
       api_(options_, metrics_, [this] { return http_.connections(); }),
@@ -38,6 +38,7 @@ Result<void> Server::start() {
 void Server::serve(cluster::Engine& engine, const TextCodec& codec, const Insight& insight) {
   GIMBAL_CHECK(context_ == nullptr);
   const cluster::EngineLimits& limits = engine.limits();
+  metrics_.set_engines(limits.engines);
   context_.reset(new ServingContext{
       .options = options_,
       .engine = engine,

@@ -1,11 +1,15 @@
 #include "server/server_metrics.h"
 
 #include <prometheus/counter.h>
+#include <prometheus/family.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
 #include <array>
+#include <atomic>
+#include <deque>
+#include <mutex>
 #include <sstream>
 #include <string_view>
 #include <utility>
@@ -15,8 +19,6 @@
 
 namespace gimbal::server {
 namespace {
-
-using Labels = std::vector<prometheus::ClientMetric::Label>;
 
 // 1, 2, 5, 10, … up to `last`.
 std::vector<double> token_buckets(double last) {
@@ -45,30 +47,70 @@ constexpr std::array<const char*, 5> kRefusalNames{"invalid", "unauthorized", "o
 
 }  // namespace
 
-struct ServerMetrics::Families {
-  Families(const std::string& model_name, const std::string& engine)
-      : labels{{"engine", engine}, {"model_name", model_name}} {}
+// What is counted of the choices of one engine.
+struct ServerMetrics::Choices {
+  prometheus::Histogram* first_token = nullptr;
+  prometheus::Histogram* inter_token = nullptr;
+  prometheus::Histogram* per_token = nullptr;
+  prometheus::Histogram* latency = nullptr;
+  prometheus::Histogram* prompt_tokens = nullptr;
+  prometheus::Histogram* generated_tokens = nullptr;
+  std::array<prometheus::Counter*, 4> ends{};
+};
 
-  prometheus::Histogram& histogram(const char* name, const char* help,
-                                   const std::vector<double>& buckets) {
-    return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add(own(),
-                                                                                     buckets);
+struct ServerMetrics::Families {
+  using HistogramFamily = prometheus::Family<prometheus::Histogram>;
+  using CounterFamily = prometheus::Family<prometheus::Counter>;
+
+  Families(const std::string& model_name, bool several_engines)
+      : model(model_name), several(several_engines) {
+    if (!several) static_cast<void>(choices_of(EngineId{-1}));
   }
-  [[nodiscard]] prometheus::Labels own() const {
-    return {{"engine", labels[0].value}, {"model_name", labels[1].value}};
+
+  HistogramFamily& histograms(const char* name, const char* help) {
+    return prometheus::BuildHistogram().Name(name).Help(help).Register(registry);
+  }
+  CounterFamily& counters(const char* name, const char* help) {
+    return prometheus::BuildCounter().Name(name).Help(help).Register(registry);
+  }
+  [[nodiscard]] prometheus::Labels labels(const std::string& engine) const {
+    return {{"engine", engine}, {"model_name", model}};
   }
   template <std::size_t N>
-  std::array<prometheus::Counter*, N> counters(const char* name, const char* help,
-                                               const char* label,
-                                               const std::array<const char*, N>& values) {
-    auto& family = prometheus::BuildCounter().Name(name).Help(help).Register(registry);
+  std::array<prometheus::Counter*, N> add_all(CounterFamily& family, const std::string& engine,
+                                              const char* label,
+                                              const std::array<const char*, N>& values) const {
     std::array<prometheus::Counter*, N> made{};
     for (std::size_t i = 0; i < N; ++i) {
-      auto all = own();
+      auto all = labels(engine);
       all.emplace(label, values[i]);
       made[i] = &family.Add(all);
     }
     return made;
+  }
+
+  // Those of an engine are made when they are first needed.
+  [[nodiscard]] Choices& choices_of(EngineId engine) {
+    const bool apart = several && engine.value() >= 0 && engine.value() < engines;
+    const std::size_t place = apart ? static_cast<std::size_t>(engine.value()) + 1 : 0;
+    if (Choices* const known = places[place].load(std::memory_order_acquire)) return *known;
+    const std::lock_guard lock(mutex);
+    if (Choices* const known = places[place].load(std::memory_order_relaxed)) return *known;
+    const char* const together = !several ? "0" : engines > 0 ? "none" : "all";
+    Choices& choices = made.emplace_back(make(apart ? std::to_string(engine.value()) : together));
+    places[place].store(&choices, std::memory_order_release);
+    return choices;
+  }
+
+  [[nodiscard]] Choices make(const std::string& engine) const {
+    const auto own = labels(engine);
+    return {.first_token = &first_token.Add(own, kFirstTokenSeconds),
+            .inter_token = &inter_token.Add(own, kTokenSeconds),
+            .per_token = &per_token.Add(own, kTokenSeconds),
+            .latency = &latency.Add(own, kRequestSeconds),
+            .prompt_tokens = &prompt_tokens.Add(own, token_buckets(200'000)),
+            .generated_tokens = &generated_tokens.Add(own, token_buckets(200'000)),
+            .ends = add_all(ends, engine, "finished_reason", kEndNames)};
   }
 
   void add_gauge(std::vector<prometheus::MetricFamily>& families, const char* name,
@@ -78,47 +120,52 @@ struct ServerMetrics::Families {
     family.help = help;
     family.type = prometheus::MetricType::Gauge;
     prometheus::ClientMetric& metric = family.metric.emplace_back();
-    metric.label = labels;
+    metric.label = {{"engine", several ? "all" : "0"}, {"model_name", model}};
     metric.gauge.value = value;
   }
 
-  Labels labels;
+  const std::string model;
+  const bool several;
+  int engines = 0;  // that are told apart
   prometheus::Registry registry;
-  prometheus::Histogram& first_token =
-      histogram("vllm:time_to_first_token_seconds", "From a request's arrival to its first token.",
-                kFirstTokenSeconds);
-  prometheus::Histogram& inter_token = histogram("vllm:inter_token_latency_seconds",
-                                                 "Between two tokens of a choice.", kTokenSeconds);
-  prometheus::Histogram& per_token =
-      histogram("vllm:request_time_per_output_token_seconds",
-                "A choice's mean time for each token after the first.", kTokenSeconds);
-  prometheus::Histogram& latency =
-      histogram("vllm:e2e_request_latency_seconds", "From a request's arrival to a choice's end.",
-                kRequestSeconds);
-  prometheus::Histogram& prompt_tokens =
-      histogram("vllm:request_prompt_tokens", "Prompt tokens of a choice.", token_buckets(200'000));
-  prometheus::Histogram& generated_tokens = histogram(
-      "vllm:request_generation_tokens", "Tokens generated of a choice.", token_buckets(200'000));
-  std::array<prometheus::Counter*, 4> ends = counters(
-      "vllm:request_success_total", "Choices ended, by reason.", "finished_reason", kEndNames);
-  std::array<prometheus::Counter*, 5> refusals = counters(
-      "gimbal:requests_refused_total", "Requests not served, by reason.", "reason", kRefusalNames);
-  prometheus::Counter& unknown = prometheus::BuildCounter()
-                                     .Name("gimbal:unknown_request_fields_total")
-                                     .Help("Fields of requests that were accepted without effect.")
-                                     .Register(registry)
-                                     .Add(own());
+  HistogramFamily& first_token = histograms("vllm:time_to_first_token_seconds",
+                                            "From a request's arrival to its first token.");
+  HistogramFamily& inter_token =
+      histograms("vllm:inter_token_latency_seconds", "Between two tokens of a choice.");
+  HistogramFamily& per_token = histograms("vllm:request_time_per_output_token_seconds",
+                                          "A choice's mean time for each token after the first.");
+  HistogramFamily& latency =
+      histograms("vllm:e2e_request_latency_seconds", "From a request's arrival to a choice's end.");
+  HistogramFamily& prompt_tokens =
+      histograms("vllm:request_prompt_tokens", "Prompt tokens of a choice.");
+  HistogramFamily& generated_tokens =
+      histograms("vllm:request_generation_tokens", "Tokens generated of a choice.");
+  CounterFamily& ends = counters("vllm:request_success_total", "Choices ended, by reason.");
+  std::array<prometheus::Counter*, 5> refusals =
+      add_all(counters("gimbal:requests_refused_total", "Requests not served, by reason."),
+              several ? "all" : "0", "reason", kRefusalNames);
+  prometheus::Counter& unknown = counters("gimbal:unknown_request_fields_total",
+                                          "Fields of requests that were accepted without effect.")
+                                     .Add(labels(several ? "all" : "0"));
+  std::mutex mutex;
+  std::deque<Choices> made;  // guarded by mutex
+  // By engine, from 1 on; at 0 those of no engine, or of all together. Null: not made yet.
+  std::array<std::atomic<Choices*>, kMostEnginesApart + 1> places{};
 };
 
-ServerMetrics::ServerMetrics(const std::string& model_name, const std::string& engine_label)
-    : families_(std::make_unique<Families>(model_name, engine_label)) {}
+ServerMetrics::ServerMetrics(const std::string& model_name, bool several_engines)
+    : families_(std::make_unique<Families>(model_name, several_engines)) {}
 ServerMetrics::~ServerMetrics() = default;
 
-void ServerMetrics::first_token(Duration since_arrival) {
-  families_->first_token.Observe(to_seconds(since_arrival));
+void ServerMetrics::set_engines(int engines) {
+  families_->engines = engines <= kMostEnginesApart ? engines : 0;
 }
-void ServerMetrics::next_token(Duration since_previous) {
-  families_->inter_token.Observe(to_seconds(since_previous));
+
+void ServerMetrics::first_token(EngineId engine, Duration since_arrival) {
+  families_->choices_of(engine).first_token->Observe(to_seconds(since_arrival));
+}
+void ServerMetrics::next_token(EngineId engine, Duration since_previous) {
+  families_->choices_of(engine).inter_token->Observe(to_seconds(since_previous));
 }
 void ServerMetrics::unknown_fields(std::int64_t count) {
   if (count > 0) families_->unknown.Increment(static_cast<double>(count));
@@ -128,13 +175,14 @@ void ServerMetrics::refused(Refusal reason) {
 }
 
 void ServerMetrics::ended(const EndedChoice& choice) {
-  families_->ends[static_cast<std::size_t>(choice.end)]->Increment();
-  families_->latency.Observe(to_seconds(choice.latency));
-  families_->prompt_tokens.Observe(static_cast<double>(choice.prompt_tokens));
-  families_->generated_tokens.Observe(static_cast<double>(choice.generated_tokens));
+  Choices& of = families_->choices_of(choice.engine);
+  of.ends[static_cast<std::size_t>(choice.end)]->Increment();
+  of.latency->Observe(to_seconds(choice.latency));
+  of.prompt_tokens->Observe(static_cast<double>(choice.prompt_tokens));
+  of.generated_tokens->Observe(static_cast<double>(choice.generated_tokens));
   if (choice.generated_tokens > 1) {
-    families_->per_token.Observe(to_seconds(choice.decode) /
-                                 static_cast<double>(choice.generated_tokens - 1));
+    of.per_token->Observe(to_seconds(choice.decode) /
+                          static_cast<double>(choice.generated_tokens - 1));
   }
 }
 
@@ -152,9 +200,9 @@ std::string ServerMetrics::expose(const EngineReadings& engines, const ServerGau
                        static_cast<double>(gauges.connections));
   families_->add_gauge(families, "gimbal:choices", "Choices accepted and not ended.",
                        static_cast<double>(gauges.choices));
-  add_engine_families(engines, families_->labels[1].value, families);
+  add_engine_families(engines, families_->model, families);
   if (engines.experts != nullptr) {
-    add_expert_metrics(*engines.experts, families_->labels[1].value, families);
+    add_expert_metrics(*engines.experts, families_->model, families);
   }
   std::ostringstream out;
   prometheus::TextSerializer().Serialize(out, families);

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/clock.h"
+#include "base/ids.h"
 #include "server/engine_metrics.h"
 
 namespace gimbal::server {
@@ -13,6 +14,7 @@ namespace gimbal::server {
 enum class ChoiceEnd : std::uint8_t { kStop, kLength, kAbort, kError };
 
 struct EndedChoice {
+  EngineId engine{-1};  // of several, the one that had it; -1: none that is known
   ChoiceEnd end = ChoiceEnd::kStop;
   Duration latency{};  // from the request's arrival
   Duration decode{};   // from the first token to the last
@@ -29,18 +31,26 @@ struct ServerGauges {
   std::int64_t choices = 0;  // accepted and not ended
 };
 
-// The metrics of one served model, in vLLM's names where the meaning is the same. Thread-safe.
+// With more engines than this, choices are counted over all of them: an engine's have some 170
+// series.
+inline constexpr int kMostEnginesApart = 64;
+
+// The metrics of one served model, in vLLM's names where the meaning is the same. One engine is
+// "0". Of several, choices are counted by engine, those of which none is known as of "none", and
+// what has no engine as of "all". Thread-safe.
 class ServerMetrics final {
  public:
-  // `engine_label` stands at what is counted over all engines.
-  explicit ServerMetrics(const std::string& model_name, const std::string& engine_label = "0");
+  explicit ServerMetrics(const std::string& model_name, bool several_engines = false);
   ~ServerMetrics();
   ServerMetrics(const ServerMetrics&) = delete;
   ServerMetrics& operator=(const ServerMetrics&) = delete;
 
-  // Each costs about 50 ns.
-  void first_token(Duration since_arrival);
-  void next_token(Duration since_previous);
+  // How many there are. Requires: called before any choice is counted; once.
+  void set_engines(int engines);
+
+  // Each costs about 50 ns. `engine`: as of EndedChoice.
+  void first_token(EngineId engine, Duration since_arrival);
+  void next_token(EngineId engine, Duration since_previous);
   void ended(const EndedChoice& choice);
   void unknown_fields(std::int64_t count);
   void refused(Refusal reason);
@@ -49,6 +59,7 @@ class ServerMetrics final {
   [[nodiscard]] std::string expose(const EngineReadings& engines, const ServerGauges& gauges) const;
 
  private:
+  struct Choices;
   struct Families;
   std::unique_ptr<Families> families_;
 };

@@ -49,7 +49,7 @@ struct ServerOptions {
   std::uint64_t seed = 0;                       // of requests that bring none
   sched::RequestClass default_class = sched::RequestClass::kLatencySensitive;
 
-  std::string engine_label = "0";  // in /metrics, at what is counted over all engines
+  bool several_engines = false;  // /metrics tells them apart
 
   int max_choices_per_request = 1024;  // prompts × n
   int max_running_choices = 16384;     // over all requests; beyond it: 429

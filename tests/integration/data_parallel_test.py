@@ -128,7 +128,10 @@ def test_metrics_have_a_label_an_engine(several):
     assert sum(tokens) == several.metric("vllm:generation_tokens_total") and min(tokens) > 0
     assert several.metric("gimbal:dispatch_decisions_total", reason="turn") >= len(_PROMPTS)
     assert several.metric("gimbal:engine_healthy") == 2
-    assert several.metric("vllm:request_success_total", engine="all") >= len(_PROMPTS)
+    ended = [several.metric("vllm:request_success_total", engine=e) for e in ("0", "1")]
+    assert sum(ended) >= len(_PROMPTS) and min(ended) > 0
+    firsts = [several.metric("vllm:time_to_first_token_seconds_count", engine=e) for e in ("0", "1")]
+    assert firsts == ended
     text = several.get("/metrics")[2]
     assert promtool(text.replace("vllm:", "vllm_").replace("gimbal:", "gimbal_")) == (0, [])
 

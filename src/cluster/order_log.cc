@@ -26,6 +26,11 @@ Result<sched::OrderReason> reason_from(const Json& decision) {
 
 const OrderRecord& OrderLog::add(OrderRecord record) {
   record.number = ++added_;
+  const std::size_t place =
+      record.engine ? static_cast<std::size_t>(record.engine->value()) + 1 : 0;
+  if (place >= counts_.size()) counts_.resize(place + 1);
+  counts_[place].engine = record.engine;
+  ++counts_[place].reasons[static_cast<std::size_t>(record.decision.reason)];
   if (records_.size() >= most_records_) records_.pop_front();
   return records_.emplace_back(std::move(record));
 }
@@ -41,6 +46,14 @@ std::vector<OrderRecord> OrderLog::of(RequestId request) const {
 std::vector<OrderRecord> OrderLog::last(std::size_t most) const {
   const auto count = static_cast<std::ptrdiff_t>(std::min(most, records_.size()));
   return {records_.end() - count, records_.end()};
+}
+
+std::vector<OrderCounts> OrderLog::counts() const {
+  std::vector<OrderCounts> made;
+  std::ranges::copy_if(counts_, std::back_inserter(made), [](const OrderCounts& counts) {
+    return std::ranges::any_of(counts.reasons, [](std::uint64_t count) { return count > 0; });
+  });
+  return made;
 }
 
 Json order_to_json(const OrderRecord& record) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -31,7 +32,13 @@ struct OrderRecord {
   sched::OrderDecision decision;
 };
 
-// The last ordering decisions of all engines and the dispatcher. One thread.
+// How many were made at one place since the start, by reason.
+struct OrderCounts {
+  std::optional<EngineId> engine;  // nullopt: the dispatcher's queue
+  std::array<std::uint64_t, sched::kOrderReasons> reasons{};
+};
+
+// The last ordering decisions of all engines and the dispatcher, and counts of all. One thread.
 class OrderLog {
  public:
   explicit OrderLog(std::size_t most_records) : most_records_(most_records) {}
@@ -44,11 +51,14 @@ class OrderLog {
   [[nodiscard]] std::vector<OrderRecord> of(RequestId request) const;
   // The last ones, at most `most`, oldest first.
   [[nodiscard]] std::vector<OrderRecord> last(std::size_t most) const;
+  // Of the dispatcher and each engine that have made any, in this order.
+  [[nodiscard]] std::vector<OrderCounts> counts() const;
 
  private:
   std::size_t most_records_;  // >= 1
   std::deque<OrderRecord> records_;
   std::uint64_t added_ = 0;
+  std::vector<OrderCounts> counts_;  // the dispatcher's at 0, an engine's at its number + 1
 };
 
 // What can be seen of the ordering decisions of all engines. Thread-safe.
@@ -59,6 +69,7 @@ class OrderInspector {
   // As of OrderLog.
   [[nodiscard]] virtual std::vector<OrderRecord> orders_of(RequestId request) const = 0;
   [[nodiscard]] virtual std::vector<OrderRecord> last_orders(std::size_t most) const = 0;
+  [[nodiscard]] virtual std::vector<OrderCounts> order_counts() const = 0;
 };
 
 // As decision_to_json and its siblings do for dispatch decisions. A record of an order has the

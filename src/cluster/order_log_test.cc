@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <vector>
 
 #include "base/random.h"
@@ -46,6 +47,26 @@ TEST(OrderLog, KeepsTheLast) {
   EXPECT_THAT(numbers(log.of(RequestId{7})), testing::ElementsAre(3));
   EXPECT_EQ(log.of(RequestId{7})[0].engine, EngineId{7});
   EXPECT_TRUE(log.of(RequestId{1}).empty());
+}
+
+TEST(OrderLog, CountsAllByPlaceAndReason) {
+  OrderLog log(1);
+  const auto add = [&](std::optional<EngineId> engine, sched::OrderReason reason) {
+    sched::OrderDecision made = decision(1);
+    made.reason = reason;
+    log.add({.engine = engine, .rule = rule(), .decision = made});
+  };
+  EXPECT_TRUE(log.counts().empty());
+  add(EngineId{2}, sched::OrderReason::kArrived);
+  add(EngineId{2}, sched::OrderReason::kArrived);
+  add(EngineId{2}, sched::OrderReason::kRetuned);
+  add(std::nullopt, sched::OrderReason::kGivenBack);
+  const auto counts = log.counts();
+  ASSERT_EQ(counts.size(), 2U);  // engines 0 and 1 have made none
+  EXPECT_EQ(counts[0].engine, std::nullopt);
+  EXPECT_THAT(counts[0].reasons, testing::ElementsAre(0, 0, 0, 1, 0, 0));
+  EXPECT_EQ(counts[1].engine, EngineId{2});
+  EXPECT_THAT(counts[1].reasons, testing::ElementsAre(2, 0, 0, 0, 0, 1));
 }
 
 TEST(OrderLog, ARecordIsDecidedAgainFromItsJson) {

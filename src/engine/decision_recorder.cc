@@ -69,4 +69,9 @@ std::vector<cluster::OrderRecord> DecisionRecorder::last_orders(std::size_t most
   return orders_.last(most);
 }
 
+std::vector<cluster::OrderCounts> DecisionRecorder::order_counts() const {
+  const std::lock_guard lock(mutex_);
+  return orders_.counts();
+}
+
 }  // namespace gimbal::engine

@@ -37,6 +37,7 @@ class DecisionRecorder final : public cluster::OrderInspector {
 
   [[nodiscard]] std::vector<cluster::OrderRecord> orders_of(RequestId request) const override;
   [[nodiscard]] std::vector<cluster::OrderRecord> last_orders(std::size_t most) const override;
+  [[nodiscard]] std::vector<cluster::OrderCounts> order_counts() const override;
 
  private:
   DecisionRecorder(std::string path, std::size_t most_orders)

@@ -292,7 +292,9 @@ HttpResponse Api::metrics_text() const {
       {.engines = engine_status(*context),
        .dispatch = dispatch ? &*dispatch : nullptr,
        .experts =
-           context->insight.inspector != nullptr ? context->insight.inspector->experts() : nullptr},
+           context->insight.inspector != nullptr ? context->insight.inspector->experts() : nullptr,
+       .orders = context->insight.orders != nullptr ? context->insight.orders->order_counts()
+                                                    : std::vector<cluster::OrderCounts>()},
       gauges);
   return response;
 }

@@ -194,6 +194,22 @@ void read_decisions(Readings& out, const cluster::DispatchStatus& dispatch, cons
             dispatch.queued_prefill_tokens);
 }
 
+void read_orders(Readings& out, const std::vector<cluster::OrderCounts>& orders,
+                 const std::string& model_name) {
+  for (const cluster::OrderCounts& counts : orders) {
+    const std::string place = counts.engine ? std::to_string(counts.engine->value()) : "dispatcher";
+    for (int i = 0; i < sched::kOrderReasons; ++i) {
+      out.set_labels(
+          {{"engine", place},
+           {"model_name", model_name},
+           {"reason", std::string(sched::to_string(static_cast<sched::OrderReason>(i)))}});
+      out.counter("gimbal:order_decisions_total",
+                  "Decisions on where a request stands in a queue, by reason.",
+                  static_cast<double>(counts.reasons[static_cast<std::size_t>(i)]));
+    }
+  }
+}
+
 }  // namespace
 
 void add_engine_families(const EngineReadings& readings, const std::string& model_name,
@@ -211,6 +227,7 @@ void add_engine_families(const EngineReadings& readings, const std::string& mode
   if (readings.dispatch != nullptr) {
     read_decisions(out, *readings.dispatch, {{"model_name", model_name}});
   }
+  read_orders(out, readings.orders, model_name);
 }
 
 }  // namespace gimbal::server

@@ -67,6 +67,9 @@ class FakeOrders final : public cluster::OrderInspector {
              .rule = {.name = "fcfs"},
              .decision = {.request = RequestId{77}, .job_tokens = 5}}};
   }
+  std::vector<cluster::OrderCounts> order_counts() const override {
+    return {{.engine = std::nullopt, .reasons = {9}}, {.engine = EngineId{1}, .reasons = {7, 2}}};
+  }
 };
 
 class ServerDebugTest : public ServerTest {
@@ -78,6 +81,18 @@ class ServerDebugTest : public ServerTest {
   FakeInspector inspector_;
   FakeOrders orders_;
 };
+
+TEST_F(ServerDebugTest, MetricsCountOrderingDecisionsByPlaceAndReason) {
+  start_several();
+  const std::string text = get("/metrics").body;
+  for (const char* line : {R"({engine="dispatcher",model_name="tiny",reason="arrived"} 9)",
+                           R"({engine="1",model_name="tiny",reason="arrived"} 7)",
+                           R"({engine="1",model_name="tiny",reason="evicted"} 2)",
+                           R"({engine="1",model_name="tiny",reason="promoted"} 0)"}) {
+    EXPECT_NE(text.find(std::string("gimbal:order_decisions_total") + line), std::string::npos)
+        << line;
+  }
+}
 
 TEST_F(ServerDebugTest, EnginesAreOnePicture) {
   start_several();

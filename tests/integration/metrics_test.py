@@ -51,6 +51,7 @@ def test_counts_what_was_served(metrics, server):
     lengths = server.metric("vllm:request_success_total", finished_reason="length")
     refused = server.metric("gimbal:requests_refused_total", reason="invalid")
     firsts = server.metric("vllm:time_to_first_token_seconds_count")
+    arrived = server.metric("gimbal:order_decisions_total", reason="arrived")
     server.complete(prompt="Counted", max_tokens=5, ignore_eos=True)
     server.post("/v1/completions", b"{")
     server.wait_until_idle()
@@ -58,6 +59,7 @@ def test_counts_what_was_served(metrics, server):
     assert server.metric("vllm:request_success_total", finished_reason="length") == lengths + 1
     assert server.metric("gimbal:requests_refused_total", reason="invalid") == refused + 1
     assert server.metric("vllm:time_to_first_token_seconds_count") == firsts + 1
+    assert server.metric("gimbal:order_decisions_total", reason="arrived") == arrived + 1
 
 
 def test_shows_what_it_learned_of_steps(metrics, server):

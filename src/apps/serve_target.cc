@@ -29,6 +29,13 @@ Result<HttpReply> wait_for_models(const ServeTarget& target, int timeout_seconds
         loadgen::http_get(target.url, "/v1/models", target.api_key,
                           std::chrono::seconds(std::max(1, timeout_seconds)), target.headers);
     if (reply.ok() && reply->status == 200) return reply;
+    const bool distrusted =
+        !reply.ok() && reply.error().code == ErrorCode::kInvalidArgument && target.url.tls;
+    if (distrusted) {
+      Error error = reply.error().within(target.url.authority());
+      error.message += " (--cacert FILE names whom to trust, --insecure trusts anybody)";
+      return error;
+    }
     const bool not_yet = !reply.ok() || reply->status == 503;
     if (!not_yet || clock.now() >= deadline) {
       if (!reply.ok()) return reply.error().within(target.url.authority());
@@ -59,11 +66,16 @@ void TargetFlags::add_to(CLI::App& command) {
   const auto add = [&](const char* flag, auto& value, const char* help) {
     return command.add_option(flag, value, help)->group("Server");
   };
-  add("--base-url", base_url, "http://HOST:PORT of an OpenAI-compatible server");
+  add("--base-url", base_url, "http://HOST:PORT or https://HOST:PORT, an OpenAI-compatible server");
   add("--host", host, "instead of --base-url")->capture_default_str();
   add("--port", port, "instead of --base-url")
       ->check(number_range(1, 65535))
       ->capture_default_str();
+  add("--cacert", tls.cacert,
+      "PEM file of the authorities that may have signed the server's certificate; default: the "
+      "system's");
+  command.add_flag("--insecure", tls.insecure, "take any certificate, for any name")
+      ->group("Server");
   add("--model", model, "name in the requests; default: the first that the server lists");
   add("--api-key", api_key, "default: OPENAI_API_KEY, where it is set");
   add("--header", headers, "KEY=VALUE, fields of every request's head")->expected(1, 1000);
@@ -80,7 +92,7 @@ Result<ServeTarget> find_target(const TargetFlags& flags) {
       .url = {}, .model = flags.model, .api_key = flags.api_key, .headers = std::move(headers)};
   const std::string url =
       flags.base_url.empty() ? fmt::format("http://{}:{}", flags.host, flags.port) : flags.base_url;
-  GIMBAL_ASSIGN_OR_RETURN(target.url, loadgen::parse_target_url(url));
+  GIMBAL_ASSIGN_OR_RETURN(target.url, loadgen::parse_target_url(url, flags.tls));
   if (target.api_key.empty()) {
     if (const char* key = std::getenv("OPENAI_API_KEY")) target.api_key = key;
   }

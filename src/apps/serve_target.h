@@ -6,6 +6,7 @@
 #include "base/result.h"
 #include "loadgen/http_header.h"
 #include "loadgen/target_url.h"
+#include "loadgen/tls_client.h"
 
 namespace CLI {
 class App;
@@ -18,6 +19,7 @@ struct TargetFlags {
   std::string base_url;
   std::string host = "127.0.0.1";
   int port = 8000;
+  loadgen::TlsOptions tls;           // of an https base_url
   std::string model;                 // empty: the first that the server lists
   std::string api_key;               // empty: OPENAI_API_KEY, where it is set
   std::vector<std::string> headers;  // KEY=VALUE, of every request

@@ -1,28 +1,30 @@
 #pragma once
 
-#include <array>
 #include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "loadgen/answer_reader.h"
+#include "loadgen/client_stream.h"
 
 namespace gimbal::loadgen {
 
-// One TCP connection that carries one request at a time, and is opened again when it has to be. One
-// thread, the io_context's; owned by the run, which outlives every handler.
+// One TCP or TLS connection that carries one request at a time, and is opened again when it has to
+// be. One thread, the io_context's; owned by the run, which outlives every handler.
 class ClientConnection {
  public:
-  using Endpoints = boost::asio::ip::tcp::resolver::results_type;
+  using Endpoints = ClientStream::Endpoints;
   using Now = std::function<Duration()>;
   using OnAnswer = std::function<void(ClientConnection&)>;
 
   // `on_answer` is called once a request, when its answer is whole or has failed; it may call send.
-  ClientConnection(boost::asio::io_context& io, const Endpoints& endpoints, Now now,
-                   OnAnswer on_answer);
+  // `target` and its `endpoints` must outlive the connection.
+  ClientConnection(boost::asio::io_context& io, const TargetUrl& target, const Endpoints& endpoints,
+                   Now now, OnAnswer on_answer);
 
   // Sends a request for number `index` of the workload. A kept connection that turns out to be
   // closed before any byte of an answer is opened anew, once. Requires: idle.
@@ -41,10 +43,10 @@ class ClientConnection {
   void open();
   void write();
   void read();
-  void on_read(const boost::system::error_code& error, std::size_t count);
+  void on_read(const boost::system::error_code& error, std::string_view bytes);
   void finish();
 
-  boost::asio::ip::tcp::socket socket_;
+  ClientStream stream_;
   const Endpoints& endpoints_;
   Now now_;
   OnAnswer on_answer_;
@@ -54,9 +56,8 @@ class ClientConnection {
   bool reused_ = false;  // the connection had carried a request before
   std::size_t index_ = 0;
   Duration sent_{};
-  std::string request_;
+  std::shared_ptr<const std::string> request_;  // owners: this, and its write
   std::optional<AnswerReader> reader_;
-  std::array<char, 8192> buffer_{};
 };
 
 }  // namespace gimbal::loadgen

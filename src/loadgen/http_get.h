@@ -18,7 +18,7 @@ struct HttpReply {
 
 // One GET, on a connection of its own; blocks the calling thread. `path` comes behind the URL's
 // base. An empty key sends none; `headers` win over what is sent anyway. Errors: no connection, no
-// whole answer within the time limit.
+// whole answer within the time limit; kInvalidArgument, a certificate that is not accepted.
 [[nodiscard]] Result<HttpReply> http_get(const TargetUrl& target, std::string_view path,
                                          std::string_view api_key, Duration time_limit,
                                          std::span<const HttpHeader> headers = {});

@@ -72,17 +72,18 @@ class LoadRun {
   LoadRun(const workload::Workload& workload, const TargetUrl& target, const LoadOptions& options)
       : workload_(workload),
         options_(options),
+        target_(target),
         bytes_(workload, target, options.request),
         arrival_timer_(io_),
         tick_timer_(io_),
         records_(workload.requests.size()) {}
 
-  Result<void> resolve(const TargetUrl& target) {
+  Result<void> resolve() {
     error_code error;
     tcp::resolver resolver(io_);
-    endpoints_ = resolver.resolve(target.host, std::to_string(target.port), error);
+    endpoints_ = resolver.resolve(target_.host, std::to_string(target_.port), error);
     if (!error) return {};
-    return Error{ErrorCode::kNotFound, "no address of " + target.host + ": " + error.message(),
+    return Error{ErrorCode::kNotFound, "no address of " + target_.host + ": " + error.message(),
                  "base_url"};
   }
 
@@ -114,6 +115,7 @@ class LoadRun {
 
   const workload::Workload& workload_;
   const LoadOptions& options_;
+  const TargetUrl& target_;
   RequestBytes bytes_;
   SteadyClock clock_;
   TimePoint start_{};
@@ -175,7 +177,7 @@ ClientConnection& LoadRun::idle_connection() {
     return *last;
   }
   connections_.push_back(std::make_unique<ClientConnection>(
-      io_, endpoints_, [this] { return now(); },
+      io_, target_, endpoints_, [this] { return now(); },
       [this](ClientConnection& connection) { on_answer(connection); }));
   return *connections_.back();
 }
@@ -254,7 +256,7 @@ Result<LoadResult> run_load(const workload::Workload& workload, const TargetUrl&
   GIMBAL_CHECK(options.max_concurrency.value_or(1) >= 1);
   GIMBAL_RETURN_IF_ERROR(validate(options.request));
   LoadRun run(workload, target, options);
-  GIMBAL_RETURN_IF_ERROR(run.resolve(target));
+  GIMBAL_RETURN_IF_ERROR(run.resolve());
   return run.run();
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <boost/asio/read.hpp>
 #include <boost/asio/read_until.hpp>
+#include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/write.hpp>
 #include <string>
 #include <string_view>
@@ -33,11 +34,23 @@ class ScriptedServer::Session : public std::enable_shared_from_this<Session> {
   Session(ScriptedServer& server, tcp::socket socket)
       : server_(server), socket_(std::move(socket)) {}
 
+  void start() {
+    if (!server_.tls_) return read_head();
+    tls_.emplace(socket_, *server_.tls_);
+    tls_->async_handshake(asio::ssl::stream_base::server,
+                          [self = shared_from_this()](const error_code& error) {
+                            if (!error) self->read_head();
+                          });
+  }
+
   void read_head() {
-    asio::async_read_until(socket_, asio::dynamic_buffer(input_), "\r\n\r\n",
-                           [self = shared_from_this()](const error_code& error, std::size_t count) {
-                             if (!error) self->on_head(count);
-                           });
+    on_stream([this](auto& stream) {
+      asio::async_read_until(
+          stream, asio::dynamic_buffer(input_), "\r\n\r\n",
+          [self = shared_from_this()](const error_code& error, std::size_t count) {
+            if (!error) self->on_head(count);
+          });
+    });
   }
 
   void answer() {
@@ -67,14 +80,16 @@ class ScriptedServer::Session : public std::enable_shared_from_this<Session> {
     const std::size_t length = std::stoul(input_.substr(field + 16));
     const std::size_t missing =
         head_bytes + length > input_.size() ? head_bytes + length - input_.size() : 0;
-    asio::async_read(
-        socket_, asio::dynamic_buffer(input_), asio::transfer_exactly(missing),
-        [self = shared_from_this(), head_bytes, length](const error_code& error, std::size_t) {
-          if (error) return;
-          const auto body = parse_json(std::string_view(self->input_).substr(head_bytes, length));
-          self->input_.erase(0, head_bytes + length);
-          if (body.ok()) self->on_request(*body);
-        });
+    on_stream([&](auto& stream) {
+      asio::async_read(
+          stream, asio::dynamic_buffer(input_), asio::transfer_exactly(missing),
+          [self = shared_from_this(), head_bytes, length](const error_code& error, std::size_t) {
+            if (error) return;
+            const auto body = parse_json(std::string_view(self->input_).substr(head_bytes, length));
+            self->input_.erase(0, head_bytes + length);
+            if (body.ok()) self->on_request(*body);
+          });
+    });
   }
 
   void on_request(const Json& body) {
@@ -88,10 +103,12 @@ class ScriptedServer::Session : public std::enable_shared_from_this<Session> {
   // Writes one part of a stream, and the next when it is out: each token is a write of its own.
   void write_part(std::string part) {
     output_ = std::move(part);
-    asio::async_write(socket_, asio::buffer(output_),
-                      [self = shared_from_this()](const error_code& error, std::size_t) {
-                        if (!error) self->next_part();
-                      });
+    on_stream([this](auto& stream) {
+      asio::async_write(stream, asio::buffer(output_),
+                        [self = shared_from_this()](const error_code& error, std::size_t) {
+                          if (!error) self->next_part();
+                        });
+    });
   }
 
   void next_part() {
@@ -115,16 +132,28 @@ class ScriptedServer::Session : public std::enable_shared_from_this<Session> {
   void write(std::string end, bool keep) {
     output_ = std::move(end);
     if (!user_.empty() || tokens_ > 0) server_.request_closed();
-    asio::async_write(socket_, asio::buffer(output_),
-                      [self = shared_from_this(), keep](const error_code& error, std::size_t) {
-                        if (error) return;
-                        if (keep && self->server_.options_.keep_alive) return self->read_head();
-                        self->socket_.close();
-                      });
+    on_stream([&](auto& stream) {
+      asio::async_write(stream, asio::buffer(output_),
+                        [self = shared_from_this(), keep](const error_code& error, std::size_t) {
+                          if (error) return;
+                          if (keep && self->server_.options_.keep_alive) return self->read_head();
+                          self->socket_.close();
+                        });
+    });
+  }
+
+  template <class Use>
+  void on_stream(Use use) {
+    if (tls_) {
+      use(*tls_);
+    } else {
+      use(socket_);
+    }
   }
 
   ScriptedServer& server_;
   tcp::socket socket_;
+  std::optional<asio::ssl::stream<tcp::socket&>> tls_;
   std::string input_;
   std::string output_;
   std::string user_;
@@ -134,7 +163,13 @@ class ScriptedServer::Session : public std::enable_shared_from_this<Session> {
 };
 
 ScriptedServer::ScriptedServer(Options options)
-    : options_(options), acceptor_(io_, tcp::endpoint(asio::ip::address_v4::loopback(), 0)) {
+    : options_(std::move(options)),
+      acceptor_(io_, tcp::endpoint(asio::ip::address_v4::loopback(), 0)) {
+  if (!options_.certificate.empty()) {
+    tls_.emplace(asio::ssl::context::tls_server);
+    tls_->use_certificate_chain_file(options_.certificate);
+    tls_->use_private_key_file(options_.certificate, asio::ssl::context::pem);
+  }
   accept();
   thread_ = std::thread([this] { io_.run(); });
 }
@@ -147,7 +182,7 @@ ScriptedServer::~ScriptedServer() {
 }
 
 TargetUrl ScriptedServer::url() const {
-  return {.host = "127.0.0.1", .port = acceptor_.local_endpoint().port(), .base_path = ""};
+  return {.host = "127.0.0.1", .port = port(), .base_path = ""};
 }
 
 void ScriptedServer::accept() {
@@ -155,7 +190,7 @@ void ScriptedServer::accept() {
     if (error) return;
     ++counters_.connections;
     socket.set_option(tcp::no_delay(true));
-    std::make_shared<Session>(*this, std::move(socket))->read_head();
+    std::make_shared<Session>(*this, std::move(socket))->start();
     accept();
   });
 }

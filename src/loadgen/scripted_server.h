@@ -3,8 +3,11 @@
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl/context.hpp>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -25,6 +28,7 @@ class ScriptedServer {
     // No answer begins before so many requests are open: proof that they are open at once.
     int hold_until = 0;
     bool keep_alive = true;
+    std::string certificate;  // PEM file with its key: speaks TLS
   };
   // What all sessions share; the server's thread writes it.
   struct Counters {
@@ -37,7 +41,9 @@ class ScriptedServer {
   ScriptedServer() : ScriptedServer(Options{}) {}
   ~ScriptedServer();
 
+  // Requires: no certificate.
   [[nodiscard]] TargetUrl url() const;
+  [[nodiscard]] std::uint16_t port() const { return acceptor_.local_endpoint().port(); }
   [[nodiscard]] const Counters& counters() const { return counters_; }
 
  private:
@@ -51,6 +57,7 @@ class ScriptedServer {
   Counters counters_;
   boost::asio::io_context io_{1};
   boost::asio::ip::tcp::acceptor acceptor_;
+  std::optional<boost::asio::ssl::context> tls_;
   std::vector<std::shared_ptr<Session>> held_;    // until enough are open
   std::vector<std::shared_ptr<Session>> silent_;  // for ever
   int open_ = 0;

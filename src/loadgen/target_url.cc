@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "loadgen/tls_client.h"
+
 namespace gimbal::loadgen {
 namespace {
 
@@ -33,15 +35,26 @@ std::string TargetUrl::authority() const {
 }
 
 Result<TargetUrl> parse_target_url(std::string_view url) {
-  if (url.starts_with("https://")) return unsupported("https is not supported by this client");
-  constexpr std::string_view kScheme = "http://";
-  if (!url.starts_with(kScheme)) return wrong_url(url, "a URL begins with http://");
-  std::string_view rest = url.substr(kScheme.size());
+  return parse_target_url(url, {});
+}
+
+Result<TargetUrl> parse_target_url(std::string_view url, const TlsOptions& tls) {
+  constexpr std::string_view kPlain = "http://";
+  constexpr std::string_view kSecure = "https://";
+  const bool secure = url.starts_with(kSecure);
+  if (!secure && !url.starts_with(kPlain)) {
+    return wrong_url(url, "a URL begins with http:// or https://");
+  }
+  if (!secure && (!tls.cacert.empty() || tls.insecure)) {
+    return wrong_url(url, "--cacert and --insecure are for https");
+  }
+  std::string_view rest = url.substr(secure ? kSecure.size() : kPlain.size());
   if (!is_plain(rest)) return wrong_url(url, "a URL has no spaces or control characters");
   if (rest.find_first_of("?#@") != std::string_view::npos) {
     return wrong_url(url, "a base URL has no user, query or fragment");
   }
   TargetUrl target;
+  if (secure) target.port = 443;
   const auto slash = rest.find('/');
   if (slash != std::string_view::npos) target.base_path = rest.substr(slash);
   while (target.base_path.ends_with('/'))
@@ -68,6 +81,9 @@ Result<TargetUrl> parse_target_url(std::string_view url) {
   if (target.host.empty()) return wrong_url(url, "a URL names a host");
   if (!port.empty()) {
     GIMBAL_ASSIGN_OR_RETURN(target.port, parse_port(port, url));
+  }
+  if (secure) {
+    GIMBAL_ASSIGN_OR_RETURN(target.tls, TlsClient::make(tls));
   }
   return target;
 }

@@ -285,7 +285,9 @@ def test_an_interrupt_prints_what_there_is(program, start_server, tmp_path):
 
 def test_what_cannot_work_is_said_before_anything_is_sent(gimbal, server):
     for flags, named in (
-        (("--base-url", "https://localhost:1"), "https"),
+        (("--base-url", "ftp://localhost:1"), "https"),
+        (("--base-url", server.url, "--insecure"), "https"),
+        (("--base-url", "https://localhost:1", "--cacert", "missing.pem"), "missing.pem"),
         (("--base-url", "http://127.0.0.1:9", "--ready-check-timeout-sec", 0), "cannot connect"),
         (("--base-url", server.url, "--lengths", "odd"), "--lengths"),
         (("--base-url", server.url, "--request-rate", "fast"), "--request-rate"),

@@ -213,6 +213,17 @@ def test_serves_https(program, python_env, demo_model, tmp_path):
         with urllib.request.urlopen(url, body.encode(), timeout=30, context=context) as response:
             lines = [line for line in response.read().decode().split("\n\n") if line]
         assert len(lines) >= 2 and lines[-1] == "data: [DONE]"
+        # The load generator trusts it as far as it is told to.
+        bench = [program, "bench", "serve", "--base-url", server.url, "--num-prompts", "2"]
+        bench += ["--random-input-len", "4", "--random-output-len", "4"]
+        ran = [
+            subprocess.run(
+                [*bench, *trust], cwd=tmp_path, capture_output=True, text=True, timeout=60
+            )
+            for trust in (("--cacert", certificate), ("--insecure",), ())
+        ]
+        assert [each.returncode for each in ran] == [0, 0, 1], [each.stderr for each in ran]
+        assert "self-signed certificate" in ran[2].stderr and "--cacert" in ran[2].stderr
         plain = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
         with pytest.raises((http.client.HTTPException, OSError)):
             plain.request("GET", "/health")

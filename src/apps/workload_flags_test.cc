@@ -22,7 +22,7 @@ using testing::HasSubstr;
 using workload::RequestSpec;
 using workload::Workload;
 
-Result<Workload> from(std::vector<std::string> arguments) {
+Result<Workload> workload_from(std::vector<std::string> arguments) {
   CLI::App app;
   WorkloadFlags flags;
   flags.add_to(app);
@@ -32,7 +32,7 @@ Result<Workload> from(std::vector<std::string> arguments) {
 }
 
 Workload made(std::vector<std::string> arguments) {
-  auto workload = from(std::move(arguments));
+  auto workload = workload_from(std::move(arguments));
   EXPECT_TRUE(workload.ok()) << workload.error().message;
   return workload.ok() ? std::move(*workload) : Workload{};
 }
@@ -187,14 +187,14 @@ TEST_F(WorkloadFlagsTrace, WindowsStartAtZero) {
   EXPECT_EQ(arrivals_of(made({"--trace", path_, "--skip-prompts", "2", "--request-rate", "2"})),
             stretched);
   for (const char* count : {"4", "-1"})
-    EXPECT_THAT(from({"--trace", path_, "--skip-prompts", count}).error().message,
+    EXPECT_THAT(workload_from({"--trace", path_, "--skip-prompts", count}).error().message,
                 HasSubstr("--skip-prompts"));
-  EXPECT_THAT(from({"--skip-prompts", "1"}).error().message, HasSubstr("--skip-prompts"));
+  EXPECT_THAT(workload_from({"--skip-prompts", "1"}).error().message, HasSubstr("--skip-prompts"));
 }
 
 TEST_F(WorkloadFlagsTrace, ReadsItAsItIsTold) {
-  EXPECT_FALSE(from({"--trace", path_, "--trace-format", "azure"}).ok());
-  EXPECT_FALSE(from({"--trace", path_, "--block-size", "700"}).ok());
+  EXPECT_FALSE(workload_from({"--trace", path_, "--trace-format", "azure"}).ok());
+  EXPECT_FALSE(workload_from({"--trace", path_, "--block-size", "700"}).ok());
   EXPECT_EQ(made({"--trace", path_, "--block-size", "300"}).requests[0].prompt[0].tokens, 300);
 }
 
@@ -212,14 +212,14 @@ TEST(WorkloadFlags, TakesTheLinesOfVllmForShareGpt) {
   EXPECT_EQ(few.requests.size(), 3u);
   EXPECT_FALSE(few.requests[0].text.empty());
   EXPECT_EQ(few.requests.back().arrival, milliseconds(1500));
-  EXPECT_THAT(from({"--dataset-name", "sharegpt"}).error().message,
+  EXPECT_THAT(workload_from({"--dataset-name", "sharegpt"}).error().message,
               HasSubstr("--dataset-name sharegpt needs --dataset-path"));
   EXPECT_EQ(made({"--input-len", "7", "--output-len", "3"}).requests[0].prompt_tokens(), 7);
 }
 
 TEST(WorkloadFlags, ErrorsNameTheFlag) {
   const auto message = [](std::vector<std::string> arguments) {
-    const auto workload = from(std::move(arguments));
+    const auto workload = workload_from(std::move(arguments));
     return workload.ok() ? std::string("accepted") : workload.error().message;
   };
   EXPECT_THAT(message({"--dataset-name", "x"}), HasSubstr("--dataset-name"));

@@ -46,6 +46,7 @@ RequestLog::RequestLog(const workload::Workload& workload, std::size_t most_gaps
     entry.traffic_class = request.traffic_class;
     tokens += request.output_tokens;
   }
+  first_second_ = second_of(first_);
   const auto most = static_cast<std::int64_t>(std::max<std::size_t>(1, most_gaps));
   stride_ = static_cast<std::size_t>((tokens + most - 1) / most);
   stride_ = std::max<std::size_t>(1, stride_);
@@ -61,7 +62,7 @@ void RequestLog::note_token(std::size_t index, Duration now) {
   }
   entry.last = now;
   ++entry.output_tokens;
-  const std::size_t second = second_of(now - first_);
+  const std::size_t second = second_of(now) - first_second_;
   if (second >= tokens_.size()) tokens_.resize(second + 1);
   ++tokens_[second];
 }
@@ -137,8 +138,8 @@ void RequestLog::find_peaks(report::ServeResult& result) const {
   std::vector<std::int64_t> change(tokens_.size() + 2);
   for (const RequestEntry& entry : entries_) {
     if (entry.end != RequestEnd::kCompleted) continue;
-    ++change[second_of(entry.arrival - first_)];
-    --change[second_of(entry.last - first_) + 1];
+    ++change[second_of(entry.arrival) - first_second_];
+    --change[second_of(entry.last) - first_second_ + 1];
   }
   std::int64_t running = 0;
   for (const std::int64_t each : change) {

@@ -53,10 +53,11 @@ class RequestLog {
 
   std::vector<RequestEntry> entries_;  // by request
   Duration first_{};                   // arrival
+  std::size_t first_second_ = 0;       // in which it is
   std::size_t ended_ = 0;
   std::size_t stride_ = 1;
   std::vector<std::vector<float>> gaps_;  // of every stride_-th request, ms
-  std::vector<std::uint32_t> tokens_;     // by second from there on
+  std::vector<std::uint32_t> tokens_;     // by second from the first arrival's on
 };
 
 }  // namespace gimbal::sim

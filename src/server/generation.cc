@@ -292,9 +292,11 @@ void Generation::on_delivered() {
   }
 }
 
+// By the time that was asked for: streams that are written together stay together, and so wake the
+// loop once and not one by one.
 void Generation::on_wake() {
   waking_ = false;
-  if (!over_) send_when_due(context_.clock.now());
+  if (!over_) send_when_due(wake_);
 }
 
 ChoicePart Generation::part_of(const Choice& choice) const {
@@ -330,7 +332,8 @@ void Generation::send_when_due(TimePoint now) {
     written_ = now;
     send_chunks();
   } else if (!std::exchange(waking_, true)) {
-    exchange_.wake_at(written_ + interval);
+    wake_ = written_ + interval;
+    exchange_.wake_at(wake_);
   }
 }
 

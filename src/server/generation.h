@@ -111,6 +111,7 @@ class Generation final : public HttpJob, public TokenReceiver {
   bool over_ = false;       // answered
   TimePoint heard_;         // of the latest outputs
   TimePoint written_;       // the latest chunks; with streaming_
+  TimePoint wake_;          // with waking_: when
 };
 
 }  // namespace gimbal::server

@@ -80,13 +80,13 @@ struct ServerMetrics::Families {
   std::array<prometheus::Counter*, N> add_all(CounterFamily& family, const std::string& engine,
                                               const char* label,
                                               const std::array<const char*, N>& values) const {
-    std::array<prometheus::Counter*, N> made{};
+    std::array<prometheus::Counter*, N> added{};
     for (std::size_t i = 0; i < N; ++i) {
       auto all = labels(engine);
       all.emplace(label, values[i]);
-      made[i] = &family.Add(all);
+      added[i] = &family.Add(all);
     }
-    return made;
+    return added;
   }
 
   // Those of an engine are made when they are first needed.

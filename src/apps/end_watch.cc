@@ -1,5 +1,6 @@
 #include "apps/end_watch.h"
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdlib>
 #include <mutex>
@@ -8,6 +9,11 @@
 #include "base/thread_name.h"
 
 namespace gimbal::apps {
+namespace {
+
+constexpr Duration kLastWords = std::chrono::seconds(1);
+
+}  // namespace
 
 EndWatch::~EndWatch() {
   thread_.request_stop();
@@ -20,7 +26,8 @@ void EndWatch::arm(Duration limit, std::function<void()> last_words) {
     std::condition_variable_any stopped;
     std::unique_lock lock(mutex);
     if (stopped.wait_for(lock, stop, limit, [] { return false; }) || stop.stop_requested()) return;
-    last_words();
+    std::thread(last_words).detach();
+    stopped.wait_for(lock, kLastWords, [] { return false; });
     std::_Exit(0);
   });
 }

@@ -7,7 +7,8 @@
 
 namespace gimbal::apps {
 
-// Ends a process that cannot end: a thread that hangs is never joined. One thread.
+// Ends a process that cannot end: a thread that hangs is never joined, and may hold any lock. Owned
+// by who ends the process. One thread.
 class EndWatch {
  public:
   EndWatch() = default;
@@ -15,8 +16,8 @@ class EndWatch {
   EndWatch(const EndWatch&) = delete;
   EndWatch& operator=(const EndWatch&) = delete;
 
-  // Unless this is destroyed within `limit`, `last_words` runs on another thread, and the process
-  // ends with exit code 0.
+  // Unless this is destroyed or armed again within `limit`, `last_words` runs on another thread,
+  // for a second at most, and the process ends with exit code 0.
   void arm(Duration limit, std::function<void()> last_words);
 
  private:

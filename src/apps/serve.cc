@@ -258,15 +258,19 @@ Result<void> serve_model(Arguments& arguments, server::Server& server, Signals& 
            static_cast<double>(loaded.model->weight_bytes()) * 1e-6, loaded.pool->workers(),
            kernels::to_string(loaded.isa), scheduler.kv_pages, scheduler.page_tokens,
            to_ms(clock.now() - started) / 1000.0);
-  serve_until_signal(arguments, server, signals, text.chat_template != nullptr, engines.drain);
-  // What still runs is cancelled and ends within a stage; an engine's thread that hangs does not.
-  const double patience = std::max(kEndPatience, arguments.parallel.experts.dead_after);
-  end_watch.arm(from_ms(engines.hangs() ? 0.0 : patience * 1000.0), [&recordings] {
+  const auto last_words = [&recordings] {
     log_warning(
         "an engine's thread hangs: ending without it; --record files lack their last lines");
     recordings->flush();
     std::fflush(nullptr);
+  };
+  // What still runs then is cancelled and ends within a stage; a thread that hangs does not.
+  const double patience = std::max(kEndPatience, arguments.parallel.experts.dead_after);
+  serve_until_signal(arguments, server, signals, text.chat_template != nullptr, [&] {
+    end_watch.arm(from_ms((arguments.shutdown_timeout + patience) * 1000.0), last_words);
+    engines.drain();
   });
+  end_watch.arm(from_ms(engines.hangs() ? 0.0 : patience * 1000.0), last_words);
   return {};
 }
 

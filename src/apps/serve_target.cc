@@ -29,8 +29,7 @@ Result<HttpReply> wait_for_models(const ServeTarget& target, int timeout_seconds
         loadgen::http_get(target.url, "/v1/models", target.api_key,
                           std::chrono::seconds(std::max(1, timeout_seconds)), target.headers);
     if (reply.ok() && reply->status == 200) return reply;
-    const bool distrusted =
-        !reply.ok() && reply.error().code == ErrorCode::kInvalidArgument && target.url.tls;
+    const bool distrusted = !reply.ok() && reply.error().field == "base_url";
     if (distrusted) {
       Error error = reply.error().within(target.url.authority());
       error.message += " (--cacert FILE names whom to trust, --insecure trusts anybody)";

@@ -128,8 +128,10 @@ TEST(ThreadPool, UrgentRegionsHaveInterruptsToo) {
     ThreadPool pool({.workers = workers, .pin = false});
     Counts counts;
     int by_caller = 0;
-    pool.run_urgent(
-        20, [&](int, int worker) { by_caller += worker == pool.workers() ? 1 : 0; }, &counts);
+    const auto body = [&](int, int worker) {
+      if (worker == pool.workers()) ++by_caller;
+    };
+    pool.run_urgent(20, body, &counts);
     EXPECT_EQ(counts.count, by_caller);
   }
 }

@@ -130,7 +130,8 @@ void GangCoordinator::note_end(Member& member) {
   const double ms = to_ms(now_ - member.since);
   member.measured_ms =
       member.measured_ms == 0 ? ms : (1 - kNewest) * member.measured_ms + kNewest * ms;
-  if (member.predicted_ms <= 0) return;
+  // A stall is not how much slower than predicted its steps are.
+  if (member.predicted_ms <= 0 || member.late == member.number) return;
   member.slowness = std::clamp((1 - kNewest) * member.slowness + kNewest * ms / member.predicted_ms,
                                kLeastSlowness, kMostSlowness);
 }

@@ -161,6 +161,8 @@ cluster::ExpertWork GroupPort::work() const {
 }
 
 std::optional<Duration> GroupPort::time_to_next_due() const {
+  constexpr Duration kServed = std::chrono::milliseconds(1);
+  const TimePoint now = group_.clock().now();
   std::optional<TimePoint> next;
   const auto consider = [&next](TimePoint due) {
     if (!next || due < *next) next = due;
@@ -171,11 +173,11 @@ std::optional<Duration> GroupPort::time_to_next_due() const {
       if (const ReturnHeader* back = station.returns(rank_).peek()) consider(back->arrives);
     }
     if (!may_serve(Rank{rank})) continue;
-    // Whoever serves there looks again before it goes.
-    if (const auto due = station.next_due(); due && !station.server()) consider(*due);
+    // Whoever serves there now looks again before it goes, unless it goes before that is due.
+    if (const auto due = station.next_due())
+      consider(station.server() ? std::max(*due, now + kServed) : *due);
   }
   // Who took our posts, and knows how long they are held, may be the one that is late.
-  const TimePoint now = group_.clock().now();
   if (awaited_ > 0 && hold_check_ > now) consider(hold_check_);
   if (!next) return std::nullopt;
   return std::max(Duration::zero(), *next - now);

@@ -22,8 +22,8 @@ struct ExpertLoad {
 };
 
 // From `gimbal:expert_service_rows_total`, `gimbal:distinct_experts_total`, `gimbal:steps_total`
-// and `gimbal:expert_exchange_{in,out}_bytes_total`; groups are those of `gimbal:expert_map_version`, of as many consecutive
-// engines each.
+// and `gimbal:expert_exchange_{in,out}_bytes_total`; groups are those of
+// `gimbal:expert_map_version`, of as many consecutive engines each.
 [[nodiscard]] ExpertLoad expert_load(const MetricPage& before, const MetricPage& after);
 
 }  // namespace gimbal::loadgen

@@ -54,8 +54,9 @@ std::unique_ptr<TlsClient::Stream> TlsClient::wrap(asio::ip::tcp::socket& socket
 }
 
 Error TlsClient::failure(Stream& stream, const std::string& host, const error_code& error) {
-  const long verdict = SSL_get_verify_result(stream.native_handle());
-  if (verdict == X509_V_OK) {
+  SSL* const tls = stream.native_handle();
+  const long verdict = SSL_get_verify_result(tls);
+  if (verdict == X509_V_OK || SSL_get_verify_mode(tls) == SSL_VERIFY_NONE) {
     return {ErrorCode::kUnavailable, "no TLS connection to " + host + ": " + error.message()};
   }
   return invalid_argument(fmt::format("the certificate of {} is not accepted: {}", host,

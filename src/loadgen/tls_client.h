@@ -28,8 +28,8 @@ class TlsClient final {
   // name or an address, which the certificate must then be for.
   [[nodiscard]] std::unique_ptr<Stream> wrap(boost::asio::ip::tcp::socket& socket,
                                              const std::string& host);
-  // Why a handshake has failed. kInvalidArgument: the certificate is not trusted, or not for
-  // `host`; trying again is of no use.
+  // Why a handshake has failed. kInvalidArgument, of field base_url: the certificate is not
+  // trusted, or not for `host`; trying again is of no use.
   [[nodiscard]] static Error failure(Stream& stream, const std::string& host,
                                      const boost::system::error_code& error);
 

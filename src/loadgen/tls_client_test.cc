@@ -103,8 +103,8 @@ TEST(TlsClient, TakesAnyCertificateWhereItIsToldTo) {
 
 TEST(TlsClient, SaysThatAServerSpeaksNoTls) {
   const ScriptedServer server;
-  const auto reply =
-      http_get(secure_url(server, {.insecure = true}), "/v1/models", "", std::chrono::milliseconds(100));
+  const auto reply = http_get(secure_url(server, {.insecure = true}), "/v1/models", "",
+                              std::chrono::milliseconds(100));
   ASSERT_FALSE(reply.ok());
   EXPECT_EQ(reply.error().code, ErrorCode::kUnavailable);
 }

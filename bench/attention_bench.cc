@@ -4,10 +4,11 @@
 // machine too.
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/random.h"
@@ -57,10 +58,10 @@ class Subject {
     const auto total = static_cast<std::int64_t>(batch_.size()) * rows_;
     const tensor::ConstMatrixView q{q_.data(), layout_.dtype, total, cols, cols};
     const tensor::MatrixView out{out_.data(), layout_.dtype, total, cols, cols};
-    const auto start = std::chrono::steady_clock::now();
+    const double start = seconds_now(context.pool);
     kernels::paged_attention(context, shape_, q, batch_,
                              {cache_.data(), layout_.page_bytes(), layout_}, workspace_, out);
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return seconds_now(context.pool) - start;
   }
   [[nodiscard]] double bytes() const { return static_cast<double>(cache_.size()); }
   // Multiply-adds of the visible (query, key) pairs, two operations each.
@@ -129,6 +130,63 @@ void time_decode(const kernels::KernelContext& context, const kernels::Attention
               median(rates) / 1e9, 100.0 * median(shares));
 }
 
+class NoInterrupt final : public Interrupt {
+ public:
+  void between_tasks() override {}
+};
+
+// Notes the longest time between two tasks, or pauses of one.
+class LongestTask final : public Interrupt {
+ public:
+  explicit LongestTask(const ThreadPool& pool) : pool_(pool) {}
+  void between_tasks() override {
+    const double now = seconds_now(pool_);
+    if (last_) longest_ = std::max(longest_, now - *last_);
+    last_ = now;
+  }
+  // Since the last call of take(); seconds.
+  double take() {
+    last_.reset();
+    return std::exchange(longest_, 0);
+  }
+
+ private:
+  const ThreadPool& pool_;
+  std::optional<double> last_;
+  double longest_ = 0;
+};
+
+// The last `rows` tokens of a long prompt: as a stage of its own, and with pauses so that others'
+// rows need not wait long. Longest times between these are medians of calls.
+void time_interrupted(const kernels::KernelContext& context, const kernels::AttentionShape& shape,
+                      DType dtype, std::int64_t tokens, std::int64_t rows, int rounds) {
+  Subject subject(shape, dtype, 1, tokens, rows);
+  LongestTask interrupt(context.pool);
+  NoInterrupt nothing;
+  kernels::KernelContext timed = context;
+  timed.interrupt = &interrupt;
+  kernels::KernelContext pausing = context;
+  pausing.interrupt = &nothing;
+  std::vector<double> ratios;
+  std::vector<double> longest;
+  std::vector<double> whole;
+  subject.time(pausing);
+  for (int round = 0; round < rounds; ++round) {
+    // In turns, for whoever comes second finds other caches.
+    const double first = subject.time(round % 2 == 0 ? context : pausing);
+    const double second = subject.time(round % 2 == 0 ? pausing : context);
+    whole.push_back(round % 2 == 0 ? first : second);
+    ratios.push_back(round % 2 == 0 ? second / first : first / second);
+    interrupt.take();
+    subject.time(timed);
+    longest.push_back(interrupt.take());
+  }
+  std::printf(
+      "last %5lld of %6lld tokens  %8.2f ms   interruptible %5.3f of that, longest task %6.0f us\n",
+      static_cast<long long>(rows), static_cast<long long>(tokens), 1e3 * median(whole),
+      median(ratios), 1e6 * median(longest));
+}
+
 }  // namespace
 }  // namespace gimbal::bench
 
@@ -139,6 +197,7 @@ int main(int argc, char** argv) {
   gimbal::kernels::AttentionShape shape{16, 4, 64, 0.125F, 0};
   int threads = 0;
   int rounds = 15;
+  bool interruptible = false;
   app.add_option("--isa", isa_name, "instruction set")->capture_default_str();
   app.add_option("--dtype", dtype_name, "bfloat16 or float32")->capture_default_str();
   app.add_option("--heads", shape.heads)->capture_default_str();
@@ -146,6 +205,8 @@ int main(int argc, char** argv) {
   app.add_option("--head-dim", shape.head_dim)->capture_default_str();
   app.add_option("--threads", threads, "0: all CPUs")->capture_default_str();
   app.add_option("--rounds", rounds)->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_flag("--interruptible", interruptible,
+               "compare prefill with the same that pauses for others' rows, instead of the rest");
   CLI11_PARSE(app, argc, argv);
   const auto isa = gimbal::kernels::parse_isa(isa_name);
   const auto dtype = gimbal::tensor::parse_dtype(dtype_name);
@@ -156,6 +217,13 @@ int main(int argc, char** argv) {
   shape.scale = 1.0F / std::sqrt(static_cast<float>(shape.head_dim));
   gimbal::ThreadPool pool({.workers = threads});
   const gimbal::kernels::KernelContext context{pool, *isa};
+  if (interruptible) {
+    for (const auto& [tokens, rows] :
+         {std::pair{512, 512}, {2048, 2048}, {8192, 512}, {32768, 128}}) {
+      gimbal::bench::time_interrupted(context, shape, *dtype, tokens, rows, rounds);
+    }
+    return 0;
+  }
   for (const std::int64_t tokens : {512, 2048, 8192}) {
     gimbal::bench::time_prefill(context, shape, *dtype, tokens, rounds);
   }

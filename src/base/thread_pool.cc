@@ -177,9 +177,17 @@ void ThreadPool::drain(Lane& lane, int worker, Interrupt* interrupt) {
   for (int task = lane.next.fetch_add(1, std::memory_order_relaxed); task < tasks;
        task = lane.next.fetch_add(1, std::memory_order_relaxed)) {
     body(task, worker);
-    if (interrupt != nullptr) interrupt->between_tasks();
-    if (&lane != &urgent_) join(urgent_, worker);
+    if (&lane != &urgent_) {
+      pause(worker, interrupt);
+    } else if (interrupt != nullptr) {
+      interrupt->between_tasks();
+    }
   }
+}
+
+void ThreadPool::pause(int worker, Interrupt* interrupt) {
+  if (worker == 0 && interrupt != nullptr) interrupt->between_tasks();  // on the caller's thread
+  join(urgent_, worker);
 }
 
 void ThreadPool::join(Lane& lane, int worker) {

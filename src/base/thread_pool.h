@@ -29,8 +29,9 @@ struct ThreadPoolOptions {
 // overtakes a normal one at task grain: whoever works on the normal one goes over between tasks.
 enum class Urgency : std::uint8_t { kNormal, kUrgent };
 
-// What a caller does between any two tasks of its own region, and now and then while it waits for
-// its turn. One thread: the caller's. Must not throw: a region would never end.
+// What a caller does between any two tasks of its own region, in the pauses of a normal one, and
+// now and then while it waits for its turn. One thread: the caller's. Must not throw: a region
+// would never end.
 class Interrupt {
  public:
   virtual ~Interrupt() = default;
@@ -61,6 +62,11 @@ class ThreadPool {
   // The same in the urgent lane, where worker is in [0, workers()]: the caller of the normal region
   // that is overtaken helps too. May be called from an Interrupt; `interrupt` must not run regions.
   void run_urgent(int tasks, Body body, Interrupt* interrupt = nullptr);
+
+  // Within a task of a normal region: does what is done between any two of them, so that urgent
+  // regions need not wait for the end of a long one. As in the call of the body: `worker`, which
+  // the task must not share state with others by; as in that of run(): `interrupt`.
+  void pause(int worker, Interrupt* interrupt);
 
   // Binds the calling thread to the first CPU of the pool, if the pool is pinned.
   void pin_caller() const;

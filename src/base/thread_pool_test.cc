@@ -136,6 +136,43 @@ TEST(ThreadPool, UrgentRegionsHaveInterruptsToo) {
   }
 }
 
+TEST(ThreadPool, UrgentRegionsOvertakeWithinTasksThatPause) {
+  class Counts final : public Interrupt {
+   public:
+    void between_tasks() override { ++count; }
+    int count = 0;  // of the caller's thread
+  };
+  ThreadPool pool({.workers = 2, .pin = false});
+  std::atomic<int> started{0};
+  std::atomic<bool> urgent_done{false};
+  Counts counts;
+  std::thread normal([&] {
+    pool.run(
+        2,
+        [&](int, int worker) {
+          started.fetch_add(1);
+          do {
+            pool.pause(worker, &counts);
+            std::this_thread::yield();
+          } while (!urgent_done.load());
+        },
+        &counts);
+  });
+  while (started.load() < 2)
+    std::this_thread::yield();
+  // Two tasks that wait for each other: one of the workers in a task must come for the second.
+  std::atomic<int> met{0};
+  pool.run_urgent(2, [&](int, int) {
+    met.fetch_add(1);
+    while (met.load() < 2)
+      std::this_thread::yield();
+  });
+  urgent_done = true;
+  normal.join();
+  EXPECT_EQ(met.load(), 2);
+  EXPECT_GE(counts.count, 1);
+}
+
 TEST(ThreadPool, BothLanesWithManyCallersRunEveryTask) {
   ThreadPool pool({.workers = 3, .pin = false});
   std::atomic<int> count{0};

@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 
+#include "kernels/attention_tile.h"
 #include "kernels/test_matrix.h"
 
 namespace gimbal::kernels {
@@ -164,6 +165,56 @@ TEST(AttentionTest, ThreadsAndSplitDecodesGiveTheSameBits) {
     const TestMatrix one = run_in_chunks({pool_of(1), c.isa}, c.shape, c.dtype, tokens, chunks);
     const TestMatrix many = run_in_chunks({pool_of(5), c.isa}, c.shape, c.dtype, tokens, chunks);
     EXPECT_EQ(one, many);
+  }
+}
+
+// Attends to something else in every pause, on the same processor.
+class OtherAttention final : public Interrupt {
+ public:
+  OtherAttention(const Case& c, ThreadPool& pool)
+      : case_(c),
+        context_{pool, c.isa, Urgency::kUrgent},
+        tokens_(rng_, c.shape, c.dtype, kTokens) {}
+  void between_tasks() override {
+    ++calls_;
+    if (calls_ % 5 == 1) run_in_chunks(context_, case_.shape, case_.dtype, tokens_, {kTokens});
+  }
+  [[nodiscard]] int calls() const { return calls_; }
+
+ private:
+  static constexpr std::int64_t kTokens = 70;
+  const Case& case_;
+  KernelContext context_;
+  Rng rng_{8};
+  Tokens tokens_;
+  int calls_ = 0;
+};
+
+TEST(AttentionTest, LongTasksPauseAndGiveTheSameBits) {
+  for (const Case& c : cases()) {
+    if (c.isa == Isa::kReference) continue;
+    SCOPED_TRACE(name_of(c));
+    Rng rng(3);
+    constexpr std::int64_t kTokens = 2700;
+    constexpr std::int64_t kFirst = kTokens - 100;
+    Tokens tokens(rng, c.shape, c.dtype, kTokens);
+    TestCache cache(c.shape, c.dtype, kTokens / kPageTokens + 1, 9);
+    TestMatrix plain(c.dtype, kTokens, c.shape.heads * c.shape.head_dim);
+    for (const auto& [begin, end] : {std::pair{std::int64_t{0}, kFirst}, {kFirst, kTokens}})
+      run_chunk({pool_of(5), c.isa}, c.shape, tokens, cache, begin, end, plain);
+    for (const int workers : {1, 5}) {
+      OtherAttention other(c, pool_of(workers));
+      const KernelContext context{pool_of(workers), c.isa, Urgency::kNormal, &other};
+      TestMatrix out(c.dtype, kTokens, c.shape.heads * c.shape.head_dim);
+      run_chunk(context, c.shape, tokens, cache, kFirst, kTokens, out);
+      for (std::int64_t r = kFirst; r < kTokens; ++r)
+        ASSERT_TRUE(same_row_bits(out, r, plain, r)) << r;
+      if (workers > 1 || c.shape.window > 0 || c.shape.head_dim < 64) continue;
+      // More often than between tasks: a tile of 96 rows and 2 700 keys is a long one.
+      const std::int64_t positions = kTileRows / (c.shape.heads / c.shape.kv_heads);
+      const std::int64_t tiles = c.shape.kv_heads * ((99 + positions) / positions);
+      EXPECT_GE(other.calls(), 2 * tiles);
+    }
   }
 }
 

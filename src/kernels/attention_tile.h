@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/function_ref.h"
 #include "kernels/attention.h"
 
 namespace gimbal::kernels {
@@ -31,6 +32,9 @@ struct AttentionTile {
   // Where each segment's unnormalized result goes when other tiles do the other segments (see
   // partial_floats); null: this tile does all segments and writes `out`.
   float* partials = nullptr;
+  // Called between blocks, each time after so many; null: never.
+  const FunctionRef<void()>* pause = nullptr;
+  std::int64_t pause_blocks = 1;
 
   [[nodiscard]] std::int64_t group() const { return shape->heads / shape->kv_heads; }
   [[nodiscard]] std::int64_t rows() const { return positions * group(); }
@@ -45,6 +49,11 @@ struct AttentionTile {
   [[nodiscard]] std::int64_t end_key() const { return first_position + positions; }
   // A segment's part of `partials`: sums [rows, head_dim], then maxima [rows], then weights [rows].
   [[nodiscard]] std::int64_t partial_floats() const { return rows() * (shape->head_dim + 2); }
+  // Whether to pause after the block that begins with this key.
+  [[nodiscard]] bool pauses_after(std::int64_t block) const {
+    return pause != nullptr && (block / kBlockTokens + 1) % pause_blocks == 0 &&
+           block + kBlockTokens < end_key();
+  }
   [[nodiscard]] float* partial(std::int64_t segment) const {
     return partials + (segment - first_segment) * partial_floats();
   }

@@ -273,8 +273,14 @@ void run_segment(const AttentionTile& tile, std::int64_t segment, const SoftmaxS
   const std::int64_t first =
       std::max(segment * kSegmentTokens, tile.first_key(tile.first_position));
   const std::int64_t end = std::min((segment + 1) * kSegmentTokens, tile.end_key());
-  for (std::int64_t block = first / kBlockTokens * kBlockTokens; block < end; block += kBlockTokens)
+  for (std::int64_t block = first / kBlockTokens * kBlockTokens; block < end;
+       block += kBlockTokens) {
     run_block(tile, block, state, work);
+    if (!tile.pauses_after(block)) continue;
+    release_tiles();
+    (*tile.pause)();
+    configure_tiles();
+  }
 }
 
 // Rows at another stride.

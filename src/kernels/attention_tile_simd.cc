@@ -298,6 +298,7 @@ HWY_INLINE void run_segment(const AttentionTile& tile, std::int64_t segment,
         const BlockPanels<float> floats = widen_block(tile, block, panels, wide);
         run_block<float>(visible, rows,
                          {&visible, &floats, nullptr, head_dim, scale, 0, block, 0, 0}, q, state);
+        if (tile.pauses_after(block)) (*tile.pause)();
         continue;
       }
     }
@@ -307,6 +308,7 @@ HWY_INLINE void run_segment(const AttentionTile& tile, std::int64_t segment,
     run_block<T>(visible, rows,
                  {&visible, &panels, more ? &next : nullptr, head_dim, scale, 0, block, 0, 0}, q,
                  state);
+    if (tile.pauses_after(block)) (*tile.pause)();
   }
 }
 

@@ -14,6 +14,11 @@ struct KernelContext {
   Urgency urgency = Urgency::kNormal;
   Interrupt* interrupt = nullptr;  // between the tasks of regions; may be null
 
+  // Within a task of a region, now and then in a long one: lets urgent regions and the interrupt
+  // have their turn. Registers of matrix tiles do not survive it.
+  void pause(int worker) const {
+    if (urgency == Urgency::kNormal) pool.pause(worker, interrupt);
+  }
   // One parallel region: body(task, worker) for each task in [0, tasks).
   void run(int tasks, ThreadPool::Body body) const {
     if (urgency == Urgency::kUrgent) {

@@ -198,6 +198,7 @@ Result<std::vector<sim::RunResult>> run_all(const Arguments& arguments, const Pl
     for (const policy::Preset& preset : plan.presets) {
       GIMBAL_ASSIGN_OR_RETURN(sim::SystemOptions system, arguments.flags.system(preset, command));
       system.seed = seed;
+      system.scheduler.report_order = !arguments.flags.scheduler.record_path.empty();
       sim::RunLabel label{.preset = system.name,
                           .seed = seed,
                           .model = plan.testbed->options().model.name,

@@ -60,6 +60,7 @@ void fields(Archive& a, DispatcherOptions& v) {
 
 namespace {
 
+constexpr std::string_view kOrders = "orders";  // in a header: places in the queue are recorded
 constexpr int kVersion = 1;
 constexpr int kMostEngines = 4096;  // of a record that is read
 
@@ -83,6 +84,13 @@ Result<std::vector<kv::PrefixEvent>> prefix_from_json(const Json& json) {
                       each[1].get<std::uint64_t>(), each[2].get<std::uint64_t>()});
   }
   return events;
+}
+
+Json order_to_json(TimePoint now, const sched::OrderDecision& decision) {
+  Json json = write_fields(decision);
+  json["reason"] = to_string(decision.reason);
+  json["time"] = now.time_since_epoch().count();
+  return json;
 }
 
 // What a line may hold beside its kind.
@@ -128,6 +136,10 @@ class Replayer {
     GIMBAL_ASSIGN_OR_RETURN(dispatcher_, Dispatcher::make(options));
     dispatcher_->on_decision(
         [this](const DecisionRecord& record) { decided_.push_back(decision_to_json(record)); });
+    if (!json.contains(kOrders)) return {};
+    dispatcher_->on_order([this](TimePoint now, const sched::OrderDecision& decision) {
+      decided_.push_back(order_to_json(now, decision));
+    });
     return {};
   }
 
@@ -136,7 +148,7 @@ class Replayer {
       return invalid_argument("not a call: " + excerpt(json));
     }
     const std::string kind = json.at("call").get<std::string>();
-    if (kind == "decision") return compare(json);
+    if (kind == "decision" || kind == "order") return compare(kind, json);
     if (!decided_.empty()) return invalid_argument("a decision is not in the record");
     ++report_.calls;
     GIMBAL_ASSIGN_OR_RETURN(const Call call, read_fields<Call>(json));
@@ -240,11 +252,11 @@ class Replayer {
     return {};
   }
 
-  Result<void> compare(const Json& json) {
+  Result<void> compare(const std::string& kind, const Json& json) {
     if (decided_.empty()) return invalid_argument("a decision of the record was not made");
     const Json made = std::move(decided_.front());
     decided_.pop_front();
-    ++report_.decisions;
+    ++(kind == "order" ? report_.orders : report_.decisions);
     if (!json.contains("value") || json.at("value") != made) {
       return invalid_argument("it decides otherwise: " + difference(json, made));
     }
@@ -270,7 +282,8 @@ class Replayer {
 }  // namespace
 
 void DispatchRecorder::header(const DispatcherOptions& options) {
-  out_ << Json{{"dispatch_record", kVersion}, {"options", write_fields(options)}} << '\n';
+  out_ << Json{{"dispatch_record", kVersion}, {"options", write_fields(options)}, {kOrders, true}}
+       << '\n';
 }
 
 void DispatchRecorder::snapshot(EngineId engine, const EngineSnapshot& snapshot) {
@@ -355,6 +368,10 @@ void DispatchRecorder::give_back(const Dispatched& dispatched) {
 
 void DispatchRecorder::decision(const DecisionRecord& record) {
   out_ << Json{{"call", "decision"}, {"value", decision_to_json(record)}} << '\n';
+}
+
+void DispatchRecorder::order(TimePoint now, const sched::OrderDecision& decision) {
+  out_ << Json{{"call", "order"}, {"value", order_to_json(now, decision)}} << '\n';
 }
 
 Result<DispatchReplay> replay_dispatch(std::istream& in) {

@@ -32,6 +32,7 @@ class DispatchRecorder {
   void give_back(const Dispatched& dispatched);
   void cancel(RequestId request);
   void decision(const DecisionRecord& record);
+  void order(TimePoint now, const sched::OrderDecision& decision);
 
  private:
   std::ostream& out_;
@@ -40,6 +41,7 @@ class DispatchRecorder {
 struct DispatchReplay {
   std::uint64_t calls = 0;
   std::uint64_t decisions = 0;
+  std::uint64_t orders = 0;  // of the queue of late binding
 };
 
 // Makes a dispatcher as the record's header says, tells it the record's calls, and compares what it

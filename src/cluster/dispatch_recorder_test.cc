@@ -110,6 +110,7 @@ TEST(DispatchRecorderTest, ARecordedLifeReplaysDecisionForDecision) {
       const auto replay = replay_dispatch(in);
       ASSERT_TRUE(replay.ok()) << rule << ": " << replay.error().message;
       EXPECT_GT(replay->decisions, late ? 10U : 20U) << rule;
+      EXPECT_EQ(replay->orders > 10, late) << rule << " " << replay->orders;
     }
   }
 }
@@ -133,6 +134,39 @@ TEST(DispatchRecorderTest, ARecordWithoutExpertRowsIsRead) {
   EXPECT_EQ(replay->decisions, 9U);
 }
 
+TEST(DispatchRecorderTest, AnOrderThatDiffersIsFound) {
+  const std::string text = random_life(3, true, "gimbal");
+  std::string changed = text;
+  const auto order = text.find("\"call\":\"order\"");
+  ASSERT_NE(order, std::string::npos);
+  const std::string what = "\"job_tokens\":";
+  changed.insert(text.find(what, order) + what.size(), "1");
+  std::istringstream in(changed);
+  const auto replay = replay_dispatch(in);
+  ASSERT_FALSE(replay.ok());
+  EXPECT_NE(replay.error().message.find("job_tokens is "), std::string::npos)
+      << replay.error().message;
+}
+
+// A record made before the queue's places were written says nothing of them.
+TEST(DispatchRecorderTest, ARecordWithoutOrdersIsRead) {
+  std::istringstream lines(random_life(3, true, "gimbal"));
+  std::string old;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find("\"call\":\"order\"") != std::string::npos) continue;
+    const std::string flag = ",\"orders\":true";
+    if (old.empty()) {
+      ASSERT_NE(line.find(flag), std::string::npos) << line;
+      line.erase(line.find(flag), flag.size());
+    }
+    old += line + "\n";
+  }
+  std::istringstream in(old);
+  const auto replay = replay_dispatch(in);
+  ASSERT_TRUE(replay.ok()) << replay.error().message;
+  EXPECT_EQ(replay->orders, 0U);
+}
+
 TEST(DispatchRecorderTest, AnotherRuleReplaysOtherwise) {
   std::string text = random_life(1, false, "gimbal");
   const auto at = text.find("\"rule\":\"gimbal\"");
@@ -146,7 +180,10 @@ TEST(DispatchRecorderTest, AnotherRuleReplaysOtherwise) {
 
 TEST(DispatchRecorderTest, HostileRecordsAreErrorsWithALineNumber) {
   const std::string good = random_life(1, true, "gimbal");
-  const std::string header = good.substr(0, good.find('\n') + 1);
+  std::string header = good.substr(0, good.find('\n') + 1);
+  const std::string orders = ",\"orders\":true";
+  ASSERT_NE(header.find(orders), std::string::npos);
+  header.erase(header.find(orders), orders.size());
   const std::string submit =
       R"({"call":"submit","now":1,"requests":[{"id":1,"prompt":[1],"sampling":{"seed":0,)"
       R"("choice":0,"stop_token_ids":[]},"cache_salt":0,"user_key":0}]})";

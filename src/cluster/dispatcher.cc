@@ -43,7 +43,18 @@ Dispatcher::Dispatcher(const DispatcherOptions& options, Rules rules, DispatchRe
       users_(options.users),
       log_(kept_records(options)),
       queue_(options_, *rules_.order) {
-  if (recorder_ != nullptr) recorder_->header(options_);
+  if (recorder_ == nullptr) return;
+  recorder_->header(options_);
+  on_order(nullptr);
+}
+
+void Dispatcher::on_order(std::function<void(TimePoint, const sched::OrderDecision&)> listener) {
+  if (recorder_ == nullptr) return queue_.on_order(std::move(listener));
+  queue_.on_order([recorder = recorder_, listener = std::move(listener)](
+                      TimePoint now, const sched::OrderDecision& decision) {
+    recorder->order(now, decision);
+    if (listener) listener(now, decision);
+  });
 }
 
 void Dispatcher::note_snapshot(EngineId engine, const EngineSnapshot& snapshot) {

@@ -106,9 +106,7 @@ class Dispatcher {
     listener_ = std::move(listener);
   }
   // Called with every decision about a place in the queue of late binding when it is made.
-  void on_order(std::function<void(TimePoint, const sched::OrderDecision&)> listener) {
-    queue_.on_order(std::move(listener));
-  }
+  void on_order(std::function<void(TimePoint, const sched::OrderDecision&)> listener);
   // What a rule would be shown of the engine now, for a request without prefix hits.
   [[nodiscard]] policy::EngineView view(EngineId engine, TimePoint now) const {
     return known_.view(engine, now);

@@ -77,7 +77,7 @@ Result<std::unique_ptr<ServingEngine>> ServingEngine::start(const model::Model& 
                                                             cluster::TokenSink& sink,
                                                             const GroupSeat* seat) {
   GIMBAL_RETURN_IF_ERROR(complete_options(model, options));
-  options.scheduler.report_order = options.decisions != nullptr;
+  options.scheduler.report_order = options.decisions != nullptr || !options.record_path.empty();
   options.scheduler.asks_before_steps =
       seat != nullptr && seat->gang.pace() != cluster::GangPace::kImmediate;
   std::unique_ptr<ServingEngine> engine(

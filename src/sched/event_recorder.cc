@@ -14,6 +14,10 @@ void EventRecorder::events(TimePoint now, std::span<const Event> events) {
   out_ << call_to_json(now, events) << '\n';
 }
 
+void EventRecorder::order(const OrderDecision& decision) {
+  out_ << order_to_json(decision) << '\n';
+}
+
 void EventRecorder::plan(const StepPlan& plan) {
   out_ << plan_to_json(plan) << '\n';
 }

@@ -292,6 +292,7 @@ Json header_to_json(const RecordHeader& header) {
                {"kv_pages", o.kv_pages},
                {"page_tokens", o.page_tokens},
                {"asks_before_steps", o.asks_before_steps},
+               {"report_order", o.report_order},
                {"max_stage_ms", o.max_stage_ms},
                {"prefix_caching", o.prefix_caching},
                {"model_salt", o.model_salt},
@@ -343,6 +344,7 @@ Result<RecordHeader> header_from_json(const Json& line) {
   GIMBAL_ASSIGN_OR_RETURN(o.max_waiting_prefill_tokens,
                           object.integer("max_waiting_prefill_tokens", 1, kInt64Max));
   GIMBAL_RETURN_IF_ERROR(object.read("asks_before_steps", o.asks_before_steps));
+  GIMBAL_RETURN_IF_ERROR(object.read("report_order", o.report_order));  // absent: no such lines
   GIMBAL_RETURN_IF_ERROR(object.read("max_stage_ms", 0.0, kHuge, o.max_stage_ms));
   GIMBAL_RETURN_IF_ERROR(object.read("prefix_caching", o.prefix_caching));
   GIMBAL_ASSIGN_OR_RETURN(o.model_salt, word(object, "model_salt"));
@@ -394,6 +396,23 @@ Json plan_to_json(const StepPlan& plan) {
     }
   }
   return {{"plan", plan.batch.value()}, {"rows", std::move(rows)}, {"hash", hash}};
+}
+
+Json order_to_json(const OrderDecision& decision) {
+  const policy::OrderedRequest& ordered = decision.ordered;
+  Json json{{"order", decision.request.value()},
+            {"reason", to_string(decision.reason)},
+            {"best_effort", decision.best_effort},
+            {"job", {decision.job_tokens, ordered.job_ms}},
+            {"cost", {decision.cost.ms_per_token, decision.cost.ms_per_square_token}},
+            {"arrival", ordered.arrival.time_since_epoch().count()},
+            {"priority", ordered.priority},
+            {"key", {decision.key.level, decision.key.value}},
+            {"waiting", {decision.waiting_requests, decision.waiting_tokens}},
+            {"waited", decision.waited.count()},
+            {"median_wait", decision.median_wait.count()}};
+  if (ordered.aging) json["aging"] = *ordered.aging;
+  return json;
 }
 
 }  // namespace gimbal::sched

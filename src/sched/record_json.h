@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/result.h"
 #include "sched/event.h"
+#include "sched/order_decision.h"
 #include "sched/step_loop_options.h"
 
 namespace gimbal::sched {
@@ -29,6 +30,9 @@ struct RecordedCall {
 
 // Rows as [request, position, rows, samples], and a hash of all that the plan says.
 [[nodiscard]] Json plan_to_json(const StepPlan& plan);
+
+// With all that the decision was made of. Nothing reads it back: lines are compared.
+[[nodiscard]] Json order_to_json(const OrderDecision& decision);
 
 // One request; what reads it checks types, not that the request can be served.
 [[nodiscard]] Json request_to_json(const Request& request);

@@ -67,6 +67,7 @@ class Walk {
     if (decided_.front() != text)
       return invalid_argument("the decision differs, now it is " + decided_.front());
     decided_.pop_front();
+    report_.orders += text.find("\"order\"") != std::string::npos ? 1 : 0;
     report_.plans += text.find("\"plan\"") != std::string::npos ? 1 : 0;
     return {};
   }

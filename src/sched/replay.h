@@ -10,6 +10,7 @@ namespace gimbal::sched {
 struct ReplayReport {
   std::uint64_t calls = 0;  // of StepLoop::on
   std::uint64_t plans = 0;
+  std::uint64_t orders = 0;  // none in a record without them
 };
 
 // Gives a fresh StepLoop the events of a record (see EventRecorder) at their times and compares

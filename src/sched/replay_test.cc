@@ -19,6 +19,7 @@ std::string record_of(std::uint64_t seed, std::string_view order, std::string_vi
   StepLoopOptions options = random_options(rng);
   options.order = order;
   options.former = former;
+  options.report_order = true;
   if (seed % 2 == 0) options.max_waiting_prefill_tokens = 60;
   auto executor = LoopDriver::executor_options(options, seed);
   executor.failure_rate = 0.02;
@@ -58,6 +59,7 @@ TEST(ReplayTest, RecordedRunsTakeTheSameDecisionsAgain) {
         const auto report = replay_text(record_of(++seed, order, former));
         ASSERT_TRUE(report.ok()) << report.error().message << " seed " << seed;
         EXPECT_GT(report->plans, 5U);
+        EXPECT_GT(report->orders, 0U);
         EXPECT_GT(report->calls, report->plans);
       }
     }
@@ -81,6 +83,39 @@ TEST(ReplayTest, NoticesADecisionThatDiffers) {
     return;
   }
   FAIL() << "no plan in the record";
+}
+
+TEST(ReplayTest, NoticesAnOrderThatDiffers) {
+  const std::vector<std::string> lines = lines_of(record_of(5, "sjf-aging", "gimbal"));
+  for (const std::string_view what : {"\"key\":[", "\"waiting\":[", "\"waited\":"}) {
+    std::vector<std::string> changed = lines;
+    for (std::size_t i = 1; i < lines.size(); ++i) {
+      const std::size_t at = lines[i].find(what);
+      if (lines[i].find("\"order\"") == std::string::npos || at == std::string::npos) continue;
+      changed[i].insert(at + what.size(), "1");
+      const auto report = replay_text(joined(changed));
+      ASSERT_FALSE(report.ok()) << what;
+      EXPECT_EQ(report.error().message.find("line " + std::to_string(i + 1) + " "), 0U);
+      break;
+    }
+    EXPECT_NE(changed, lines) << what;
+  }
+}
+
+// Of a version that did not write where requests were queued.
+TEST(ReplayTest, ReplaysARecordWithoutOrders) {
+  std::vector<std::string> lines = lines_of(record_of(6, "sjf-aging", "gimbal"));
+  const std::string option = "\"report_order\":true,";
+  ASSERT_NE(lines[0].find(option), std::string::npos);
+  lines[0].erase(lines[0].find(option), option.size());
+  std::erase_if(lines, [](const std::string& line) {
+    return line.find("\"order\"") != std::string::npos &&
+           line.find("\"record\"") == std::string::npos;
+  });
+  const auto report = replay_text(joined(lines));
+  ASSERT_TRUE(report.ok()) << report.error().message;
+  EXPECT_GT(report->plans, 5U);
+  EXPECT_EQ(report->orders, 0U);
 }
 
 TEST(ReplayTest, NoticesOtherOptions) {

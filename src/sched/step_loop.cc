@@ -151,8 +151,16 @@ void StepLoop::handle(SubmitGroup& event) {
     planner_.enqueue(*sequence, now_, prefill_cost(), ahead);
     ahead = sequence;
   }
-  planner_.take_orders(outputs_.ordered);
+  take_orders();
   more_came_ = true;
+}
+
+void StepLoop::take_orders() {
+  const std::size_t first = outputs_.ordered.size();
+  planner_.take_orders(outputs_.ordered);
+  if (recorder_ == nullptr) return;
+  for (std::size_t i = first; i < outputs_.ordered.size(); ++i)
+    recorder_->order(outputs_.ordered[i]);
 }
 
 // The step model tells attention from the rest and knows full steps; until it is fitted, what the
@@ -317,7 +325,7 @@ void StepLoop::handle(const StepFailed& event) {
 void StepLoop::start_step() {
   const std::optional<int> budget = permission_ ? permission_->prefill_budget : std::nullopt;
   const bool planned = planner_.plan(now_, steps_started_ + 1, plan_, budget);
-  planner_.take_orders(outputs_.ordered);
+  take_orders();
   planner_.take_moves(outputs_.admitted, outputs_.evicted);
   if (!planned) {
     if (permission_) end_permission(true);

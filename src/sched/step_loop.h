@@ -98,6 +98,7 @@ class StepLoop {
 
   [[nodiscard]] Result<void> check(const Request& request) const;
   void ask();
+  void take_orders();
   void start_step();
   void end_permission(bool declined);
   void drop_cancelled();

@@ -90,11 +90,13 @@ void EngineReplayTest::decides_the_same_again(double target_itl_ms) {
   const auto report = sched::replay(in);
   ASSERT_TRUE(report.ok()) << report.error().message;
   EXPECT_GE(report->plans, snapshot_.steps);
+  EXPECT_GE(report->orders, std::uint64_t{kThreads * kEach});
   // And so does the simulator, with its own executor.
   std::istringstream again(text);
   const auto simulated = sim::replay_record(again);
   ASSERT_TRUE(simulated.ok()) << simulated.error().message;
   EXPECT_EQ(simulated->plans, report->plans);
+  EXPECT_EQ(simulated->orders, report->orders);
 }
 
 TEST_F(EngineReplayTest, TakesTheSameDecisionsAgain) {

@@ -136,11 +136,15 @@ Result<void> EngineFleet::make_groups(const model::Model& model) {
     coordinator.patience = options_.patience.value_or(coordinator.patience);
     coordinator.hold_steps = options_.hold_steps;
     coordinator.to_the_end = options_.workers == RankWorkers::kShared && !options_.patience;
+    const std::string& record = options_.engine.record_path;
     GIMBAL_ASSIGN_OR_RETURN(
-        made.gang, GangDriver::make({.coordinator = coordinator,
-                                     .planner = planner_of(options_),
-                                     .planner_options = {.rejoin_steps = coordinator.patience / 2}},
-                                    clock_));
+        made.gang,
+        GangDriver::make(
+            {.coordinator = coordinator,
+             .planner = planner_of(options_),
+             .planner_options = {.rejoin_steps = coordinator.patience / 2},
+             .record_path = record.empty() ? record : fmt::format("{}.gang{}", record, group)},
+            clock_));
   }
   return {};
 }

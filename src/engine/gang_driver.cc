@@ -1,6 +1,7 @@
 #include "engine/gang_driver.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 namespace gimbal::engine {
@@ -9,7 +10,13 @@ Result<std::unique_ptr<GangDriver>> GangDriver::make(const GangDriverOptions& op
                                                      const Clock& clock) {
   GIMBAL_ASSIGN_OR_RETURN(auto planner,
                           policy::make_gang_planner(options.planner, options.planner_options));
-  return std::unique_ptr<GangDriver>(new GangDriver(options, std::move(planner), clock));
+  std::unique_ptr<GangDriver> driver(new GangDriver(options, std::move(planner), clock));
+  if (options.record_path.empty()) return driver;
+  driver->record_.open(options.record_path, std::ios::trunc);
+  if (!driver->record_) return io_error(options.record_path, errno);
+  driver->recorder_.emplace(driver->record_)
+      .header({options.coordinator, options.planner, options.planner_options});
+  return driver;
 }
 
 GangDriver::GangDriver(const GangDriverOptions& options,
@@ -50,7 +57,9 @@ cluster::GangCounters GangDriver::counters() const {
 }
 
 void GangDriver::handle(const cluster::GangEvent& event) {
-  coordinator_.on(event, clock_.now(), commands_);
+  const TimePoint now = clock_.now();
+  coordinator_.on(event, now, commands_);
+  if (recorder_) recorder_->event(event, now, commands_);
   for (const cluster::GangCommand& command : commands_)
     std::visit([this](const auto& what) { carry_out(what); }, command);
 }

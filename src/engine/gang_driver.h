@@ -1,5 +1,6 @@
 #pragma once
 
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -11,6 +12,7 @@
 #include "base/result.h"
 #include "cluster/gang_coordinator.h"
 #include "cluster/gang_rank.h"
+#include "cluster/gang_recorder.h"
 #include "policy/gang_planner.h"
 
 namespace gimbal::engine {
@@ -19,6 +21,8 @@ struct GangDriverOptions {
   cluster::GangCoordinatorOptions coordinator;
   std::string planner = "pairing";
   policy::GangPlannerOptions planner_options;
+  // Writes what the coordinator is told, and what it commands, to this file; empty: no recording.
+  std::string record_path;
 };
 
 // Brings the ranks of a group and their coordinator together: one lock around the state machine,
@@ -29,7 +33,8 @@ class GangDriver {
   // not wait or call back.
   using Receiver = std::function<void(const cluster::GangAnswer&)>;
 
-  // An unknown planner or an option out of range is kInvalidArgument.
+  // An unknown planner or an option out of range is kInvalidArgument; kIo: the record cannot be
+  // made.
   [[nodiscard]] static Result<std::unique_ptr<GangDriver>> make(const GangDriverOptions& options,
                                                                 const Clock& clock);
 
@@ -61,6 +66,8 @@ class GangDriver {
   std::vector<cluster::GangCommand> commands_;
   std::vector<Receiver> receivers_;
   std::optional<TimePoint> wake_;
+  std::ofstream record_;
+  std::optional<cluster::GangRecorder> recorder_;
 };
 
 }  // namespace gimbal::engine

@@ -13,7 +13,9 @@
 #include <string>
 
 #include "base/json.h"
+#include "base/temporary_folder.h"
 #include "base/trace.h"
+#include "cluster/gang_recorder.h"
 #include "engine_fixture.h"
 #include "sched/routing_record.h"
 
@@ -91,6 +93,36 @@ TEST_F(EngineFleetTest, RowsOutOfRangeAreRefusedBeforeTheyTakeMemory) {
     ASSERT_FALSE(started.ok()) << rows;
     EXPECT_EQ(started.error().field, "max_num_batched_tokens");
   }
+}
+
+TEST_F(EngineFleetTest, GangsDecideTheSameAgain) {
+  const TemporaryFolder folder;
+  std::uint64_t gang_steps = 0;
+  std::size_t ends = 0;
+  for (const cluster::GangPace pace :
+       {cluster::GangPace::kGang, cluster::GangPace::kLockstep, cluster::GangPace::kImmediate}) {
+    EngineFleetOptions all = options(4, 2);
+    all.pace = pace;
+    all.engine.record_path = folder.path("record");
+    auto fleet = start(all);
+    for (std::uint64_t id = 1; id <= 24; ++id) {
+      ASSERT_TRUE(fleet->engine(static_cast<int>(id % 4))
+                      .submit({request(id + ends * 1000, 5 + static_cast<int>(id), 12)})
+                      .ok());
+    }
+    sink_.wait_for_ends(ends += 24);
+    const auto groups = fleet->expert_groups();
+    fleet.reset();
+    for (std::size_t group = 0; group < 2; ++group) {
+      std::ifstream in(folder.path("record.gang" + std::to_string(group)));
+      const auto replay = cluster::replay_gang(in);
+      ASSERT_TRUE(replay.ok()) << replay.error().message;
+      EXPECT_GT(replay->events, 0U);
+      EXPECT_GE(replay->commands, groups[group].gang.joins);
+      gang_steps += groups[group].gang.gang_steps;
+    }
+  }
+  EXPECT_GT(gang_steps, 0U);
 }
 
 TEST_F(EngineFleetTest, GroupsShareExpertsAmongThemselves) {

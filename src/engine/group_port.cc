@@ -54,7 +54,8 @@ void GroupPort::post(const sched::ExpertPost& post) {
                     .map_version = post.map_version,
                     .since = group_.clock().now()};
   if (post.step != sched::kSolo && post.step == limited_step_) header.hold_limit = hold_limit_;
-  hold_check_ = header.since + header.hold_limit;
+  const bool limited = header.hold_limit > Duration::zero();
+  hold_check_ = limited ? header.since + header.hold_limit : TimePoint{};
   awaited_ += static_cast<std::int64_t>(post.experts.size());
   // In a gang step every service hears from every member, so that it knows when all have spoken.
   for (int to = 0; to < group_.ranks(); ++to) {
@@ -161,7 +162,6 @@ cluster::ExpertWork GroupPort::work() const {
 }
 
 std::optional<Duration> GroupPort::time_to_next_due() const {
-  constexpr Duration kServed = std::chrono::milliseconds(1);
   const TimePoint now = group_.clock().now();
   std::optional<TimePoint> next;
   const auto consider = [&next](TimePoint due) {
@@ -173,12 +173,15 @@ std::optional<Duration> GroupPort::time_to_next_due() const {
       if (const ReturnHeader* back = station.returns(rank_).peek()) consider(back->arrives);
     }
     if (!may_serve(Rank{rank})) continue;
-    // Whoever serves there now looks again before it goes, unless it goes before that is due.
-    if (const auto due = station.next_due())
-      consider(station.server() ? std::max(*due, now + kServed) : *due);
+    // Whoever serves there looks again before it goes.
+    if (const auto due = station.next_due(); due && !station.server()) consider(*due);
   }
-  // Who took our posts, and knows how long they are held, may be the one that is late.
-  if (awaited_ > 0 && hold_check_ > now) consider(hold_check_);
+  // Who took our posts, or does so now, and knows how long they are held, may be the one that is
+  // late: we look again and again.
+  if (awaited_ > 0 && hold_check_ != TimePoint{}) {
+    const Duration again = std::max<Duration>(hold_limit_, std::chrono::milliseconds(1));
+    consider(hold_check_ > now ? hold_check_ : now + again);
+  }
   if (!next) return std::nullopt;
   return std::max(Duration::zero(), *next - now);
 }

@@ -58,18 +58,21 @@ class StallingSink final : public cluster::TokenSink {
     const bool stalls = std::ranges::any_of(outputs, [](const cluster::TokenOutput& output) {
       return output.finish == sched::FinishReason::kCancelled;
     });
+    const int releases = releases_.load();
     next_.on_outputs(outputs);
-    if (stalls) stalled_.wait(true);
+    if (stalls && armed_.exchange(false)) releases_.wait(releases);
   }
-  void stall() { stalled_ = true; }
+  void stall() { armed_ = true; }
   void release() {
-    stalled_ = false;
-    stalled_.notify_all();
+    armed_ = false;
+    releases_.fetch_add(1);
+    releases_.notify_all();
   }
 
  private:
   cluster::TokenSink& next_;
-  std::atomic<bool> stalled_{false};
+  std::atomic<bool> armed_{false};
+  std::atomic<int> releases_{0};
 };
 
 std::vector<std::array<int, 3>> some_requests() {

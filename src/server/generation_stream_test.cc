@@ -231,7 +231,7 @@ TEST_F(GenerationStreamTest, KeepsOffsetsOfLogprobsAcrossChunks) {
     const Json chunk = parse_json(events_of(write).at(0)).value();
     logprobs.push_back(chunk.at("choices").at(0).at("logprobs"));
   }
-  EXPECT_EQ(logprobs[0].at("text_offset"), Json({0}));
+  EXPECT_EQ(logprobs[0].at("text_offset"), Json::array({0}));
   EXPECT_EQ(logprobs[1].at("tokens"), Json({"hello", "b"}));
   EXPECT_EQ(logprobs[1].at("token_logprobs"), Json({-1.0, -1.0}));
   EXPECT_EQ(logprobs[1].at("text_offset"), Json({1, 6}));

@@ -89,7 +89,7 @@ void add_server_flags(CLI::App& command, Arguments& arguments) {
   command
       .add_option("--stream-interval-ms", arguments.stream_interval_ms,
                   "what a stream generates within so many milliseconds of its last write is "
-                  "written together, as one chunk of a choice; 0: every token at once")
+                  "written together, as one chunk of a choice; 0: as they come")
       ->check(number_range(0.0, kMostStreamIntervalMs))
       ->capture_default_str();
   command
@@ -318,7 +318,7 @@ void add_serve(CLI::App& program, int& status) {
   arguments->model.add_to(*command, true);
   arguments->scheduler.add_to(
       *command,
-      ", which several engines share evenly; 0: a quarter of what is free, at most 1 GiB");
+      " of each engine; 0: a quarter of what is free, at most 1 GiB, which all share evenly");
   command->add_option("--block-size", arguments->block_size, "tokens of a KV page; only 16")
       ->check(CLI::IsMember({kernels::kPageTokens}))
       ->capture_default_str();

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "cluster/engine_snapshot.h"
+#include "engine/record_file.h"
 
 namespace gimbal::engine {
 namespace {
@@ -105,6 +106,7 @@ DataParallelEngine::~DataParallelEngine() {
   }
   tell(ended);
   fleet_.reset();
+  close_record(record_, options_.fleet.engine.record_path + ".dispatch");
 }
 
 ServingEngine& DataParallelEngine::engine(EngineId id) const {

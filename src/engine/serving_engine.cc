@@ -13,6 +13,7 @@
 #include "base/niceness.h"
 #include "base/thread_name.h"
 #include "cluster/engine_snapshot.h"
+#include "engine/record_file.h"
 #include "sched/request_group.h"
 
 namespace gimbal::engine {
@@ -107,6 +108,7 @@ ServingEngine::~ServingEngine() {
   }
   bell_.ring();
   if (thread_.joinable()) thread_.join();
+  close_record(record_, options_.record_path);
 }
 
 Result<void> ServingEngine::submit(std::vector<sched::Request> group) {

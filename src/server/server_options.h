@@ -59,7 +59,7 @@ struct ServerOptions {
   std::size_t max_waiting_prompt_bytes = 128u << 20;
 
   // What a stream generates within this time of its last write is written together, one chunk a
-  // choice; 0: every token at once. A choice's first chunk and its end never wait.
+  // choice; 0: as they come. A choice's first chunk and its end never wait.
   Duration stream_interval = std::chrono::milliseconds(5);
 };
 

@@ -232,3 +232,9 @@ def test_serves_https(program, python_env, demo_model, tmp_path):
     finally:
         if server.process.poll() is None:
             server.process.kill()
+
+
+def test_a_record_that_cannot_be_written_is_told_of(start_server):
+    with start_server("--record", "/dev/full") as server:
+        server.complete(prompt="a", max_tokens=2)
+    assert any("/dev/full could not be written to its end" in line for line in server.log)

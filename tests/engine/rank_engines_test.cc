@@ -59,8 +59,10 @@ class StallingSink final : public cluster::TokenSink {
       return output.finish == sched::FinishReason::kCancelled;
     });
     const int releases = releases_.load();
+    // Before the end is known, after which it may be armed for the next one.
+    const bool stalls_now = stalls && armed_.exchange(false);
     next_.on_outputs(outputs);
-    if (stalls && armed_.exchange(false)) releases_.wait(releases);
+    if (stalls_now) releases_.wait(releases);
   }
   void stall() { armed_ = true; }
   void release() {

@@ -32,8 +32,7 @@ void SchedulerFlags::add_to(CLI::App& command, const std::string& kv_memory) {
       "--record", record_path,
       "write the scheduler's events and decisions to this file; of several engines to "
       "FILE.engine0 and so on, of their dispatcher to FILE.dispatch, and, of a model that is "
-      "served, "
-      "of groups that share experts to FILE.gang0 and so on");
+      "served, of groups that share experts to FILE.gang0 and so on");
   add_rules(command);
 }
 
